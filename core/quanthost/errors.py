@@ -1,0 +1,145 @@
+"""The error tree: every refusal of quanthost says what was seen, what was needed, where, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ApiVersionError",
+    "BackendLoadError",
+    "BlockedBackendError",
+    "CalibrationError",
+    "CaptureError",
+    "ConversionError",
+    "DiscoveryError",
+    "DuplicateBackendError",
+    "HookError",
+    "InputError",
+    "LoweringError",
+    "ManifestError",
+    "OverrideError",
+    "ProgramError",
+    "QuanthostError",
+    "RequestError",
+    "TableError",
+    "UnknownBackendError",
+    "ValueCheckError",
+]
+
+
+class QuanthostError(Exception):
+    """Base of all errors that quanthost raises on purpose.
+
+    The four parts of the message are kept as attributes, beside what the error is about:
+    ``plugin`` (backend or distribution name), ``stage`` (``"capture"``, ``"prepare"``, …),
+    ``node`` (name of the graph node) and ``value`` (the offending value). Unset is ``None``.
+    """
+
+    def __init__(
+        self,
+        seen: str,
+        *,
+        needed: str,
+        remedy: str,
+        where: str | None = None,
+        plugin: str | None = None,
+        stage: str | None = None,
+        node: str | None = None,
+        value: Any = None,
+    ) -> None:
+        super().__init__(seen)
+        self.seen = seen
+        self.needed = needed
+        self.remedy = remedy
+        self.plugin = plugin
+        self.stage = stage
+        self.node = node
+        self.value = value
+        self._where = where
+
+    @property
+    def where(self) -> str:
+        """The place in words; made from stage, plugin and node unless one was given."""
+        if self._where is not None:
+            return self._where
+        parts = (("stage", self.stage), ("backend", self.plugin), ("node", self.node))
+        return ", ".join(f"{label} {name}" for label, name in parts if name is not None)
+
+    def __str__(self) -> str:
+        lines = [self.seen, f"  needed: {self.needed}"]
+        if self.where:
+            lines.append(f"  where:  {self.where}")
+        lines.append(f"  to do:  {self.remedy}")
+        return "\n".join(lines)
+
+
+class ValueCheckError(QuanthostError, ValueError):
+    """A value (qspec, recipe, override, manifest field …) that contradicts itself."""
+
+
+class RequestError(QuanthostError, ValueError):
+    """What the app developer asked for cannot be had: unknown recipe, option or combination."""
+
+
+class OverrideError(RequestError):
+    """An override that matches nothing, or that the backend cannot honour."""
+
+
+class DiscoveryError(QuanthostError):
+    """Base of what can go wrong between an entry point and a loaded backend."""
+
+
+class UnknownBackendError(DiscoveryError, LookupError):
+    """No installed distribution offers a backend of that name."""
+
+
+class BlockedBackendError(DiscoveryError, PermissionError):
+    """The backend is installed, but an allow or block list keeps it from being imported."""
+
+
+class DuplicateBackendError(DiscoveryError, LookupError):
+    """Two distributions claim the same backend name."""
+
+
+class BackendLoadError(DiscoveryError, ImportError):
+    """The plugin's code failed to import or did not offer what its entry point promises."""
+
+
+class ManifestError(DiscoveryError, ValueError):
+    """A plugin's static manifest is missing, unreadable or wrong."""
+
+
+class ApiVersionError(DiscoveryError, RuntimeError):
+    """The plugin's API range excludes this host."""
+
+
+class HookError(QuanthostError, TypeError):
+    """A hook implementation that is unknown, has the wrong signature or returned the wrong type."""
+
+
+class TableError(QuanthostError, ValueError):
+    """A support table that is ambiguous or contradicts itself."""
+
+
+class CaptureError(QuanthostError, RuntimeError):
+    """``torch.export`` could not trace the model."""
+
+
+class InputError(QuanthostError, ValueError):
+    """Tensors handed in differ from the captured signature in number, shape, dtype or kind."""
+
+
+class CalibrationError(QuanthostError, ValueError):
+    """Calibration data that cannot give ranges: empty, not finite, or never reaching an observer."""
+
+
+class ConversionError(QuanthostError, RuntimeError):
+    """The observed graph could not be turned into a quantized one."""
+
+
+class LoweringError(QuanthostError, RuntimeError):
+    """The toolchain could not turn the converted graph into a program."""
+
+
+class ProgramError(QuanthostError, RuntimeError):
+    """A program file that cannot be read, loaded or executed."""

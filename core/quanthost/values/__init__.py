@@ -1,0 +1,55 @@
+"""Frozen values: each checked when made, each with a JSON round trip and a stable digest."""
+
+from quanthost.values.codec import digest, from_data, from_json, to_data, to_json
+from quanthost.values.decision import Cause, Decision, Match, QSpecChoice, Refusal, Verdict
+from quanthost.values.manifest import BackendInfo, Manifest
+from quanthost.values.override import Override
+from quanthost.values.qspec import (
+    AnyQSpec,
+    DerivedQSpec,
+    DType,
+    Estimator,
+    FixedQSpec,
+    Granularity,
+    QSpec,
+    RangeEstimator,
+    SharedQSpec,
+    Symmetry,
+    Timing,
+)
+from quanthost.values.recipe import Kernel, Recipe, Role
+from quanthost.values.request import Placement, Representation, Request
+
+__all__ = [
+    "AnyQSpec",
+    "BackendInfo",
+    "Cause",
+    "DType",
+    "Decision",
+    "DerivedQSpec",
+    "Estimator",
+    "FixedQSpec",
+    "Granularity",
+    "Kernel",
+    "Manifest",
+    "Match",
+    "Override",
+    "Placement",
+    "QSpec",
+    "QSpecChoice",
+    "RangeEstimator",
+    "Recipe",
+    "Refusal",
+    "Representation",
+    "Request",
+    "Role",
+    "SharedQSpec",
+    "Symmetry",
+    "Timing",
+    "Verdict",
+    "digest",
+    "from_data",
+    "from_json",
+    "to_data",
+    "to_json",
+]

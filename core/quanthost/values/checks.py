@@ -1,0 +1,79 @@
+"""Validators for attrs fields, raising ``ValueCheckError`` with the four parts of every message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from quanthost.errors import ValueCheckError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_Validator = Callable[[Any, Any, Any], None]
+
+
+def refuse(owner: object, field: str, seen: str, *, needed: str, remedy: str, value: Any = None) -> None:
+    """Raise the error of one field of one value."""
+    raise ValueCheckError(
+        seen, needed=needed, remedy=remedy, where=f"{type(owner).__name__}.{field}", value=value
+    )
+
+
+def identifier() -> _Validator:
+    """Lower-case letters, digits and underscores, a letter first."""
+
+    def check(owner: object, attribute: Any, value: Any) -> None:
+        if not (isinstance(value, str) and _NAME.match(value)):
+            refuse(
+                owner, attribute.name, f"the name {value!r}",
+                needed="lower-case letters, digits and underscores, starting with a letter",
+                remedy="rename it, for example to 'my_npu'", value=value,
+            )  # fmt: skip
+
+    return check
+
+
+def kind(*types: type, optional: bool = False) -> _Validator:
+    """An instance of one of the types; ``bool`` does not pass for ``int``."""
+    names = " or ".join(t.__name__ for t in types) + (" or None" if optional else "")
+
+    def check(owner: object, attribute: Any, value: Any) -> None:
+        if optional and value is None:
+            return
+        if isinstance(value, types) and not (isinstance(value, bool) and bool not in types):
+            return
+        refuse(
+            owner, attribute.name, f"{value!r} of type {type(value).__name__}",
+            needed=names, remedy=f"pass {names}", value=value,
+        )  # fmt: skip
+
+    return check
+
+
+def between(low: float, high: float) -> _Validator:
+    """A number of the closed interval, or ``None``."""
+
+    def check(owner: object, attribute: Any, value: Any) -> None:
+        if value is None or (not isinstance(value, bool) and low <= value <= high):
+            return
+        refuse(
+            owner, attribute.name, f"{value!r}", needed=f"a number from {low} to {high}",
+            remedy="choose a value of that range", value=value,
+        )  # fmt: skip
+
+    return check
+
+
+def each(item: _Validator) -> _Validator:
+    """A tuple whose every element passes."""
+
+    def check(owner: object, attribute: Any, value: Any) -> None:
+        if not isinstance(value, tuple):
+            refuse(
+                owner, attribute.name, f"{value!r} of type {type(value).__name__}", needed="a tuple",
+                remedy="pass a tuple or a list", value=value,
+            )  # fmt: skip
+        for element in value:
+            item(owner, attribute, element)
+
+    return check

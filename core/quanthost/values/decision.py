@@ -1,0 +1,115 @@
+"""Matches and decisions: where a row holds, and the verdict with its reason on each node."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import attrs
+
+from quanthost.values import checks
+from quanthost.values.qspec import AnyQSpec
+from quanthost.values.recipe import Kernel
+
+__all__ = ["Cause", "Decision", "Match", "QSpecChoice", "Refusal", "Verdict"]
+
+_TEXT = checks.kind(str, optional=True)
+
+
+class Verdict(enum.Enum):
+    """What became of a node of the captured graph."""
+
+    QUANTIZED = "quantized"
+    FLOAT = "float"
+    FOLDED = "folded"
+
+
+class Cause(enum.Enum):
+    """What brought the verdict about."""
+
+    ROW = "row"
+    CONSTRAINT = "constraint"
+    NO_ROW = "no_row"
+    RECIPE = "recipe"
+    OVERRIDE = "override"
+    REFUSAL = "refusal"
+    COST = "cost"
+    CONSTANT = "constant"
+    FUSED = "fused"
+
+
+def _pairs(value: Mapping[str, str] | tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return tuple((name, node) for name, node in pairs)
+
+
+def _spec_pairs(
+    value: Mapping[str, AnyQSpec] | tuple[tuple[str, AnyQSpec], ...],
+) -> tuple[tuple[str, AnyQSpec], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return tuple((name, spec) for name, spec in pairs)
+
+
+@attrs.frozen(kw_only=True)
+class Match:
+    """One place in a graph where a row's pattern and constraints hold for a kernel.
+
+    ``nodes`` are the operators it covers, the last one makes the output. ``captures`` pairs each
+    captured name with the name of the node that makes the tensor; a list operand (``cat``) gives
+    ``"inputs.0"``, ``"inputs.1"``, ….
+    """
+
+    backend: str = attrs.field(validator=checks.identifier())
+    row: str = attrs.field(validator=checks.identifier())
+    kernel: Kernel = attrs.field(validator=checks.kind(Kernel))
+    nodes: tuple[str, ...] = attrs.field(converter=tuple, validator=checks.each(checks.kind(str)))
+    captures: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
+
+    @property
+    def output(self) -> str:
+        """Name of the node that makes the match's result."""
+        return self.nodes[-1]
+
+
+@attrs.frozen(kw_only=True)
+class QSpecChoice:
+    """The answer of ``quanthost_choose_qspecs``: a qspec for each captured tensor that is quantized.
+
+    Captures that are absent stay float. ``"output"`` is the result of the match.
+    """
+
+    qspecs: tuple[tuple[str, AnyQSpec], ...] = attrs.field(converter=_spec_pairs)
+
+    def as_dict(self) -> dict[str, AnyQSpec]:
+        return dict(self.qspecs)
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """The other answer of ``quanthost_choose_qspecs``: this match stays float, and why."""
+
+    reason: str = attrs.field(validator=checks.kind(str))
+    cause: Cause = attrs.field(default=Cause.REFUSAL, validator=checks.kind(Cause))
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """The verdict on one call node of the captured graph, with its reason.
+
+    ``delegated`` is ``None`` until the program is lowered; then it says whether the node's work lies in
+    a delegate, ``partition`` which one (``"xnnpack_like/0"``), and ``placement`` why, or why not.
+    """
+
+    node: str = attrs.field(validator=checks.kind(str))
+    operator: str = attrs.field(validator=checks.kind(str))
+    verdict: Verdict = attrs.field(validator=checks.kind(Verdict))
+    cause: Cause = attrs.field(validator=checks.kind(Cause))
+    reason: str = attrs.field(validator=checks.kind(str))
+    module: str | None = attrs.field(default=None, validator=_TEXT)
+    source: str | None = attrs.field(default=None, validator=_TEXT)
+    backend: str | None = attrs.field(default=None, validator=_TEXT)
+    recipe: str | None = attrs.field(default=None, validator=_TEXT)
+    row: str | None = attrs.field(default=None, validator=_TEXT)
+    delegated: bool | None = attrs.field(default=None, validator=checks.kind(bool, optional=True))
+    partition: str | None = attrs.field(default=None, validator=_TEXT)
+    placement: str | None = attrs.field(default=None, validator=_TEXT)
