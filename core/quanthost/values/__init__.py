@@ -1,7 +1,7 @@
 """Frozen values: each checked when made, each with a JSON round trip and a stable digest."""
 
 from quanthost.values.codec import digest, from_data, from_json, to_data, to_json
-from quanthost.values.decision import Cause, Decision, Match, QSpecChoice, Refusal, Verdict
+from quanthost.values.decision import Cause, Decision, Gain, Match, QSpecChoice, Refusal, Verdict
 from quanthost.values.manifest import BackendInfo, Manifest
 from quanthost.values.override import Override
 from quanthost.values.qspec import (
@@ -29,6 +29,7 @@ __all__ = [
     "DerivedQSpec",
     "Estimator",
     "FixedQSpec",
+    "Gain",
     "Granularity",
     "Kernel",
     "Manifest",

@@ -9,9 +9,9 @@ import attrs
 
 from quanthost.values import checks
 from quanthost.values.qspec import AnyQSpec
-from quanthost.values.recipe import Kernel
+from quanthost.values.recipe import Kernel, Role
 
-__all__ = ["Cause", "Decision", "Match", "QSpecChoice", "Refusal", "Verdict"]
+__all__ = ["Cause", "Decision", "Gain", "Match", "QSpecChoice", "Refusal", "Verdict"]
 
 _TEXT = checks.kind(str, optional=True)
 
@@ -38,9 +38,27 @@ class Cause(enum.Enum):
     FUSED = "fused"
 
 
+class Gain(enum.Enum):
+    """What integer arithmetic brings an operator by itself.
+
+    ``DRIVES``: enough that it is quantized wherever it stands (convolution, linear). ``FOLLOWS``: it is
+    quantized only where more of its tensors are integer on their other side than float.
+    """
+
+    DRIVES = "drives"
+    FOLLOWS = "follows"
+
+
 def _pairs(value: Mapping[str, str] | tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     pairs = value.items() if isinstance(value, Mapping) else value
     return tuple((name, node) for name, node in pairs)
+
+
+def _role_pairs(
+    value: Mapping[str, Role] | tuple[tuple[str, Role], ...],
+) -> tuple[tuple[str, Role], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return tuple((name, role) for name, role in pairs)
 
 
 def _spec_pairs(
@@ -56,7 +74,8 @@ class Match:
 
     ``nodes`` are the operators it covers, the last one makes the output. ``captures`` pairs each
     captured name with the name of the node that makes the tensor; a list operand (``cat``) gives
-    ``"inputs.0"``, ``"inputs.1"``, ….
+    ``"inputs.0"``, ``"inputs.1"``, …. ``roles`` are those of captures that are no activations,
+    ``shares`` the captures (and ``"output"``) that must have one set of quantization parameters.
     """
 
     backend: str = attrs.field(validator=checks.identifier())
@@ -64,6 +83,13 @@ class Match:
     kernel: Kernel = attrs.field(validator=checks.kind(Kernel))
     nodes: tuple[str, ...] = attrs.field(converter=tuple, validator=checks.each(checks.kind(str)))
     captures: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
+    roles: tuple[tuple[str, Role], ...] = attrs.field(default=(), converter=_role_pairs)
+    shares: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    gain: Gain = attrs.field(default=Gain.FOLLOWS, validator=checks.kind(Gain))
+
+    def role(self, capture: str) -> Role:
+        """Role of a capture or of ``"output"``."""
+        return dict(self.roles).get(capture.split(".")[0], Role.ACTIVATION)
 
     @property
     def output(self) -> str:

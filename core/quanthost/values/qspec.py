@@ -48,11 +48,16 @@ class DType(enum.Enum):
 
 
 class Granularity(enum.Enum):
-    """How many scales a tensor has: one, one a channel, one a group along the last axis of a channel."""
+    """How many scales a tensor has.
+
+    One; one a channel; one a group along the last axis of a channel; one a token, that is for each vector
+    along the last axis (dynamic ranges only).
+    """
 
     PER_TENSOR = "per_tensor"
     PER_CHANNEL = "per_channel"
     PER_GROUP = "per_group"
+    PER_TOKEN = "per_token"
 
 
 class Symmetry(enum.Enum):
@@ -149,15 +154,21 @@ class QSpec:
         _check_range(self)
         self._check_axis()
         self._check_group()
-        if self.timing is Timing.DYNAMIC and self.granularity is not Granularity.PER_TENSOR:
-            checks.refuse(
-                self, "timing", f"a dynamic range {self.granularity.value}",
-                needed="per_tensor where the range is dynamic",
-                remedy="make the activation per_tensor, or the spec static",
-            )  # fmt: skip
+        self._check_timing()
+
+    def _check_timing(self) -> None:
+        dynamic = self.timing is Timing.DYNAMIC
+        static_only = self.granularity in (Granularity.PER_CHANNEL, Granularity.PER_GROUP)
+        if not (dynamic and static_only) and not (not dynamic and self.granularity is Granularity.PER_TOKEN):
+            return
+        checks.refuse(
+            self, "timing", f"a {self.timing.value} range {self.granularity.value}",
+            needed="per_tensor or per_token where the range is dynamic, per_token nowhere else",
+            remedy="make the activation per_tensor, or change the timing",
+        )  # fmt: skip
 
     def _check_axis(self) -> None:
-        has_channels = self.granularity is not Granularity.PER_TENSOR
+        has_channels = self.granularity in (Granularity.PER_CHANNEL, Granularity.PER_GROUP)
         if has_channels == (self.axis is not None) and (self.axis is None or self.axis >= 0):
             return
         checks.refuse(

@@ -1,0 +1,135 @@
+"""Matching a support table against a graph: the longest match wins, a tie is an error."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+import attrs
+from torch import fx
+
+from quanthost.errors import TableError
+from quanthost.graph.operators import functional_name, operator_name
+from quanthost.graph.pattern import Binding, bind
+from quanthost.graph.table import Row, Site, SupportTable
+from quanthost.graph.view import GraphView
+from quanthost.values import Kernel, Role
+
+__all__ = ["Matches", "Miss", "match_table"]
+
+
+@attrs.frozen(kw_only=True)
+class Miss:
+    """A row whose pattern held at a node, and the constraint that refused it."""
+
+    node: fx.Node
+    row: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Matches:
+    """The sites that were chosen, in graph order, and the misses."""
+
+    sites: tuple[Site, ...]
+    misses: tuple[Miss, ...]
+
+
+def match_table(
+    table: SupportTable,
+    view: GraphView,
+    kernel: Kernel,
+    *,
+    is_open: Callable[[fx.Node], bool] = lambda _: True,
+    accept: Callable[[Site], str | None] = lambda _: None,
+) -> Matches:
+    """Choose at most one site for each operator, for one kernel.
+
+    ``is_open`` says which operators may be covered; ``accept`` is a last check after the row's own
+    constraints. Linear in nodes: rows are looked up by the operator at their output.
+
+    Raises:
+        TableError: two rows of one length hold at one node.
+    """
+    index = _index(row for row in table if kernel in row.kernels)
+    misses: list[Miss] = []
+    candidates: list[Site] = []
+    for node in view.graph_module.graph.nodes:
+        if node.op == "call_function":
+            candidates.extend(_sites_at(node, index, view, kernel, is_open, accept, misses))
+    chosen = _choose(candidates, view)
+    return Matches(sites=tuple(chosen), misses=tuple(misses))
+
+
+def _index(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by the base name of the operator at their output."""
+    index: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        for base in {_base(name) for name in row.pattern.names}:
+            index[base].append(row)
+    return index
+
+
+def _base(name: str) -> str:
+    parts = name.split(".")
+    return (
+        parts[1] if len(parts) > 1 and parts[0] in ("aten", "quantized_decomposed", "torchao") else parts[0]
+    )
+
+
+def _sites_at(
+    node: fx.Node,
+    index: dict[str, list[Row]],
+    view: GraphView,
+    kernel: Kernel,
+    is_open: Callable[[fx.Node], bool],
+    accept: Callable[[Site], str | None],
+    misses: list[Miss],
+) -> Iterator[Site]:
+    accepted: dict[int, Site] = {}
+    for row in index.get(_base(functional_name(operator_name(node))), ()):
+        binding = bind(row.pattern, node)
+        if not isinstance(binding, Binding) or not all(map(is_open, binding.nodes)):
+            continue
+        site = Site(row=row, kernel=kernel, view=view, nodes=binding.nodes, captures=binding.captures)
+        reason = _refusal(site) or accept(site)
+        if reason is not None:
+            misses.append(Miss(node=site.anchor, row=row.name, reason=reason))
+            continue
+        rival = accepted.setdefault(row.size, site)
+        if rival is not site:
+            raise _tie(rival, site, node)
+        yield site
+
+
+def _refusal(site: Site) -> str | None:
+    for capture, role in site.row.roles:
+        if role in (Role.WEIGHT, Role.BIAS) and not site.is_constant(capture):
+            return f"{capture} is computed, not a constant of the model"
+    for rule in site.row.constraints:
+        if rule.applies_to(site.kernel):
+            reason = rule.check(site)
+            if reason is not None:
+                return reason
+    return None
+
+
+def _tie(first: Site, second: Site, node: fx.Node) -> TableError:
+    return TableError(
+        f"the rows {first.row.name!r} and {second.row.name!r} both hold at {node.name}",
+        needed="one longest match at each operator", node=node.name,
+        remedy="make one row's constraints exclude the other, or merge the rows",
+        value=(first.row.name, second.row.name),
+    )  # fmt: skip
+
+
+def _choose(candidates: list[Site], view: GraphView) -> list[Site]:
+    """Longest first, then in graph order; each operator belongs to one site."""
+    order = view.order
+    taken: set[fx.Node] = set()
+    chosen = []
+    for site in sorted(candidates, key=lambda s: (-len(s.nodes), order[s.anchor])):
+        if taken.isdisjoint(site.nodes):
+            taken.update(site.nodes)
+            chosen.append(site)
+    return sorted(chosen, key=lambda s: order[s.output])

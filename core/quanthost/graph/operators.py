@@ -1,0 +1,74 @@
+"""Operators by their aten name and arguments by their schema name, the same for captured and edge graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+from torch._ops import OpOverload
+
+__all__ = ["argument", "arguments", "functional_name", "name_matches", "operator_name"]
+
+# Functional forms of views that edge programs use; their meaning is the view's.
+_VIEWS = frozenset(
+    (
+        *("alias", "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "slice"),
+        *("split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view"),
+    )
+)
+
+
+def overload(node: fx.Node) -> OpOverload | None:
+    """The aten overload that a node calls; an edge operator gives the aten one that it stands for."""
+    target = getattr(node.target, "_op", node.target)
+    return target if isinstance(target, OpOverload) else None
+
+
+def operator_name(node: fx.Node) -> str:
+    """``"aten.conv2d.default"``; a ``_copy`` form of a view has the view's name.
+
+    What is no aten operator has the name of its Python function (``"getitem"``).
+    """
+    op = overload(node)
+    if op is None:
+        return str(getattr(node.target, "__name__", node.target))
+    namespace, base = op._schema.name.split("::")
+    if base.endswith("_copy") and base.removesuffix("_copy") in _VIEWS:
+        base = base.removesuffix("_copy")
+    return f"{namespace}.{base}.{op._schema.overload_name or 'default'}"
+
+
+def functional_name(name: str) -> str:
+    """The name of an in-place operator's functional twin: ``aten.relu_.default`` → ``aten.relu.default``."""
+    namespace, base, *rest = name.split(".")
+    if base.endswith("_") and not base.endswith("__"):
+        base = base.removesuffix("_")
+    return ".".join([namespace, base, *rest])
+
+
+def name_matches(pattern: str, name: str) -> bool:
+    """Whether a name is meant by a pattern that may leave out namespace (aten) and overload (any)."""
+    if not pattern.startswith(("aten.", "quantized_decomposed.", "torchao.")):
+        pattern = f"aten.{pattern}"
+    return name == pattern or name.startswith(f"{pattern}.")
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """All arguments by schema name, with the schema's defaults where the call leaves them out."""
+    op = overload(node)
+    if op is None:
+        return {str(i): value for i, value in enumerate(node.args)}
+    named: dict[str, Any] = {}
+    for position, parameter in enumerate(op._schema.arguments):
+        if position < len(node.args) and not parameter.kwarg_only:
+            named[parameter.name] = node.args[position]
+        else:
+            named[parameter.name] = node.kwargs.get(
+                parameter.name, parameter.default_value if parameter.has_default_value() else None
+            )
+    return named
+
+
+def argument(node: fx.Node, name: str, default: Any = None) -> Any:
+    """One argument by schema name; ``default`` where the operator has no such argument."""
+    return arguments(node).get(name, default)

@@ -1,0 +1,175 @@
+"""The support table: rows of pattern, constraints, roles and kernels, the one place where support is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import torch
+from torch import fx
+
+from quanthost.errors import TableError
+from quanthost.graph.operators import argument
+from quanthost.graph.pattern import Op
+from quanthost.graph.view import GraphView, tensor_meta
+from quanthost.values import AnyQSpec, Gain, Kernel, Role
+
+__all__ = ["Constraint", "Row", "Site", "SupportTable", "constraint"]
+
+
+@attrs.frozen(kw_only=True)
+class Site:
+    """A place where a row's pattern holds, as its constraints see it.
+
+    The same for the captured graph, where operands are float, and for the edge graph, where they may
+    come out of dequantize nodes.
+    """
+
+    row: Row
+    kernel: Kernel
+    view: GraphView
+    nodes: tuple[fx.Node, ...]
+    captures: dict[str, Any]
+
+    @property
+    def anchor(self) -> fx.Node:
+        """The first operator of the pattern (the convolution of convolution and ReLU)."""
+        return self.nodes[0]
+
+    @property
+    def output(self) -> fx.Node:
+        return self.nodes[-1]
+
+    def argument(self, name: str, default: Any = None, *, operator: int = 0) -> Any:
+        """An argument of one of the operators by its schema name."""
+        return argument(self.nodes[operator], name, default)
+
+    def tensors(self, capture: str) -> tuple[fx.Node, ...]:
+        """The nodes of a capture: none, one, or those of a list operand."""
+        bound = self.captures.get(capture)
+        if bound is None:
+            return ()
+        return tuple(bound) if isinstance(bound, (list, tuple)) else (bound,)
+
+    def shape(self, capture: str) -> tuple[Any, ...]:
+        """Shape of a captured tensor, or of the result for ``"output"``; symbols where it is dynamic."""
+        node = self.output if capture == "output" else self.tensors(capture)[0]
+        meta = tensor_meta(node)
+        return () if meta is None else tuple(meta.shape)
+
+    def dtype(self, capture: str) -> torch.dtype | None:
+        node = self.output if capture == "output" else self.tensors(capture)[0]
+        meta = tensor_meta(node)
+        return None if meta is None else meta.dtype
+
+    def is_constant(self, capture: str) -> bool:
+        """Whether each tensor of the capture is a weight, buffer or lifted constant."""
+        return all(self.view.is_constant(node) for node in self.tensors(capture))
+
+
+@attrs.frozen
+class Constraint:
+    """A named predicate: ``check`` returns ``None`` where the kernel exists, else the reason why not."""
+
+    text: str
+    check: Callable[[Site], str | None]
+    kernels: frozenset[Kernel] | None = None
+
+    def applies_to(self, kernel: Kernel) -> bool:
+        return self.kernels is None or kernel in self.kernels
+
+
+def constraint(
+    text: str, *, kernels: Iterable[Kernel] | None = None
+) -> Callable[[Callable[[Site], str | None]], Constraint]:
+    """Make a constraint of a function; ``text`` stands in the documentation, as a rule that must hold."""
+
+    def wrap(check: Callable[[Site], str | None]) -> Constraint:
+        return Constraint(text, check, None if kernels is None else frozenset(kernels))
+
+    return wrap
+
+
+def _roles(value: dict[str, Role]) -> tuple[tuple[str, Role], ...]:
+    return tuple(value.items()) if isinstance(value, dict) else tuple(value)
+
+
+def _specs(value: dict[str, AnyQSpec]) -> tuple[tuple[str, AnyQSpec], ...]:
+    return tuple(value.items()) if isinstance(value, dict) else tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One thing that a backend supports.
+
+    ``roles`` says what each capture is to the operator; what is not named is an activation.
+    ``kernels`` are the arithmetics in which the target has it. ``shares`` are captures (and
+    ``"output"``) that must have one set of quantization parameters. ``qspecs`` replace the recipe's for
+    single captures (a fixed output range). ``weight_axis`` is the axis of the output channels of the
+    weight. ``lowers_to`` tells a reader what the target runs.
+    """
+
+    name: str
+    pattern: Op
+    kernels: frozenset[Kernel] = attrs.field(converter=frozenset)
+    roles: tuple[tuple[str, Role], ...] = attrs.field(default=(), converter=_roles)
+    constraints: tuple[Constraint, ...] = attrs.field(default=(), converter=tuple)
+    shares: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    qspecs: tuple[tuple[str, AnyQSpec], ...] = attrs.field(default=(), converter=_specs)
+    weight_axis: int = 0
+    gain: Gain = Gain.FOLLOWS
+    lowers_to: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        known = {*self.pattern.captures(), "output"}
+        named = {*dict(self.roles), *dict(self.qspecs), *self.shares}
+        if not named <= known:
+            unknown = ", ".join(sorted(named - known))
+            raise TableError(
+                f"the row {self.name!r} names {unknown}, which its pattern does not capture",
+                needed=f"one of {', '.join(sorted(known))}", where=f"row {self.name}",
+                remedy="correct the name in roles, qspecs or shares", value=unknown,
+            )  # fmt: skip
+
+    def role(self, capture: str) -> Role:
+        """Role of a capture; ``"output"`` and what is not named are activations."""
+        return dict(self.roles).get(capture.split(".")[0], Role.ACTIVATION)
+
+    @property
+    def size(self) -> int:
+        return self.pattern.size
+
+
+@attrs.frozen
+class SupportTable:
+    """All rows of a backend; names are unique and no two rows have one pattern for one kernel."""
+
+    rows: tuple[Row, ...] = attrs.field(converter=tuple)
+
+    def __attrs_post_init__(self) -> None:
+        seen: dict[str, Row] = {}
+        for row in self.rows:
+            if row.name in seen:
+                raise TableError(
+                    f"two rows named {row.name!r}: {seen[row.name].pattern} and {row.pattern}",
+                    needed="each name once", where=f"row {row.name}", remedy="rename one of them",
+                )  # fmt: skip
+            seen[row.name] = row
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+    def row(self, name: str) -> Row:
+        """The row of that name.
+
+        Raises:
+            TableError: there is none.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise TableError(
+            f"no row {name!r}", needed=f"one of {', '.join(row.name for row in self.rows)}",
+            remedy="correct the name, or add the row to the table", value=name,
+        )  # fmt: skip

@@ -1,0 +1,94 @@
+"""A read-only look at a graph: which nodes hold constants, what they hold, and tensors' shapes and dtypes."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from quanthost.graph.operators import operator_name
+
+__all__ = ["GraphView", "is_dequantize", "is_quantize", "tensor_meta"]
+
+_QDQ_NAMESPACES = ("quantized_decomposed.", "torchao.")
+
+
+def _is_qdq(node: object, prefix: str) -> bool:
+    if not isinstance(node, fx.Node) or node.op != "call_function":
+        return False
+    name = operator_name(node)
+    return name.startswith(tuple(f"{namespace}{prefix}" for namespace in _QDQ_NAMESPACES))
+
+
+def is_quantize(node: object) -> bool:
+    """Whether the node turns float into integers."""
+    return _is_qdq(node, "quantize_")
+
+
+def is_dequantize(node: object) -> bool:
+    """Whether the node turns integers into float."""
+    return _is_qdq(node, "dequantize_")
+
+
+def tensor_meta(node: fx.Node) -> torch.Tensor | None:
+    """The fake tensor that tracing left on a node, ``None`` where it makes no single tensor."""
+    value = node.meta.get("val")
+    return value if isinstance(value, torch.Tensor) else None
+
+
+class GraphView:
+    """Constants and shapes of one graph, whether its weights are attributes or lifted inputs."""
+
+    def __init__(self, graph_module: fx.GraphModule, exported: ExportedProgram | None = None) -> None:
+        self.graph_module = graph_module
+        self.exported = exported
+
+    @cached_property
+    def _lifted(self) -> dict[str, str]:
+        if self.exported is None:
+            return {}
+        signature = self.exported.graph_signature
+        return {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+
+    @cached_property
+    def _mutated(self) -> frozenset[str]:
+        if self.exported is None:
+            return frozenset()
+        return frozenset(self.exported.graph_signature.buffers_to_mutate.values())
+
+    @cached_property
+    def order(self) -> dict[fx.Node, int]:
+        """Position of each node in the graph."""
+        return {node: position for position, node in enumerate(self.graph_module.graph.nodes)}
+
+    def is_constant(self, node: object) -> bool:
+        """Whether the node is a weight, buffer or lifted constant, quantized or not."""
+        if not isinstance(node, fx.Node):
+            return False
+        if is_dequantize(node) or is_quantize(node):
+            return self.is_constant(node.args[0])
+        if node.op == "get_attr":
+            return True
+        if node.op != "placeholder" or node.name not in self._lifted:
+            return False
+        return self._lifted[node.name] not in self._mutated
+
+    def constant(self, node: fx.Node) -> torch.Tensor | None:
+        """The tensor that a constant node holds, ``None`` where it cannot be read."""
+        if node.op == "get_attr":
+            value: Any = self.graph_module
+            for part in str(node.target).split("."):
+                value = getattr(value, part, None)
+            return value if isinstance(value, torch.Tensor) else None
+        if self.exported is None or node.name not in self._lifted:
+            return None
+        name = self._lifted[node.name]
+        held = self.exported.state_dict.get(name, self.exported.constants.get(name))
+        return held if isinstance(held, torch.Tensor) else None

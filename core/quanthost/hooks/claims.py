@@ -1,0 +1,162 @@
+"""What a support table takes of an edge graph: sites whose q/dq surroundings fit one of their kernels."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+
+import attrs
+from torch import fx
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+
+from quanthost.graph.matcher import match_table
+from quanthost.graph.operators import argument, overload
+from quanthost.graph.table import Site, SupportTable
+from quanthost.graph.view import GraphView, is_dequantize, is_quantize, tensor_meta
+from quanthost.toolchain.partition import Claim
+from quanthost.values import Kernel, Role
+
+__all__ = ["SiteClaim", "find_claims", "operators_to_keep"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class SiteClaim(Claim):
+    """A claim with the site that it comes from."""
+
+    site: Site
+
+
+def find_claims(table: SupportTable, exported: ExportedProgram) -> list[SiteClaim]:
+    """Claims of a whole edge graph: integer kernels first, then float ones on what is left."""
+    view = GraphView(exported.graph_module, exported)
+    taken: set[fx.Node] = set()
+    claims: list[SiteClaim] = []
+    for kernel, fits in _FITS.items():
+        found = match_table(table, view, kernel, is_open=lambda node: node not in taken, accept=fits)
+        for site in found.sites:
+            nodes = tuple(dict.fromkeys((*site.nodes, *_surroundings(site))))
+            if not taken.isdisjoint(nodes):
+                continue
+            taken.update(nodes)
+            claims.append(SiteClaim(nodes=nodes, site=site, computes=not site.row.name.endswith("quantize")))
+    return claims
+
+
+def operators_to_keep(table: SupportTable, exported: ExportedProgram) -> list[OpOverload]:
+    """Operators of the program that a row has as they are, at each place where they occur.
+
+    An operator that the table takes only at some places is decomposed everywhere, since ExecuTorch
+    refuses a program with a kept operator that no delegate took.
+    """
+    taken = {node for claim in find_claims(table, exported) for node in claim.site.nodes}
+    kept: dict[OpOverload, bool] = {}
+    for node in exported.graph.nodes:
+        op = overload(node) if node.op == "call_function" else None
+        if op is not None:
+            kept[op] = kept.get(op, True) and node in taken
+    return [op for op, everywhere in kept.items() if everywhere and op.namespace == "aten"]
+
+
+def _activations(site: Site) -> list[fx.Node]:
+    return [
+        node
+        for capture in site.captures
+        if site.row.role(capture) is Role.ACTIVATION
+        for node in site.tensors(capture)
+    ]
+
+
+def _weights(site: Site) -> list[fx.Node]:
+    roles = (Role.WEIGHT, Role.BIAS)
+    return [n for c in site.captures if site.row.role(c) in roles for n in site.tensors(c)]
+
+
+def _is_dynamic(node: fx.Node) -> bool:
+    scale = argument(node, "scale", argument(node, "scales"))
+    return isinstance(scale, fx.Node) and scale.target is operator.getitem
+
+
+def _fits_static(site: Site) -> str | None:
+    for node in _activations(site):
+        if not is_dequantize(node) or _is_dynamic(node):
+            return f"{node.name} is not quantized with a static range"
+        if not set(node.users) <= set(site.nodes):
+            return f"{node.name} has another user beside the integer kernel"
+    if any(site.row.role(c) is Role.WEIGHT and not all(map(is_dequantize, site.tensors(c)))
+           for c in site.captures):  # fmt: skip
+        return "the weight is not quantized"
+    users = list(site.output.users)
+    if len(users) != 1 or not is_quantize(users[0]):
+        return "the result is not quantized"
+    return _unequal_parameters(site, users[0])
+
+
+def _unequal_parameters(site: Site, quantize: fx.Node) -> str | None:
+    """A row whose captures share parameters needs them equal, number by number."""
+    if not site.row.shares:
+        return None
+    shared = [node for name in site.row.shares if name != "output" for node in site.tensors(name)]
+    parameters = {tuple(node.args[1:]) for node in shared}
+    if "output" in site.row.shares:
+        parameters.add(tuple(quantize.args[1:]))
+    return None if len(parameters) == 1 else "its tensors have different quantization parameters"
+
+
+def _fits_dynamic(site: Site) -> str | None:
+    for node in _activations(site):
+        if not is_dequantize(node) or not _is_dynamic(node):
+            return f"{node.name} is not quantized at run time"
+    return _quantized_weights(site)
+
+
+def _fits_weight_only(site: Site) -> str | None:
+    if any(is_dequantize(node) for node in _activations(site)):
+        return "an activation is quantized"
+    return _quantized_weights(site)
+
+
+def _quantized_weights(site: Site) -> str | None:
+    weights = [n for c in site.captures if site.row.role(c) is Role.WEIGHT for n in site.tensors(c)]
+    if weights and all(map(is_dequantize, weights)):
+        return None
+    return "the weight is not quantized"
+
+
+def _fits_float(site: Site) -> str | None:
+    for node in _weights(site):
+        if is_dequantize(node):
+            return f"{node.name} is quantized, and no integer kernel fits"
+    for node in _activations(site):
+        meta = tensor_meta(node)
+        if meta is not None and not is_dequantize(site.output) and not meta.is_floating_point():
+            return f"{node.name} is {meta.dtype}, not float"
+    return None
+
+
+_FITS: dict[Kernel, Callable[[Site], str | None]] = {
+    Kernel.STATIC: _fits_static,
+    Kernel.DYNAMIC: _fits_dynamic,
+    Kernel.WEIGHT_ONLY: _fits_weight_only,
+    Kernel.FLOAT: _fits_float,
+}
+
+
+def _surroundings(site: Site) -> Iterable[fx.Node]:
+    """The q/dq nodes that belong to an integer kernel, with what computes a dynamic range."""
+    if site.kernel is Kernel.FLOAT:
+        return
+    weights = set(_weights(site))
+    for node in (*_activations(site), *weights):
+        if not is_dequantize(node):
+            continue
+        yield node
+        quantize = node.args[0]
+        if node not in weights and site.kernel is Kernel.DYNAMIC and isinstance(quantize, fx.Node):
+            yield quantize
+            for reader in quantize.args[1:3]:
+                if isinstance(reader, fx.Node):
+                    yield reader
+                    yield from (p for p in reader.all_input_nodes if p.op == "call_function")
+    if site.kernel is Kernel.STATIC:
+        yield next(iter(site.output.users))

@@ -1,0 +1,234 @@
+"""From matches to a quantization plan and a decision for each node: the heart of ``prepare``."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+
+import attrs
+from torch import fx
+
+from quanthost.graph.provenance import NodeInfo
+from quanthost.graph.rewrite import origin
+from quanthost.graph.sharing import Point, solve_sharing
+from quanthost.graph.view import GraphView
+from quanthost.hooks.manager import Plugins
+from quanthost.hooks.specs import RowMiss
+from quanthost.stages.cost import Candidate, prune
+from quanthost.stages.overrides import apply_qspecs, resolve_overrides
+from quanthost.stages.sentinels import nodes_with_sentinels
+from quanthost.toolchain.pt2e import QuantPlan
+from quanthost.values import (
+    AnyQSpec,
+    Cause,
+    DerivedQSpec,
+    Gain,
+    Kernel,
+    Match,
+    Override,
+    Placement,
+    Refusal,
+    Request,
+    Role,
+)
+
+__all__ = ["Chosen", "Planned", "plan_quantization"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Chosen:
+    """A match that is quantized: its nodes in the graph, qspecs and the recipe they come from."""
+
+    match: Match
+    recipe: str
+    nodes: tuple[fx.Node, ...]
+    captures: dict[str, fx.Node]
+    qspecs: dict[str, AnyQSpec]
+
+
+@attrs.frozen(kw_only=True)
+class Planned:
+    """The plan, what is quantized, and why the other nodes of the rewritten graph are not."""
+
+    plan: QuantPlan
+    chosen: tuple[Chosen, ...]
+    refused: dict[fx.Node, tuple[Cause, str]]
+    rules: dict[str, Override]
+
+
+def plan_quantization(
+    graph_module: fx.GraphModule, nodes: Iterable[NodeInfo], request: Request, plugins: Plugins
+) -> Planned:
+    """Decide what is quantized in a graph that is ready for annotation. Pure: the graph is not changed.
+
+    ``nodes`` describe the captured graph, whose names overrides and decisions use.
+
+    Raises:
+        OverrideError: see ``resolve_overrides``.
+        HookError: a plugin answered with the wrong type.
+    """
+    rules = resolve_overrides(nodes, request, plugins)
+    refused: dict[fx.Node, tuple[Cause, str]] = {}
+    for node, source in nodes_with_sentinels(graph_module).items():
+        refused[node] = (Cause.CONSTRAINT, f"touches a mask sentinel (beyond ±1e30) that comes from {source}")
+    for node in _calls(graph_module):
+        rule = rules.get(origin(node) or node.name)
+        if rule is not None and rule.keep_float:
+            refused[node] = (Cause.OVERRIDE, f"kept in float by {rule}")
+    chosen = _choose(graph_module, request, plugins, rules, refused)
+    if request.placement is Placement.COST:
+        chosen = _drop_costly(chosen, GraphView(graph_module), refused)
+    plan, chosen = _solve(graph_module, chosen, refused)
+    return Planned(plan=plan, chosen=tuple(chosen), refused=refused, rules=rules)
+
+
+def _calls(graph_module: fx.GraphModule) -> list[fx.Node]:
+    return [
+        n for n in graph_module.graph.nodes if n.op == "call_function" and n.target is not operator.getitem
+    ]
+
+
+def _choose(
+    graph_module: fx.GraphModule,
+    request: Request,
+    plugins: Plugins,
+    rules: dict[str, Override],
+    refused: dict[fx.Node, tuple[Cause, str]],
+) -> list[Chosen]:
+    """Matches of all backends and recipes in play, with their qspecs; a taken node is closed to the next."""
+    by_name = {node.name: node for node in graph_module.graph.nodes}
+    closed = set(refused)
+    chosen: list[Chosen] = []
+    for backend in request.backends:
+        for recipe, nodes in _by_recipe(graph_module, request, rules).items():
+            asked = attrs.evolve(request, recipe=recipe)
+            open_nodes = frozenset(node.name for node in nodes if node not in closed)
+            for item in plugins.annotate(backend, graph_module, asked, open_nodes):
+                if isinstance(item, RowMiss):
+                    reason = f"row {item.row} of {backend}: {item.reason}"
+                    refused.setdefault(by_name[item.node], (Cause.CONSTRAINT, reason))
+                    continue
+                made = _choose_one(item, asked, plugins, by_name, rules, refused)
+                if made is not None:
+                    closed.update(made.nodes)
+                    chosen.append(made)
+    for node in {node for made in chosen for node in made.nodes}:
+        refused.pop(node, None)
+    return chosen
+
+
+def _by_recipe(
+    graph_module: fx.GraphModule, request: Request, rules: dict[str, Override]
+) -> dict[str, list[fx.Node]]:
+    recipes: dict[str, list[fx.Node]] = {request.recipe: []}
+    for node in _calls(graph_module):
+        rule = rules.get(origin(node) or node.name)
+        recipe = rule.recipe if rule is not None and rule.recipe is not None else request.recipe
+        recipes.setdefault(recipe, []).append(node)
+    return recipes
+
+
+def _choose_one(
+    match: Match,
+    request: Request,
+    plugins: Plugins,
+    by_name: dict[str, fx.Node],
+    rules: dict[str, Override],
+    refused: dict[fx.Node, tuple[Cause, str]],
+) -> Chosen | None:
+    nodes = tuple(by_name[name] for name in match.nodes)
+    choice = plugins.choose_qspecs(match.backend, match, request)
+    if isinstance(choice, Refusal):
+        refused.update({node: (choice.cause, choice.reason) for node in nodes})
+        return None
+    made = Chosen(
+        match=match, recipe=request.recipe, nodes=nodes, qspecs=choice.as_dict(),
+        captures={name: by_name[node] for name, node in match.captures},
+    )  # fmt: skip
+    rule = next((rules[n] for n in (origin(node) or node.name for node in nodes) if n in rules), None)
+    if rule is not None and rule.qspecs:
+        roles = {name.split(".")[0]: match.role(name) for name in made.qspecs}
+        made = attrs.evolve(made, qspecs=apply_qspecs(choice, rule, roles).as_dict())
+    return made
+
+
+def _drop_costly(
+    chosen: list[Chosen], view: GraphView, refused: dict[fx.Node, tuple[Cause, str]]
+) -> list[Chosen]:
+    candidates = {
+        Candidate(
+            nodes=made.nodes,
+            inputs=tuple(dict.fromkeys(
+                node for name, node in made.captures.items()
+                if name in made.qspecs and made.match.role(name) is Role.ACTIVATION and not view.is_constant(node)
+            )),
+            gain=made.match.gain if made.match.kernel is Kernel.STATIC else Gain.DRIVES,
+            keeps_parameters=bool(made.match.shares),
+        ): made
+        for made in chosen
+    }  # fmt: skip
+    fallen = prune(candidates)
+    for candidate, reason in fallen.items():
+        refused.update({node: (Cause.COST, reason) for node in candidate.nodes})
+    return [made for candidate, made in candidates.items() if candidate not in fallen]
+
+
+def _solve(
+    graph_module: fx.GraphModule, chosen: list[Chosen], refused: dict[fx.Node, tuple[Cause, str]]
+) -> tuple[QuantPlan, list[Chosen]]:
+    """Solve the sharing constraints; matches whose tensors cannot agree are dropped, the rest solved again."""
+    order = {node: position for position, node in enumerate(graph_module.graph.nodes)}
+    while True:
+        specs: dict[Point, AnyQSpec] = {}
+        derived: list[tuple[Point, DerivedQSpec, tuple[Point, ...]]] = []
+        for made in chosen:
+            _add_points(made, specs, derived)
+        required = [points for made in chosen if (points := _shared_points(made))]
+        sharing = solve_sharing(specs, required, order)
+        if not sharing.conflicts:
+            break
+        clashing = {point for group in sharing.conflicts for point in group}
+        losers = [made for made in chosen if clashing & set(_shared_points(made))]
+        for made in losers:
+            reason = "its tensors must share parameters, and their qspecs cannot agree"
+            refused.update({node: (Cause.CONSTRAINT, reason) for node in made.nodes})
+        chosen = [made for made in chosen if made not in losers]
+    plan = QuantPlan(
+        groups=tuple(zip(sharing.groups, sharing.specs)), derived=tuple(derived),
+        operators=tuple(node for made in chosen for node in made.nodes),
+    )  # fmt: skip
+    return plan, chosen
+
+
+def _points(made: Chosen, capture: str) -> list[Point]:
+    """Where a capture enters the operators of the match, or where the result leaves."""
+    if capture == "output":
+        return [Point(made.nodes[-1])]
+    producers = [n for name, n in made.captures.items() if capture in (name, name.split(".")[0])]
+    return [
+        Point(producer, node)
+        for producer in producers
+        for node in made.nodes
+        if producer in node.all_input_nodes
+    ]
+
+
+def _add_points(
+    made: Chosen,
+    specs: dict[Point, AnyQSpec],
+    derived: list[tuple[Point, DerivedQSpec, tuple[Point, ...]]],
+) -> None:
+    for capture, spec in made.qspecs.items():
+        for point in _points(made, capture):
+            if isinstance(spec, DerivedQSpec):
+                sources = tuple(p for name in spec.sources for p in _points(made, name)[:1])
+                derived.append((point, spec, sources))
+            else:
+                specs[point] = spec
+
+
+def _shared_points(made: Chosen) -> tuple[Point, ...]:
+    named = [name for name in made.match.shares if name == "output" or _points(made, name)]
+    points = [p for name in named for p in _points(made, name)]
+    in_play = {name.split(".")[0] for name in made.qspecs}
+    return tuple(points) if set(named) <= in_play else ()

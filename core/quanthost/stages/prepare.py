@@ -1,0 +1,116 @@
+"""``prepare``: the captured graph with observers where a backend's rows and the recipe want them."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from quanthost.errors import RequestError, TableError
+from quanthost.graph.provenance import NodeInfo, node_infos
+from quanthost.graph.rewrite import functionalize, tag_origins
+from quanthost.hooks.manager import Plugins
+from quanthost.stages.capture import CapturedModel
+from quanthost.stages.decisions import decide
+from quanthost.stages.planning import Planned, plan_quantization
+from quanthost.stages.records import PreparedModel
+from quanthost.toolchain import pt2e
+from quanthost.toolchain.export import graph_module as private_copy
+from quanthost.values import Decision, Recipe, Request
+
+__all__ = ["HostQuantizer", "prepare", "recipe_of"]
+
+
+def recipe_of(plugins: Plugins, request: Request) -> Recipe:
+    """The recipe that a request names, which every backend of the request must have.
+
+    Raises:
+        RequestError: a backend has no recipe of that name, cannot train, or has no such option.
+    """
+    for backend in request.backends:
+        info = plugins.info(backend)
+        if info.recipe(request.recipe) is None:
+            raise RequestError(
+                f"the recipe {request.recipe!r}", plugin=backend, stage="prepare",
+                needed="one of " + ", ".join(r.name for r in info.recipes), value=request.recipe,
+                remedy="choose one of these recipes",
+            )  # fmt: skip
+        if request.qat and not info.qat:
+            raise RequestError(
+                "qat=True", needed="a backend that supports quantization-aware training",
+                plugin=backend, stage="prepare", remedy="calibrate instead, or choose another backend",
+            )  # fmt: skip
+        for name, _ in request.options:
+            if name not in info.options:
+                raise RequestError(
+                    f"the option {name!r}", plugin=backend, stage="prepare", value=name,
+                    needed=f"one of {', '.join(info.options)}" if info.options else "no option",
+                    remedy="correct or remove it",
+                )  # fmt: skip
+    recipe = plugins.info(request.backends[0]).recipe(request.recipe)
+    assert recipe is not None
+    return recipe
+
+
+class HostQuantizer(pt2e.CallbackQuantizer):
+    """The torchao quantizer of a request: what ``prepare`` uses and what ``as_quantizer`` hands out.
+
+    After ``prepare_pt2e`` its ``decisions`` say what became of each node of the graph it was given.
+    """
+
+    def __init__(self, plugins: Plugins, request: Request, nodes: tuple[NodeInfo, ...] | None = None) -> None:
+        super().__init__(
+            transform=self._transform_graph, plan=self._plan_graph, check=self._check_graph, qat=request.qat
+        )
+        self.plugins, self.request = plugins, request
+        self.decisions: tuple[Decision, ...] = ()
+        self._nodes = nodes
+        self._recipe = recipe_of(plugins, request)
+        self._planned: Planned | None = None
+
+    def _transform_graph(self, graph_module: fx.GraphModule) -> fx.GraphModule:
+        if self._nodes is None:
+            tag_origins(graph_module)
+            self._nodes = tuple(node_infos(graph_module.graph))
+            functionalize(graph_module)
+        return self.plugins.transform(graph_module, self.request)
+
+    def _plan_graph(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
+        nodes = self._nodes if self._nodes is not None else tuple(node_infos(graph_module.graph))
+        planned = plan_quantization(graph_module, nodes, self.request, self.plugins)
+        self.decisions = decide(nodes, graph_module, planned, self.request, self._recipe)
+        return planned.plan
+
+    def _check_graph(self, graph_module: fx.GraphModule) -> None:
+        problems = self.plugins.validate(
+            graph_module=graph_module, decisions=self.decisions, request=self.request
+        )
+        if problems:
+            first = problems[0]
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise TableError(
+                f"{first.message}{more}", needed="a graph that the backend accepts", stage="prepare",
+                node=first.node, remedy=first.remedy, value=problems,
+            )  # fmt: skip
+
+
+def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> PreparedModel:
+    """Insert observers (fake quantize modules where ``request.qat``) into a copy of the captured graph.
+
+    Raises:
+        RequestError: the recipe or an option does not exist, or the model was captured in the wrong mode.
+        OverrideError: an override matches nothing or cannot be honoured.
+        TableError: a backend's validation refuses the graph, or two of its rows tie.
+    """
+    if request.qat != captured.train:
+        seen, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
+        raise RequestError(
+            f"a model captured for {seen} with qat={request.qat}", needed=f"a model captured for {needed}",
+            stage="prepare", remedy=f"call capture(..., train={request.qat}) first",
+        )  # fmt: skip
+    graph = private_copy(captured.exported)
+    nodes = tuple(node_infos(graph.graph))
+    functionalize(graph)
+    quantizer = HostQuantizer(plugins, request, nodes)
+    module = pt2e.prepare(graph, quantizer, qat=request.qat)
+    return PreparedModel(
+        captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions
+    )

@@ -1,0 +1,51 @@
+"""The frozen records that the stages after capture hand on, and the seams between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from quanthost.values import Decision, Representation, Request
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from quanthost.hooks.manager import Plugins
+    from quanthost.stages.capture import CapturedModel
+
+__all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PreparedModel:
+    """An observed graph (``module``, or one to train where ``request.qat``), with decisions."""
+
+    captured: CapturedModel
+    request: Request
+    plugins: Plugins = attrs.field(repr=False)
+    module: fx.GraphModule = attrs.field(repr=False)
+    decisions: tuple[Decision, ...] = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CalibratedModel:
+    """The same with ranges: ``module`` holds observers that have seen ``batches`` batches.
+
+    ``data_digest`` is over all tensors in order of arrival, ``""`` where a training loop made the ranges.
+    """
+
+    prepared: PreparedModel
+    module: fx.GraphModule = attrs.field(repr=False)
+    batches: int
+    data_digest: str
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ConvertedModel:
+    """The quantized graph in one of the representations; ``module`` runs in eager torch."""
+
+    calibrated: CalibratedModel
+    module: fx.GraphModule = attrs.field(repr=False)
+    representation: Representation
+    decisions: tuple[Decision, ...] = attrs.field(repr=False)

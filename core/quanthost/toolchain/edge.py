@@ -1,0 +1,85 @@
+"""ExecuTorch's lowering: exported program to edge dialect, partitions to delegates, program to bytes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir.delegate import executorch_call_delegate
+from executorch.exir.lowered_backend_module import LoweredBackendModule
+from torch import fx
+from torch.export import ExportedProgram
+
+from quanthost.graph.operators import operator_name
+from quanthost.graph.rewrite import origin
+from quanthost.toolchain.quiet import quiet
+
+__all__ = ["EdgeResult", "Piece", "to_program"]
+
+
+@attrs.frozen(kw_only=True)
+class Piece:
+    """One call of a delegate: its backend and which captured nodes lie in it."""
+
+    delegate: str
+    origins: frozenset[str]
+    operators: int
+
+
+@attrs.frozen(kw_only=True)
+class EdgeResult:
+    """A program's bytes, the delegated pieces in order, and what is left to kernels outside.
+
+    ``outside`` pairs the captured node's name (``None`` for what lowering inserted) with the operator.
+    """
+
+    buffer: bytes
+    pieces: tuple[Piece, ...]
+    outside: tuple[tuple[str | None, str], ...]
+
+
+def to_program(
+    exported: ExportedProgram,
+    *,
+    partitioners: Sequence[Any],
+    passes: Sequence[Any] = (),
+    edge_config: EdgeCompileConfig | None = None,
+    backend_config: ExecutorchBackendConfig | None = None,
+) -> EdgeResult:
+    """Lower an exported program with ExecuTorch's own functions."""
+    config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
+    with quiet(), contextlib.redirect_stdout(None):
+        edge = to_edge_transform_and_lower(
+            exported, transform_passes=list(passes) or None, partitioner=list(partitioners),
+            compile_config=config,
+        )  # fmt: skip
+        pieces, outside = _survey(edge.exported_program())
+        made = edge.to_executorch(backend_config or ExecutorchBackendConfig())
+    return EdgeResult(buffer=bytes(made.buffer), pieces=pieces, outside=outside)
+
+
+def _survey(
+    edge: ExportedProgram,
+) -> tuple[tuple[Piece, ...], tuple[tuple[str | None, str], ...]]:
+    pieces: list[Piece] = []
+    outside: list[tuple[str | None, str]] = []
+    for node in edge.graph.nodes:
+        if node.op != "call_function":
+            continue
+        if node.target is executorch_call_delegate:
+            pieces.append(_piece(getattr(edge.graph_module, node.args[0].target)))
+        else:
+            outside.append((origin(node), operator_name(node)))
+    delegate_reads = "getitem"
+    return tuple(pieces), tuple(item for item in outside if item[1] != delegate_reads)
+
+
+def _piece(lowered: LoweredBackendModule) -> Piece:
+    nodes: list[fx.Node] = [
+        node for node in lowered.original_module.graph.nodes if node.op == "call_function"
+    ]
+    names = frozenset(name for name in map(origin, nodes) if name is not None)
+    return Piece(delegate=lowered.backend_id, origins=names, operators=len(nodes))

@@ -1,0 +1,138 @@
+"""The observer that torchao inserts for a qspec: it keeps a mergeable sketch and answers with its range."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+from torchao.quantization.pt2e.observer import ObserverBase
+from torchao.quantization.pt2e.utils import create_getattr_from_value
+
+from quanthost.arith.affine import qparams_from_range
+from quanthost.arith.estimate import choose_range
+from quanthost.arith.sketch import ChannelRange, RangeSketch
+from quanthost.values import DType, Granularity, QSpec, Symmetry, Timing
+
+__all__ = ["RangeObserver", "torch_dtype", "torch_qscheme"]
+
+_DTYPES = {
+    DType.INT4: torch.int8,
+    DType.INT8: torch.int8,
+    DType.UINT8: torch.uint8,
+    DType.INT16: torch.int16,
+    DType.INT32: torch.int32,
+}
+_QSCHEMES = {
+    (False, Symmetry.SYMMETRIC): torch.per_tensor_symmetric,
+    (False, Symmetry.AFFINE): torch.per_tensor_affine,
+    (True, Symmetry.SYMMETRIC): torch.per_channel_symmetric,
+    (True, Symmetry.AFFINE): torch.per_channel_affine,
+}
+_ops = torch.ops.quantized_decomposed
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """The storage dtype; int4 values are stored as int8."""
+    return _DTYPES[dtype]
+
+
+def torch_qscheme(spec: QSpec) -> torch.qscheme:
+    per_channel = spec.granularity in (Granularity.PER_CHANNEL, Granularity.PER_GROUP)
+    return _QSCHEMES[per_channel, spec.symmetry]
+
+
+class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
+    """Observes one tensor, or a sharing group of tensors, for one qspec.
+
+    ``once`` is set for constants, which are read at the first forward only. Dynamic specs observe
+    nothing. ``batches`` counts forwards that reached this observer.
+    """
+
+    def __init__(self, *, spec: QSpec, once: bool = False, **_: Any) -> None:
+        super().__init__(dtype=torch_dtype(spec.dtype), is_dynamic=spec.timing is Timing.DYNAMIC)
+        self.spec = spec
+        self.once = once
+        self.batches = 0
+        self.quant_min, self.quant_max = spec.quant_min, spec.quant_max
+        self.qscheme = torch_qscheme(spec)
+        self.ch_axis = spec.axis if spec.axis is not None else -1
+        self.eps = torch.finfo(torch.float32).eps
+        self.statistics = self._empty()
+
+    def _empty(self) -> RangeSketch | ChannelRange:
+        if self.spec.granularity is Granularity.PER_CHANNEL:
+            assert self.spec.axis is not None
+            return ChannelRange(self.spec.axis)
+        if self.spec.granularity is Granularity.PER_GROUP:
+            return ChannelRange(0)
+        return RangeSketch()
+
+    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not self.is_dynamic and not (self.once and self.batches):
+            self.statistics.update(self._grouped(tensor.detach()))
+        self.batches += 1
+        return tensor
+
+    def _grouped(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.spec.granularity is not Granularity.PER_GROUP:
+            return tensor
+        return tensor.reshape(-1, self.spec.group_size)  # type: ignore[arg-type]  # set where per group
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale (float32) and zero point (int64): one element, or one a channel or group."""
+        if isinstance(self.statistics, ChannelRange):
+            low, high = self.statistics.minimum, self.statistics.maximum
+        else:
+            low, high = (torch.tensor(v) for v in choose_range(self.statistics, self.spec))
+        scale, zero_point = qparams_from_range(low, high, self.spec)
+        return scale.to(torch.float32), zero_point.to(torch.int64)
+
+    def __getattr__(self, name: str) -> Any:
+        # torchao calls convert() of observers that have one; only two layouts need their own
+        if name == "convert":
+            layouts = {Granularity.PER_GROUP: self._to_groups, Granularity.PER_TOKEN: self._to_tokens}
+            if self.spec.granularity in layouts:
+                return layouts[self.spec.granularity]
+        return super().__getattr__(name)
+
+    def _to_groups(self, model: fx.GraphModule, node: fx.Node) -> None:
+        weight = node.args[0]
+        assert isinstance(weight, fx.Node)
+        scale, zero_point = self.calculate_qparams()
+        rows = weight.meta["val"].shape[0]
+        graph = model.graph
+        with graph.inserting_before(node):
+            parameters = [
+                create_getattr_from_value(model, graph, name, value.reshape(rows, -1))
+                for name, value in (("_scale_", scale), ("_zero_point_", zero_point.to(torch.int32)))
+            ]
+            limits = (self.quant_min, self.quant_max, self.dtype, self.spec.group_size)
+            quantized = graph.call_function(
+                _ops.quantize_per_channel_group.default, (weight, *parameters, *limits)
+            )
+            made = graph.call_function(
+                _ops.dequantize_per_channel_group.default,
+                (quantized, *parameters, *limits, torch.float32),
+            )
+        node.replace_all_uses_with(made)
+        graph.erase_node(node)
+
+    def _to_tokens(self, model: fx.GraphModule, node: fx.Node) -> None:
+        graph = model.graph
+        activation = node.args[0]
+        limits = (self.quant_min, self.quant_max, self.dtype)
+        with graph.inserting_before(node):
+            chosen = graph.call_function(
+                _ops.choose_qparams_per_token_asymmetric.default, (activation, self.dtype)
+            )
+            parameters = [graph.call_function(operator.getitem, (chosen, i)) for i in (0, 1)]
+            quantized = graph.call_function(
+                _ops.quantize_per_token.default, (activation, *parameters, *limits)
+            )
+            made = graph.call_function(
+                _ops.dequantize_per_token.default, (quantized, *parameters, *limits, torch.float32)
+            )
+        node.replace_all_uses_with(made)
+        graph.erase_node(node)

@@ -1,0 +1,189 @@
+"""torchao's PT2E flow: our plan as annotations, a quantizer made of callables, prepare and convert."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import torch
+from torch import fx
+from torchao.quantization.pt2e import (
+    FusedMovingAvgObsFakeQuantize,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    move_exported_model_to_eval,
+    move_exported_model_to_train,
+)
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import (
+    DerivedQuantizationSpec,
+    FixedQParamsQuantizationSpec,
+    QuantizationAnnotation,
+    QuantizationSpec,
+    QuantizationSpecBase,
+    Quantizer,
+    SharedQuantizationSpec,
+)
+
+from quanthost.graph.sharing import Point
+from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
+from quanthost.toolchain.quiet import quiet
+from quanthost.values import (
+    AnyQSpec,
+    DerivedQSpec,
+    FixedQSpec,
+    Granularity,
+    QSpec,
+    Timing,
+)
+
+__all__ = [
+    "CallbackQuantizer",
+    "QuantPlan",
+    "convert",
+    "deep_copy",
+    "prepare",
+    "switch_to_eval",
+    "switch_to_train",
+]
+
+ANNOTATION = "quantization_annotation"
+
+
+@attrs.frozen(kw_only=True)
+class QuantPlan:
+    """What is quantized, solved: groups of points with one spec each, derived points, operators covered.
+
+    ``derived`` gives for a derived point the points whose scales are multiplied.
+    """
+
+    groups: tuple[tuple[tuple[Point, ...], AnyQSpec], ...] = ()
+    derived: tuple[tuple[Point, DerivedQSpec, tuple[Point, ...]], ...] = ()
+    operators: tuple[fx.Node, ...] = ()
+
+
+class CallbackQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
+    """A torchao ``Quantizer`` whose three steps are functions; what ``prepare_pt2e`` takes."""
+
+    def __init__(
+        self,
+        *,
+        transform: Callable[[fx.GraphModule], fx.GraphModule],
+        plan: Callable[[fx.GraphModule], QuantPlan],
+        check: Callable[[fx.GraphModule], None],
+        qat: bool = False,
+    ) -> None:
+        self._transform, self._plan, self._check, self._qat = transform, plan, check, qat
+
+    def transform_for_annotation(self, model: fx.GraphModule) -> fx.GraphModule:
+        return self._transform(model)
+
+    def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
+        apply_plan(self._plan(model), qat=self._qat)
+        return model
+
+    def validate(self, model: fx.GraphModule) -> None:
+        self._check(model)
+
+
+def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
+    """Write a plan as torchao annotations: one spec a group, the other points share the first one's."""
+    annotations = {
+        node: QuantizationAnnotation(allow_implicit_sharing=False, _annotated=True) for node in plan.operators
+    }
+    for points, spec in plan.groups:
+        first = points[0]
+        _annotate(annotations, first, _torchao_spec(spec, first, qat=qat))
+        for point in points[1:]:
+            _annotate(annotations, point, SharedQuantizationSpec(_key(first)))
+    for point, derived, sources in plan.derived:
+        _annotate(annotations, point, _derived_spec(derived, sources))
+    for node, annotation in annotations.items():
+        node.meta[ANNOTATION] = annotation
+
+
+def _annotate(
+    annotations: dict[fx.Node, QuantizationAnnotation], point: Point, spec: QuantizationSpecBase
+) -> None:
+    if point.consumer is None:
+        annotations[point.producer].output_qspec = spec
+    else:
+        annotations[point.consumer].input_qspec_map[point.producer] = spec
+
+
+def _key(point: Point) -> Any:
+    return point.producer if point.consumer is None else (point.producer, point.consumer)
+
+
+def _torchao_spec(spec: AnyQSpec, point: Point, *, qat: bool) -> QuantizationSpecBase:
+    if isinstance(spec, FixedQSpec):
+        return FixedQParamsQuantizationSpec(
+            dtype=torch_dtype(spec.dtype), scale=spec.scale, zero_point=spec.zero_point,
+            quant_min=spec.quant_min, quant_max=spec.quant_max, qscheme=torch.per_tensor_affine,
+        )  # fmt: skip
+    assert isinstance(spec, QSpec)
+    return QuantizationSpec(
+        dtype=torch_dtype(spec.dtype), quant_min=spec.quant_min, quant_max=spec.quant_max,
+        qscheme=torch_qscheme(spec), ch_axis=spec.axis, is_dynamic=spec.timing is Timing.DYNAMIC,
+        observer_or_fake_quant_ctr=_observer(spec, point, qat=qat),
+    )  # fmt: skip
+
+
+def _observer(spec: QSpec, point: Point, *, qat: bool) -> Any:
+    dynamic = spec.timing is Timing.DYNAMIC
+    if not qat or dynamic or spec.granularity is Granularity.PER_GROUP:
+        return RangeObserver.with_args(spec=spec, once=point.producer.op == "get_attr")
+    per_channel = spec.granularity is Granularity.PER_CHANNEL
+    observer = MovingAveragePerChannelMinMaxObserver if per_channel else MovingAverageMinMaxObserver
+    return FusedMovingAvgObsFakeQuantize.with_args(observer=observer, eps=2**-12)
+
+
+def _derived_spec(spec: DerivedQSpec, sources: Iterable[Point]) -> DerivedQuantizationSpec:
+    def product(observers: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        scales = [observer.calculate_qparams()[0] for observer in observers]
+        scale = torch.as_tensor(scales[0])
+        for other in scales[1:]:
+            scale = scale * other
+        return scale, torch.zeros_like(scale, dtype=torch.int64)
+
+    return DerivedQuantizationSpec(
+        derived_from=[_key(point) for point in sources], derive_qparams_fn=product,
+        dtype=torch_dtype(spec.dtype), quant_min=spec.quant_min, quant_max=spec.quant_max,
+        qscheme=torch.per_channel_symmetric, ch_axis=0,
+    )  # fmt: skip
+
+
+def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) -> fx.GraphModule:
+    """``prepare_pt2e`` or ``prepare_qat_pt2e`` on a graph that the caller owns."""
+    with quiet():
+        prepared = (prepare_qat_pt2e if qat else prepare_pt2e)(graph_module, quantizer)
+    assert isinstance(prepared, fx.GraphModule)
+    return prepared
+
+
+def convert(graph_module: fx.GraphModule, *, reference: bool = False) -> fx.GraphModule:
+    """``convert_pt2e`` on a graph that the caller owns."""
+    with quiet():
+        converted = convert_pt2e(graph_module, use_reference_representation=reference)
+    assert isinstance(converted, fx.GraphModule)
+    return converted
+
+
+def deep_copy(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """A copy with graph and observers of its own; parameters and large buffers are shared."""
+    shared = {id(tensor): tensor for tensor in (*graph_module.parameters(), *graph_module.buffers())}
+    return copy.deepcopy(graph_module, dict(shared))
+
+
+def switch_to_train(graph_module: fx.GraphModule) -> None:
+    """Batch norm and dropout as in training."""
+    with quiet():
+        move_exported_model_to_train(graph_module)
+
+
+def switch_to_eval(graph_module: fx.GraphModule) -> None:
+    """Batch norm and dropout as in evaluation."""
+    with quiet():
+        move_exported_model_to_eval(graph_module)
