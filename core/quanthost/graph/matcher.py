@@ -9,11 +9,11 @@ import attrs
 from torch import fx
 
 from quanthost.errors import TableError
-from quanthost.graph.operators import functional_name, operator_name
+from quanthost.graph.operators import operator_name
 from quanthost.graph.pattern import Binding, bind
 from quanthost.graph.table import Row, Site, SupportTable
 from quanthost.graph.view import GraphView
-from quanthost.values import Kernel, Role
+from quanthost.values import Kernel, Recipe, Role
 
 __all__ = ["Matches", "Miss", "match_table"]
 
@@ -35,11 +35,25 @@ class Matches:
     misses: tuple[Miss, ...]
 
 
+@attrs.frozen(kw_only=True)
+class _Search:
+    """What one call of ``match_table`` looks for."""
+
+    index: dict[str, list[Row]]
+    view: GraphView
+    kernel: Kernel
+    recipe: Recipe | None
+    is_open: Callable[[fx.Node], bool]
+    accept: Callable[[Site], str | None]
+    misses: list[Miss] = attrs.field(factory=list)
+
+
 def match_table(
     table: SupportTable,
     view: GraphView,
     kernel: Kernel,
     *,
+    recipe: Recipe | None = None,
     is_open: Callable[[fx.Node], bool] = lambda _: True,
     accept: Callable[[Site], str | None] = lambda _: None,
 ) -> Matches:
@@ -51,14 +65,16 @@ def match_table(
     Raises:
         TableError: two rows of one length hold at one node.
     """
-    index = _index(row for row in table if kernel in row.kernels)
-    misses: list[Miss] = []
+    search = _Search(
+        index=_index(row for row in table if kernel in row.kernels), view=view, kernel=kernel,
+        recipe=recipe, is_open=is_open, accept=accept,
+    )  # fmt: skip
     candidates: list[Site] = []
     for node in view.graph_module.graph.nodes:
         if node.op == "call_function":
-            candidates.extend(_sites_at(node, index, view, kernel, is_open, accept, misses))
+            candidates.extend(_sites_at(node, search))
     chosen = _choose(candidates, view)
-    return Matches(sites=tuple(chosen), misses=tuple(misses))
+    return Matches(sites=tuple(chosen), misses=tuple(search.misses))
 
 
 def _index(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -77,24 +93,19 @@ def _base(name: str) -> str:
     )
 
 
-def _sites_at(
-    node: fx.Node,
-    index: dict[str, list[Row]],
-    view: GraphView,
-    kernel: Kernel,
-    is_open: Callable[[fx.Node], bool],
-    accept: Callable[[Site], str | None],
-    misses: list[Miss],
-) -> Iterator[Site]:
+def _sites_at(node: fx.Node, search: _Search) -> Iterator[Site]:
     accepted: dict[int, Site] = {}
-    for row in index.get(_base(functional_name(operator_name(node))), ()):
+    for row in search.index.get(_base(operator_name(node)), ()):
         binding = bind(row.pattern, node)
-        if not isinstance(binding, Binding) or not all(map(is_open, binding.nodes)):
+        if not isinstance(binding, Binding) or not all(map(search.is_open, binding.nodes)):
             continue
-        site = Site(row=row, kernel=kernel, view=view, nodes=binding.nodes, captures=binding.captures)
-        reason = _refusal(site) or accept(site)
+        site = Site(
+            row=row, kernel=search.kernel, view=search.view, nodes=binding.nodes,
+            captures=binding.captures, recipe=search.recipe,
+        )  # fmt: skip
+        reason = _refusal(site) or search.accept(site)
         if reason is not None:
-            misses.append(Miss(node=site.anchor, row=row.name, reason=reason))
+            search.misses.append(Miss(node=site.anchor, row=row.name, reason=reason))
             continue
         rival = accepted.setdefault(row.size, site)
         if rival is not site:

@@ -20,7 +20,9 @@ _VIEWS = frozenset(
 
 def overload(node: fx.Node) -> OpOverload | None:
     """The aten overload that a node calls; an edge operator gives the aten one that it stands for."""
-    target = getattr(node.target, "_op", node.target)
+    if isinstance(node.target, OpOverload):
+        return node.target
+    target = getattr(node.target, "_op", None)
     return target if isinstance(target, OpOverload) else None
 
 

@@ -13,9 +13,9 @@ from quanthost.errors import TableError
 from quanthost.graph.operators import argument
 from quanthost.graph.pattern import Op
 from quanthost.graph.view import GraphView, tensor_meta
-from quanthost.values import AnyQSpec, Gain, Kernel, Role
+from quanthost.values import AnyQSpec, Gain, Kernel, Recipe, Role
 
-__all__ = ["Constraint", "Row", "Site", "SupportTable", "constraint"]
+__all__ = ["Claim", "Constraint", "Row", "Site", "SupportTable", "constraint"]
 
 
 @attrs.frozen(kw_only=True)
@@ -23,7 +23,7 @@ class Site:
     """A place where a row's pattern holds, as its constraints see it.
 
     The same for the captured graph, where operands are float, and for the edge graph, where they may
-    come out of dequantize nodes.
+    come out of dequantize nodes; there ``recipe`` is ``None``.
     """
 
     row: Row
@@ -31,6 +31,7 @@ class Site:
     view: GraphView
     nodes: tuple[fx.Node, ...]
     captures: dict[str, Any]
+    recipe: Recipe | None = None
 
     @property
     def anchor(self) -> fx.Node:
@@ -66,6 +67,19 @@ class Site:
     def is_constant(self, capture: str) -> bool:
         """Whether each tensor of the capture is a weight, buffer or lifted constant."""
         return all(self.view.is_constant(node) for node in self.tensors(capture))
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Claim:
+    """A site of the edge graph that a delegate takes, with the q/dq nodes that its kernel absorbs."""
+
+    site: Site
+    nodes: tuple[fx.Node, ...]
+
+    @property
+    def computes(self) -> bool:
+        """Whether it is worth a partition; a mere conversion is not."""
+        return not self.site.row.converts
 
 
 @attrs.frozen
@@ -108,6 +122,10 @@ class Row:
     ``"output"``) that must have one set of quantization parameters. ``qspecs`` replace the recipe's for
     single captures (a fixed output range). ``weight_axis`` is the axis of the output channels of the
     weight. ``lowers_to`` tells a reader what the target runs.
+
+    ``delegated`` is false where the runtime's own kernels run the row, and the partitioner leaves it.
+    ``keeps`` names operators that the delegate has as they are, and that ExecuTorch would decompose.
+    ``converts`` marks a mere conversion (quantize, dequantize), not worth a partition by itself.
     """
 
     name: str
@@ -120,6 +138,9 @@ class Row:
     weight_axis: int = 0
     gain: Gain = Gain.FOLLOWS
     lowers_to: str = ""
+    delegated: bool = True
+    keeps: tuple[str, ...] = ()
+    converts: bool = False
 
     def __attrs_post_init__(self) -> None:
         known = {*self.pattern.captures(), "output"}

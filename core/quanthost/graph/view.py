@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from quanthost.graph.operators import operator_name
 
-__all__ = ["GraphView", "is_dequantize", "is_quantize", "tensor_meta"]
+__all__ = ["GraphView", "constant", "is_dequantize", "is_quantize", "tensor_meta"]
 
 _QDQ_NAMESPACES = ("quantized_decomposed.", "torchao.")
 
@@ -36,6 +36,16 @@ def is_dequantize(node: object) -> bool:
 def tensor_meta(node: fx.Node) -> torch.Tensor | None:
     """The fake tensor that tracing left on a node, ``None`` where it makes no single tensor."""
     value = node.meta.get("val")
+    return value if isinstance(value, torch.Tensor) else None
+
+
+def constant(graph_module: fx.GraphModule, node: object) -> torch.Tensor | None:
+    """The tensor that a ``get_attr`` node holds, ``None`` for any other node."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    value: Any = graph_module
+    for part in str(node.target).split("."):
+        value = getattr(value, part, None)
     return value if isinstance(value, torch.Tensor) else None
 
 
@@ -83,10 +93,7 @@ class GraphView:
     def constant(self, node: fx.Node) -> torch.Tensor | None:
         """The tensor that a constant node holds, ``None`` where it cannot be read."""
         if node.op == "get_attr":
-            value: Any = self.graph_module
-            for part in str(node.target).split("."):
-                value = getattr(value, part, None)
-            return value if isinstance(value, torch.Tensor) else None
+            return constant(self.graph_module, node)
         if self.exported is None or node.name not in self._lifted:
             return None
         name = self._lifted[node.name]

@@ -9,7 +9,7 @@ import attrs
 
 from quanthost.errors import RequestError
 from quanthost.graph.matcher import match_table
-from quanthost.graph.table import Row, Site, SupportTable
+from quanthost.graph.table import Claim, Row, Site, SupportTable
 from quanthost.graph.view import GraphView, tensor_meta
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import (
@@ -30,7 +30,7 @@ from quanthost.values import (
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-    from quanthost.toolchain.partition import Claim, Partitioner
+    from quanthost.toolchain.partition import Partitioner
 
 __all__ = ["TableBackend"]
 
@@ -76,7 +76,7 @@ class TableBackend:
             return []
         found = match_table(
             self.table, GraphView(graph_module), recipe.kernel,
-            is_open=lambda node: node.name in open_nodes, accept=_integer_operand,
+            recipe=recipe, is_open=lambda node: node.name in open_nodes, accept=_integer_operand,
         )  # fmt: skip
         misses = [RowMiss(node=m.node.name, row=m.row, reason=m.reason) for m in found.misses]
         return [*(self._match(site) for site in found.sites), *misses]

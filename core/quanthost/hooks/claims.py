@@ -5,33 +5,25 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 
-import attrs
 from torch import fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from quanthost.graph.matcher import match_table
-from quanthost.graph.operators import argument, overload
-from quanthost.graph.table import Site, SupportTable
+from quanthost.graph.operators import argument, name_matches, operator_name, overload
+from quanthost.graph.table import Claim, Site, SupportTable
 from quanthost.graph.view import GraphView, is_dequantize, is_quantize, tensor_meta
-from quanthost.toolchain.partition import Claim
 from quanthost.values import Kernel, Role
 
-__all__ = ["SiteClaim", "find_claims", "operators_to_keep"]
+__all__ = ["find_claims", "operators_to_keep"]
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class SiteClaim(Claim):
-    """A claim with the site that it comes from."""
-
-    site: Site
-
-
-def find_claims(table: SupportTable, exported: ExportedProgram) -> list[SiteClaim]:
+def find_claims(table: SupportTable, exported: ExportedProgram) -> list[Claim]:
     """Claims of a whole edge graph: integer kernels first, then float ones on what is left."""
     view = GraphView(exported.graph_module, exported)
+    table = SupportTable(row for row in table if row.delegated)
     taken: set[fx.Node] = set()
-    claims: list[SiteClaim] = []
+    claims: list[Claim] = []
     for kernel, fits in _FITS.items():
         found = match_table(table, view, kernel, is_open=lambda node: node not in taken, accept=fits)
         for site in found.sites:
@@ -39,7 +31,7 @@ def find_claims(table: SupportTable, exported: ExportedProgram) -> list[SiteClai
             if not taken.isdisjoint(nodes):
                 continue
             taken.update(nodes)
-            claims.append(SiteClaim(nodes=nodes, site=site, computes=not site.row.name.endswith("quantize")))
+            claims.append(Claim(nodes=nodes, site=site))
     return claims
 
 
@@ -49,13 +41,14 @@ def operators_to_keep(table: SupportTable, exported: ExportedProgram) -> list[Op
     An operator that the table takes only at some places is decomposed everywhere, since ExecuTorch
     refuses a program with a kept operator that no delegate took.
     """
+    names = tuple({name for row in table for name in row.keeps})
     taken = {node for claim in find_claims(table, exported) for node in claim.site.nodes}
     kept: dict[OpOverload, bool] = {}
     for node in exported.graph.nodes:
         op = overload(node) if node.op == "call_function" else None
-        if op is not None:
+        if op is not None and any(name_matches(name, operator_name(node)) for name in names):
             kept[op] = kept.get(op, True) and node in taken
-    return [op for op, everywhere in kept.items() if everywhere and op.namespace == "aten"]
+    return [op for op, everywhere in kept.items() if everywhere]
 
 
 def _activations(site: Site) -> list[fx.Node]:

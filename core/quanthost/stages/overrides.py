@@ -1,4 +1,4 @@
-"""Which rule an app developer gave for which node: first match wins, and a rule without effect is an error."""
+"""Which rule an app developer gave for which node: first match wins, one without effect is an error."""
 
 from __future__ import annotations
 

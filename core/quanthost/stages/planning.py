@@ -139,7 +139,7 @@ def _choose_one(
     nodes = tuple(by_name[name] for name in match.nodes)
     choice = plugins.choose_qspecs(match.backend, match, request)
     if isinstance(choice, Refusal):
-        refused.update({node: (choice.cause, choice.reason) for node in nodes})
+        refused.update(dict.fromkeys(nodes, (choice.cause, choice.reason)))
         return None
     made = Chosen(
         match=match, recipe=request.recipe, nodes=nodes, qspecs=choice.as_dict(),
@@ -158,25 +158,31 @@ def _drop_costly(
     candidates = {
         Candidate(
             nodes=made.nodes,
-            inputs=tuple(dict.fromkeys(
-                node for name, node in made.captures.items()
-                if name in made.qspecs and made.match.role(name) is Role.ACTIVATION and not view.is_constant(node)
-            )),
+            inputs=_varying_inputs(made, view),
             gain=made.match.gain if made.match.kernel is Kernel.STATIC else Gain.DRIVES,
             keeps_parameters=bool(made.match.shares),
         ): made
         for made in chosen
-    }  # fmt: skip
+    }
     fallen = prune(candidates)
     for candidate, reason in fallen.items():
-        refused.update({node: (Cause.COST, reason) for node in candidate.nodes})
+        refused.update(dict.fromkeys(candidate.nodes, (Cause.COST, reason)))
     return [made for candidate, made in candidates.items() if candidate not in fallen]
+
+
+def _varying_inputs(made: Chosen, view: GraphView) -> tuple[fx.Node, ...]:
+    nodes = (
+        node
+        for name, node in made.captures.items()
+        if name in made.qspecs and made.match.role(name) is Role.ACTIVATION
+    )
+    return tuple(dict.fromkeys(node for node in nodes if not view.is_constant(node)))
 
 
 def _solve(
     graph_module: fx.GraphModule, chosen: list[Chosen], refused: dict[fx.Node, tuple[Cause, str]]
 ) -> tuple[QuantPlan, list[Chosen]]:
-    """Solve the sharing constraints; matches whose tensors cannot agree are dropped, the rest solved again."""
+    """Solve the sharing constraints; drop matches whose tensors cannot agree, and solve again."""
     order = {node: position for position, node in enumerate(graph_module.graph.nodes)}
     while True:
         specs: dict[Point, AnyQSpec] = {}
@@ -191,7 +197,7 @@ def _solve(
         losers = [made for made in chosen if clashing & set(_shared_points(made))]
         for made in losers:
             reason = "its tensors must share parameters, and their qspecs cannot agree"
-            refused.update({node: (Cause.CONSTRAINT, reason) for node in made.nodes})
+            refused.update(dict.fromkeys(made.nodes, (Cause.CONSTRAINT, reason)))
         chosen = [made for made in chosen if made not in losers]
     plan = QuantPlan(
         groups=tuple(zip(sharing.groups, sharing.specs)), derived=tuple(derived),

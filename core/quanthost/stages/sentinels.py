@@ -16,10 +16,22 @@ __all__ = ["SENTINEL", "nodes_with_sentinels"]
 SENTINEL = 1e30
 # after these, a sentinel is an ordinary number again
 _BOUNDING = frozenset(
-    ("softmax", "_softmax", "log_softmax", "sigmoid", "tanh", "clamp", "hardtanh", "relu6", "hardsigmoid", "exp",
-     "argmax", "isfinite", "eq", "ne", "gt", "lt", "ge", "le", "isneginf", "isinf", "isnan", "embedding",
-     "scaled_dot_product_attention", "logical_not", "bitwise_not")
-)  # fmt: skip
+    (
+        *(
+            "softmax",
+            "_softmax",
+            "log_softmax",
+            "sigmoid",
+            "tanh",
+            "clamp",
+            "hardtanh",
+            "relu6",
+            "hardsigmoid",
+        ),
+        *("exp", "embedding", "scaled_dot_product_attention", "argmax", "eq", "ne", "gt", "lt", "ge", "le"),
+        *("isfinite", "isinf", "isneginf", "isnan", "logical_not", "bitwise_not"),
+    )
+)
 
 
 def nodes_with_sentinels(graph_module: fx.GraphModule) -> dict[fx.Node, str]:
@@ -39,7 +51,7 @@ def nodes_with_sentinels(graph_module: fx.GraphModule) -> dict[fx.Node, str]:
             continue
         if node.op == "call_function":
             touched[node] = source
-            if operator_name(node).split(".")[1:2] and operator_name(node).split(".")[1] in _BOUNDING:
+            if not _BOUNDING.isdisjoint(operator_name(node).split(".")[1:2]):
                 continue
         holds[node] = source
     return touched

@@ -13,6 +13,7 @@ from torchao.quantization.pt2e.utils import create_getattr_from_value
 from quanthost.arith.affine import qparams_from_range
 from quanthost.arith.estimate import choose_range
 from quanthost.arith.sketch import ChannelRange, RangeSketch
+from quanthost.graph.view import constant
 from quanthost.values import DType, Granularity, QSpec, Symmetry, Timing
 
 __all__ = ["RangeObserver", "torch_dtype", "torch_qscheme"]
@@ -98,41 +99,47 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         return super().__getattr__(name)
 
     def _to_groups(self, model: fx.GraphModule, node: fx.Node) -> None:
-        weight = node.args[0]
-        assert isinstance(weight, fx.Node)
-        scale, zero_point = self.calculate_qparams()
-        rows = weight.meta["val"].shape[0]
+        """Integer weights, scales and zero points as buffers, and one dequantize that reads them."""
+        source = node.args[0]
+        weight = constant(model, source)
+        assert weight is not None and self.spec.group_size is not None
+        scale, zero_point = (value.reshape(weight.shape[0], -1) for value in self.calculate_qparams())
+        limits = (self.quant_min, self.quant_max, self.dtype, self.spec.group_size)
+        integers = _ops.quantize_per_channel_group(
+            weight.detach(), scale, zero_point.to(torch.int32), *limits
+        )
         graph = model.graph
         with graph.inserting_before(node):
-            parameters = [
-                create_getattr_from_value(model, graph, name, value.reshape(rows, -1))
-                for name, value in (("_scale_", scale), ("_zero_point_", zero_point.to(torch.int32)))
+            held = [
+                create_getattr_from_value(model, graph, name, value)
+                for name, value in (
+                    ("_weight_int4_", integers),
+                    ("_scale_", scale),
+                    ("_zero_point_", zero_point.to(torch.int32)),
+                )
             ]
-            limits = (self.quant_min, self.quant_max, self.dtype, self.spec.group_size)
-            quantized = graph.call_function(
-                _ops.quantize_per_channel_group.default, (weight, *parameters, *limits)
-            )
             made = graph.call_function(
-                _ops.dequantize_per_channel_group.default,
-                (quantized, *parameters, *limits, torch.float32),
+                _ops.dequantize_per_channel_group.default, (*held, *limits, torch.float32)
             )
         node.replace_all_uses_with(made)
         graph.erase_node(node)
 
     def _to_tokens(self, model: fx.GraphModule, node: fx.Node) -> None:
+        """A chain of choose, quantize and dequantize for each user: a kernel absorbs its own chain."""
         graph = model.graph
         activation = node.args[0]
         limits = (self.quant_min, self.quant_max, self.dtype)
-        with graph.inserting_before(node):
-            chosen = graph.call_function(
-                _ops.choose_qparams_per_token_asymmetric.default, (activation, self.dtype)
-            )
-            parameters = [graph.call_function(operator.getitem, (chosen, i)) for i in (0, 1)]
-            quantized = graph.call_function(
-                _ops.quantize_per_token.default, (activation, *parameters, *limits)
-            )
-            made = graph.call_function(
-                _ops.dequantize_per_token.default, (quantized, *parameters, *limits, torch.float32)
-            )
-        node.replace_all_uses_with(made)
+        for user in list(node.users):
+            with graph.inserting_before(node):
+                chosen = graph.call_function(
+                    _ops.choose_qparams_per_token_asymmetric.default, (activation, self.dtype)
+                )
+                parameters = [graph.call_function(operator.getitem, (chosen, i)) for i in (0, 1)]
+                quantized = graph.call_function(
+                    _ops.quantize_per_token.default, (activation, *parameters, *limits)
+                )
+                made = graph.call_function(
+                    _ops.dequantize_per_token.default, (quantized, *parameters, *limits, torch.float32)
+                )
+            user.replace_input_with(node, made)
         graph.erase_node(node)

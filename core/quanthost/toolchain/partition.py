@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import attrs
 from executorch.exir.backend.canonical_partitioners.pattern_op_partitioner import (
     generate_grouped_partitions_from_list_of_nodes,
 )
 from executorch.exir.backend.partitioner import DelegationSpec, Partitioner, PartitionResult
+from executorch.exir.backend.utils import tag_constant_data
 from torch import fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-__all__ = ["Claim", "ClaimPartitioner", "Partitioner"]
+from quanthost.graph.table import Claim
 
-
-@attrs.frozen(kw_only=True, eq=False)
-class Claim:
-    """Nodes that one kernel of the delegate takes together; ``computes`` is false for mere conversions."""
-
-    nodes: tuple[fx.Node, ...]
-    computes: bool = True
+__all__ = ["ClaimPartitioner", "Partitioner"]
 
 
 class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is untyped
@@ -62,6 +56,7 @@ class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is unty
             tags[tag] = self.delegation_spec
             for node in nodes:
                 node.meta["delegation_tag"] = tag
+        tag_constant_data(exported_program)
         return PartitionResult(tagged_exported_program=exported_program, partition_tags=tags)
 
 

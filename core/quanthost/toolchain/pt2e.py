@@ -126,7 +126,7 @@ def _torchao_spec(spec: AnyQSpec, point: Point, *, qat: bool) -> QuantizationSpe
     assert isinstance(spec, QSpec)
     return QuantizationSpec(
         dtype=torch_dtype(spec.dtype), quant_min=spec.quant_min, quant_max=spec.quant_max,
-        qscheme=torch_qscheme(spec), ch_axis=spec.axis, is_dynamic=spec.timing is Timing.DYNAMIC,
+        qscheme=torch_qscheme(spec), ch_axis=spec.axis, is_dynamic=_has_torchao_chain(spec),
         observer_or_fake_quant_ctr=_observer(spec, point, qat=qat),
     )  # fmt: skip
 
@@ -187,3 +187,8 @@ def switch_to_eval(graph_module: fx.GraphModule) -> None:
     """Batch norm and dropout as in evaluation."""
     with quiet():
         move_exported_model_to_eval(graph_module)
+
+
+def _has_torchao_chain(spec: QSpec) -> bool:
+    """Whether torchao will look for its own choose_qparams; ranges per token have another operator."""
+    return spec.timing is Timing.DYNAMIC and spec.granularity is not Granularity.PER_TOKEN

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from quanthost.errors import ValueCheckError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _Validator = Callable[[Any, Any, Any], None]
+_T = TypeVar("_T")
+
+
+def as_tuple(value: Iterable[_T]) -> tuple[_T, ...]:
+    """A tuple of any collection; what is none (a lone string too) is left for the validator to refuse."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        return value  # type: ignore[return-value]  # the field's validator refuses it
+    return tuple(value)
+
+
+def as_float(value: float) -> float:
+    """A float of any number, so that equal values have equal digests; others are left for the validator."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    # -0.0 equals 0.0 and would be written otherwise
+    return float(value) + 0.0
 
 
 def refuse(owner: object, field: str, seen: str, *, needed: str, remedy: str, value: Any = None) -> None:
@@ -54,7 +70,9 @@ def between(low: float, high: float) -> _Validator:
     """A number of the closed interval, or ``None``."""
 
     def check(owner: object, attribute: Any, value: Any) -> None:
-        if value is None or (not isinstance(value, bool) and low <= value <= high):
+        if value is None:
+            return
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high:
             return
         refuse(
             owner, attribute.name, f"{value!r}", needed=f"a number from {low} to {high}",
@@ -75,5 +93,19 @@ def each(item: _Validator) -> _Validator:
             )  # fmt: skip
         for element in value:
             item(owner, attribute, element)
+
+    return check
+
+
+def pair(item: _Validator) -> _Validator:
+    """A name and a value that passes."""
+
+    def check(owner: object, attribute: Any, value: Any) -> None:
+        if not (isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)):
+            refuse(
+                owner, attribute.name, f"{value!r}", needed="a name with its value",
+                remedy="pass a dictionary", value=value,
+            )  # fmt: skip
+        item(owner, attribute, value[1])
 
     return check

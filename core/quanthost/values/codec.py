@@ -5,34 +5,105 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from typing import Any, TypeVar
+import typing
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
+import attrs
 import cattrs
-from cattrs.strategies import configure_tagged_union
+from cattrs.gen import make_dict_structure_fn
 
 from quanthost.errors import ValueCheckError
 from quanthost.values.qspec import AnyQSpec, DerivedQSpec, FixedQSpec, QSpec, SharedQSpec
 
-__all__ = ["digest", "from_json", "to_data", "to_json"]
+__all__ = ["digest", "from_data", "from_json", "to_data", "to_json"]
 
 _T = TypeVar("_T")
+_TAG = "kind"
 _TAGS = {QSpec: "own", FixedQSpec: "fixed", DerivedQSpec: "derived", SharedQSpec: "shared"}
+_OPTION = str | int | float | bool
 
 
-def _scalar(value: object, _: object) -> object:
-    if isinstance(value, (str, bool, int, float)):
-        return value
-    raise TypeError(f"an option must be a string, number or truth value, not {value!r}")
+def _misfit(data: object, needed: str) -> NoReturn:
+    raise ValueCheckError(
+        f"{data!r} of type {type(data).__name__}", needed=needed, where="JSON",
+        remedy=f"write {needed}", value=data,
+    )  # fmt: skip
+
+
+def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
+    """Data of that type as it is: nothing is turned into a number, truth value or text on the way."""
+    names = " or ".join(kind.__name__ for kind in kinds)
+
+    def structure(data: Any, _: Any) -> Any:
+        return data if type(data) in kinds else _misfit(data, names)
+
+    return structure
+
+
+def _structure_float(data: Any, _: Any) -> float:
+    return float(data) if type(data) in (int, float) else _misfit(data, "float")
 
 
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, unstruct_collection_overrides={tuple: list})
-    configure_tagged_union(AnyQSpec, converter, tag_generator=lambda cls: _TAGS[cls], tag_name="kind")
-    converter.register_structure_hook(str | int | float | bool, _scalar)
+    for kind in (str, int, bool):
+        converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook(float, _structure_float)
+    converter.register_structure_hook(_OPTION, _exactly(str, int, float, bool))
+    items = converter.get_structure_hook(tuple[str, ...])
+
+    def structure_tuple(data: Any, kind: Any) -> Any:
+        return items(data, kind) if isinstance(data, (list, tuple)) else _misfit(data, "list")
+
+    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is tuple, structure_tuple)
+    converter.register_structure_hook_factory(attrs.has, _structure_fields)
+    _tag_qspecs(converter)
     return converter
 
 
+def _structure_fields(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    structure: Any = make_dict_structure_fn(kind, converter)
+
+    def checked(data: Any, _: Any) -> Any:
+        return (
+            structure(data, kind)
+            if isinstance(data, dict)
+            else _misfit(data, f"the fields of {kind.__name__}")
+        )
+
+    return checked
+
+
+def _tag_qspecs(converter: cattrs.Converter) -> None:
+    """A field for any qspec says which kind it is."""
+    kinds = {tag: kind for kind, tag in _TAGS.items()}
+
+    def structure(data: Any, _: Any) -> Any:
+        if data is None:
+            return None
+        fields = dict(data) if isinstance(data, dict) else _misfit(data, "the fields of a qspec")
+        tag = fields.pop(_TAG, None)
+        kind = kinds[tag] if tag in kinds else _misfit(tag, f"a {_TAG!r} of {', '.join(kinds)}")
+        return converter.structure(fields, kind)
+
+    def unstructure(value: Any) -> Any:
+        return None if value is None else {_TAG: _TAGS[type(value)], **converter.unstructure(value)}
+
+    for field_type in (AnyQSpec, AnyQSpec | None):
+        converter.register_structure_hook(field_type, structure)
+        converter.register_unstructure_hook(field_type, unstructure)
+
+
 _CONVERTER = _make_converter()
+
+
+def _explain(error: BaseException, kind: type | None) -> str:
+    if isinstance(error, ValueCheckError):
+        return f"{error.seen}, needed {error.needed}"
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return "needed one of " + ", ".join(str(member.value) for member in kind)
+    return cattrs.v.format_exception(error, kind)
 
 
 def to_data(value: Any) -> Any:
@@ -44,8 +115,8 @@ def from_data(kind: type[_T], data: Any, *, where: str = "JSON") -> _T:
     """The value of that kind; a ``ValueCheckError`` names each field that does not fit."""
     try:
         return _CONVERTER.structure(data, kind)
-    except cattrs.BaseValidationError as error:
-        problems = "; ".join(cattrs.transform_error(error))
+    except (cattrs.BaseValidationError, ValueCheckError) as error:
+        problems = "; ".join(cattrs.transform_error(error, format_exception=_explain))
         raise ValueCheckError(
             f"{kind.__name__} that does not fit: {problems}",
             needed=f"the fields of {kind.__name__}", where=where,

@@ -81,10 +81,16 @@ class Match:
     backend: str = attrs.field(validator=checks.identifier())
     row: str = attrs.field(validator=checks.identifier())
     kernel: Kernel = attrs.field(validator=checks.kind(Kernel))
-    nodes: tuple[str, ...] = attrs.field(converter=tuple, validator=checks.each(checks.kind(str)))
-    captures: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
-    roles: tuple[tuple[str, Role], ...] = attrs.field(default=(), converter=_role_pairs)
-    shares: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    nodes: tuple[str, ...] = attrs.field(converter=checks.as_tuple, validator=checks.each(checks.kind(str)))
+    captures: tuple[tuple[str, str], ...] = attrs.field(
+        default=(), converter=_pairs, validator=checks.each(checks.pair(checks.kind(str)))
+    )
+    roles: tuple[tuple[str, Role], ...] = attrs.field(
+        default=(), converter=_role_pairs, validator=checks.each(checks.pair(checks.kind(Role)))
+    )
+    shares: tuple[str, ...] = attrs.field(
+        default=(), converter=checks.as_tuple, validator=checks.each(checks.kind(str))
+    )
     gain: Gain = attrs.field(default=Gain.FOLLOWS, validator=checks.kind(Gain))
 
     def role(self, capture: str) -> Role:

@@ -24,8 +24,12 @@ class Manifest:
     name: str = attrs.field(validator=checks.identifier())
     summary: str = attrs.field(validator=_TEXT)
     api: str = attrs.field(validator=_TEXT)
-    recipes: tuple[str, ...] = attrs.field(converter=tuple, validator=checks.each(checks.identifier()))
-    requires: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=checks.each(_TEXT))
+    recipes: tuple[str, ...] = attrs.field(
+        converter=checks.as_tuple, validator=checks.each(checks.identifier())
+    )
+    requires: tuple[str, ...] = attrs.field(
+        default=(), converter=checks.as_tuple, validator=checks.each(_TEXT)
+    )
     runtime: str = attrs.field(default="", validator=_TEXT)
 
 
@@ -34,11 +38,13 @@ class BackendInfo:
     """What ``quanthost_backend_info`` returns: the recipes in full, the default first."""
 
     name: str = attrs.field(validator=checks.identifier())
-    recipes: tuple[Recipe, ...] = attrs.field(converter=tuple, validator=checks.each(checks.kind(Recipe)))
+    recipes: tuple[Recipe, ...] = attrs.field(
+        converter=checks.as_tuple, validator=checks.each(checks.kind(Recipe))
+    )
     qat: bool = attrs.field(default=False, validator=checks.kind(bool))
     runtime: str = attrs.field(default="", validator=_TEXT)
     options: tuple[str, ...] = attrs.field(
-        default=(), converter=tuple, validator=checks.each(checks.identifier())
+        default=(), converter=checks.as_tuple, validator=checks.each(checks.identifier())
     )
 
     def __attrs_post_init__(self) -> None:

@@ -88,13 +88,19 @@ class Estimator(enum.Enum):
 class RangeEstimator:
     """An estimator with its parameters.
 
-    ``percentile`` (0 to 100) belongs to ``PERCENTILE`` alone: the share of values inside the range.
+    ``percentile`` (50 to 100) belongs to ``PERCENTILE`` alone: the share of values inside the range.
     ``momentum`` (0 to 1) belongs to ``MOVING_AVERAGE`` alone: the weight of the newest batch.
     """
 
     kind: Estimator = attrs.field(default=Estimator.MSE, validator=checks.kind(Estimator))
-    percentile: float | None = attrs.field(default=None, validator=checks.between(50.0, 100.0))
-    momentum: float | None = attrs.field(default=None, validator=checks.between(0.0, 1.0))
+    percentile: float | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(checks.as_float),
+        validator=checks.between(50.0, 100.0),
+    )
+    momentum: float | None = attrs.field(
+        default=None, converter=attrs.converters.optional(checks.as_float), validator=checks.between(0.0, 1.0)
+    )
 
     def __attrs_post_init__(self) -> None:
         for field, owner in (
@@ -118,12 +124,13 @@ def _check_range(spec: QSpec | FixedQSpec | DerivedQSpec) -> None:
         )  # fmt: skip
 
 
+# Defaults are made before validators run: what is no dtype must get as far as the validator of ``dtype``.
 def _dtype_minimum(spec: QSpec | FixedQSpec | DerivedQSpec) -> int:
-    return spec.dtype.minimum
+    return spec.dtype.minimum if isinstance(spec.dtype, DType) else 0
 
 
 def _dtype_maximum(spec: QSpec | FixedQSpec | DerivedQSpec) -> int:
-    return spec.dtype.maximum
+    return spec.dtype.maximum if isinstance(spec.dtype, DType) else 0
 
 
 @attrs.frozen(kw_only=True)
@@ -193,7 +200,7 @@ class FixedQSpec:
     """A tensor whose scale and zero point are known beforehand (softmax: 1/256 and the lowest value)."""
 
     dtype: DType = attrs.field(validator=checks.kind(DType))
-    scale: float = attrs.field(converter=float)
+    scale: float = attrs.field(converter=checks.as_float, validator=checks.kind(float))
     zero_point: int = attrs.field(validator=checks.kind(int))
     quant_min: int = attrs.field(
         default=attrs.Factory(_dtype_minimum, takes_self=True), validator=checks.kind(int)
@@ -224,7 +231,9 @@ class DerivedQSpec:
     A bias is derived from input and weight: ``bias_scale[c] = input_scale × weight_scale[c]``.
     """
 
-    sources: tuple[str, ...] = attrs.field(converter=tuple, validator=checks.each(checks.identifier()))
+    sources: tuple[str, ...] = attrs.field(
+        converter=checks.as_tuple, validator=checks.each(checks.identifier())
+    )
     dtype: DType = attrs.field(default=DType.INT32, validator=checks.kind(DType))
     quant_min: int = attrs.field(
         default=attrs.Factory(_dtype_minimum, takes_self=True), validator=checks.kind(int)

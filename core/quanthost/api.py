@@ -1,0 +1,80 @@
+"""What plugin authors import: table, hooks and values; nothing else of quanthost is for plugins."""
+
+from __future__ import annotations
+
+from quanthost.errors import QuanthostError
+from quanthost.graph.operators import argument, operator_name
+from quanthost.graph.pattern import Op, op
+from quanthost.graph.rewrite import Rewriter
+from quanthost.graph.table import Claim, Constraint, Row, Site, SupportTable, constraint
+from quanthost.graph.view import constant, tensor_meta
+from quanthost.hooks.backend import TableBackend
+from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
+from quanthost.values import (
+    AnyQSpec,
+    BackendInfo,
+    Cause,
+    Decision,
+    DerivedQSpec,
+    DType,
+    Estimator,
+    FixedQSpec,
+    Gain,
+    Granularity,
+    Kernel,
+    Match,
+    QSpec,
+    QSpecChoice,
+    RangeEstimator,
+    Recipe,
+    Refusal,
+    Request,
+    Role,
+    SharedQSpec,
+    Symmetry,
+    Timing,
+)
+
+__all__ = [
+    "AnyQSpec",
+    "BackendInfo",
+    "Cause",
+    "Claim",
+    "Constraint",
+    "DType",
+    "Decision",
+    "DerivedQSpec",
+    "Estimator",
+    "FixedQSpec",
+    "Gain",
+    "Granularity",
+    "Kernel",
+    "LoweringOptions",
+    "Match",
+    "Op",
+    "Problem",
+    "QSpec",
+    "QSpecChoice",
+    "QuanthostError",
+    "RangeEstimator",
+    "Recipe",
+    "Refusal",
+    "Request",
+    "Rewriter",
+    "Role",
+    "Row",
+    "RowMiss",
+    "SharedQSpec",
+    "Site",
+    "SupportTable",
+    "Symmetry",
+    "TableBackend",
+    "Timing",
+    "argument",
+    "constant",
+    "constraint",
+    "hookimpl",
+    "op",
+    "operator_name",
+    "tensor_meta",
+]

@@ -1,0 +1,78 @@
+"""Outputs of a program: which leaves it computes, and which the host puts in their place when it runs."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+import torch
+from torch import fx
+from torch.fx.graph import _PyTreeCodeGen
+from torch.utils import _pytree as pytree
+
+__all__ = ["LeafSource", "OutputLeaf", "assemble", "plan_outputs"]
+
+
+class LeafSource(enum.Enum):
+    """Where a leaf of the model's result comes from when the program is run."""
+
+    PROGRAM = "program"
+    INPUT = "input"
+    CONSTANT = "constant"
+
+
+@attrs.frozen(kw_only=True)
+class OutputLeaf:
+    """One leaf: number ``index`` of the program's outputs or of the inputs, or a constant ``value``."""
+
+    source: LeafSource
+    index: int = -1
+    value: str | int | float | bool | None = None
+
+
+def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
+    """Reduce the graph's outputs, in place, to distinct tensors that it computes.
+
+    A tensor returned twice is returned once; inputs that are passed through, ``None`` and other constants
+    are not returned by the program at all, for delegates refuse them. The plan says how to put the
+    structure of the model together again.
+    """
+    graph = graph_module.graph
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    result = graph.output_node()
+    kept: dict[fx.Node, int] = {}
+    leaves = []
+    for leaf in pytree.tree_leaves(result.args[0], is_leaf=lambda value: value is None):
+        if not isinstance(leaf, fx.Node):
+            leaves.append(OutputLeaf(source=LeafSource.CONSTANT, value=leaf))
+        elif leaf in inputs:
+            leaves.append(OutputLeaf(source=LeafSource.INPUT, index=inputs.index(leaf)))
+        else:
+            number = kept.setdefault(leaf, len(kept))
+            leaves.append(OutputLeaf(source=LeafSource.PROGRAM, index=number))
+    result.args = (tuple(_computed(graph_module, leaf, result) for leaf in kept),)
+    codegen = graph._codegen
+    if isinstance(codegen, _PyTreeCodeGen):
+        spec = pytree.tree_structure(tuple(range(len(kept))))
+        graph.set_codegen(_PyTreeCodeGen(codegen.pytree_info._replace(out_spec=spec)))
+    graph_module.recompile()
+    return tuple(leaves)
+
+
+def _computed(graph_module: fx.GraphModule, leaf: fx.Node, result: fx.Node) -> fx.Node:
+    """A weight or constant that is returned must be copied, for a program returns what it computes."""
+    if leaf.op != "get_attr":
+        return leaf
+    with graph_module.graph.inserting_before(result):
+        return graph_module.graph.call_function(torch.ops.aten.clone.default, (leaf,))
+
+
+def assemble(
+    plan: tuple[OutputLeaf, ...], outputs: list[torch.Tensor], inputs: list[torch.Tensor]
+) -> list[Any]:
+    """The flat leaves of the model's result from a program's outputs and inputs."""
+    values = {LeafSource.PROGRAM: outputs, LeafSource.INPUT: inputs}
+    return [
+        leaf.value if leaf.source is LeafSource.CONSTANT else values[leaf.source][leaf.index] for leaf in plan
+    ]

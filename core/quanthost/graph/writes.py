@@ -1,0 +1,109 @@
+"""Which of a program's inputs, buffers and parameters its graph writes into, directly or through views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+
+from quanthost.graph.operators import arguments, operator_name, overload
+
+__all__ = ["Write", "find_writes"]
+
+# Operators that write statistics though their schema does not say so: (what they write, the switch)
+_STATISTICS = {
+    "aten.batch_norm.default": (("running_mean", "running_var"), "training"),
+    "aten.native_batch_norm.default": (("running_mean", "running_var"), "training"),
+    "aten.instance_norm.default": (("running_mean", "running_var"), "use_input_stats"),
+}
+_COUNTER = "num_batches_tracked"
+_MUTATIONS = {
+    OutputKind.BUFFER_MUTATION: InputKind.BUFFER,
+    OutputKind.USER_INPUT_MUTATION: InputKind.USER_INPUT,
+    OutputKind.PARAMETER_MUTATION: InputKind.PARAMETER,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Write:
+    """A tensor that outlives a call of the program and is written by one.
+
+    ``name`` is the dotted name of a parameter, buffer or constant, or the placeholder's name of an
+    input. ``statistics`` marks what normalization in training form keeps count of.
+    """
+
+    kind: InputKind
+    name: str
+    node: fx.Node = attrs.field(eq=False)
+    statistics: bool = False
+
+
+def find_writes(exported: ExportedProgram) -> tuple[Write, ...]:
+    """The first write to each tensor, in the order of the graph.
+
+    Both forms count: operators that write in place, and (after decomposition) the graph's results that
+    are to be copied back. Two tensors are one where their fake tensors have one storage.
+    """
+    specs = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
+    holders = {node for node in exported.graph.nodes if node.op == "placeholder" and node.name in specs}
+    by_storage = {_storage(node): node for node in holders if _storage(node) is not None}
+    found: dict[str, Write] = {}
+    for node, written, statistics in _written(exported.graph_module):
+        holder = written if written in holders else by_storage.get(_storage(written))
+        if holder is not None:
+            write = _write(specs[holder.name], node, statistics)
+            found.setdefault(write.name, write)
+    for write in _copied_back(exported):
+        found.setdefault(write.name, write)
+    return _with_counters(found)
+
+
+def _storage(node: fx.Node) -> int | None:
+    value = node.meta.get("val")
+    return value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None
+
+
+def _write(spec: InputSpec, node: fx.Node, statistics: bool) -> Write:
+    name = spec.arg.name if spec.target is None else spec.target
+    return Write(kind=spec.kind, name=name, node=node, statistics=statistics)
+
+
+def _written(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, bool]]:
+    """Each node that writes, what it writes into, and whether that is statistics."""
+    for module in graph_module.modules():
+        if not isinstance(module, fx.GraphModule):
+            continue
+        for node in module.graph.nodes:
+            op = overload(node) if node.op == "call_function" else None
+            if op is None:
+                continue
+            given = arguments(node)
+            for parameter in op._schema.arguments:
+                if parameter.is_write and isinstance(given[parameter.name], fx.Node):
+                    yield node, given[parameter.name], False
+            names, switch = _STATISTICS.get(operator_name(node), ((), ""))
+            for name in names:
+                if given[switch] is True and isinstance(given[name], fx.Node):
+                    yield node, given[name], True
+
+
+def _copied_back(exported: ExportedProgram) -> Iterator[Write]:
+    nodes = {node.name: node for node in exported.graph.nodes}
+    for spec in exported.graph_signature.output_specs:
+        if spec.kind in _MUTATIONS and spec.target is not None:
+            yield Write(kind=_MUTATIONS[spec.kind], name=spec.target, node=nodes[spec.arg.name])
+
+
+def _with_counters(found: dict[str, Write]) -> tuple[Write, ...]:
+    """Mark the batch counter beside running statistics as the statistics that it is."""
+    counted = {write.name.rpartition(".")[0] for write in found.values() if write.statistics}
+    return tuple(
+        attrs.evolve(write, statistics=True)
+        if write.name.rpartition(".")[2] == _COUNTER and write.name.rpartition(".")[0] in counted
+        else write
+        for write in found.values()
+    )

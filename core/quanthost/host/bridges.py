@@ -1,0 +1,83 @@
+"""Parts for scripts that exist already: a backend as torchao quantizer, partitioners, or export recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from quanthost.host.discovery import Policy
+from quanthost.host.pipeline import Backend, Options, gather, make_request
+from quanthost.stages.prepare import HostQuantizer
+from quanthost.toolchain.partition import Partitioner
+from quanthost.values import Kernel, Override, Placement
+
+if TYPE_CHECKING:
+    from executorch.export import ExportRecipe
+
+__all__ = ["as_export_recipe", "as_partitioners", "as_quantizer"]
+
+
+def as_quantizer(
+    backend: Backend,
+    recipe: str | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    qat: bool = False,
+    placement: Placement | str = Placement.COST,
+    options: Options | None = None,
+    policy: Policy | None = None,
+) -> HostQuantizer:
+    """A torchao ``Quantizer`` for ``prepare_pt2e`` (``prepare_qat_pt2e`` where ``qat``).
+
+    One quantizer serves one graph; afterwards its ``decisions`` say what became of each node.
+    """
+    plugins = gather(backend, policy)
+    request = make_request(
+        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options
+    )
+    return HostQuantizer(plugins, request)
+
+
+def as_partitioners(
+    backend: Backend,
+    recipe: str | None = None,
+    *,
+    options: Options | None = None,
+    policy: Policy | None = None,
+) -> list[Partitioner]:
+    """The ExecuTorch partitioners for ``to_edge_transform_and_lower``, in order of priority."""
+    plugins = gather(backend, policy)
+    return plugins.partitioners(make_request(plugins, recipe=recipe, options=options), Partitioner)
+
+
+def as_export_recipe(
+    backend: Backend,
+    recipe: str | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    options: Options | None = None,
+    policy: Policy | None = None,
+) -> ExportRecipe:
+    """An ``ExportRecipe`` for ``executorch.export.export``, with quantizer, partitioners and configurations."""
+    from executorch.export import ExportRecipe, LoweringRecipe, QuantizationRecipe
+
+    plugins = gather(backend, policy)
+    request = make_request(plugins, recipe=recipe, overrides=overrides, options=options)
+    quantizer = HostQuantizer(plugins, request)
+    given = plugins.lowering_options(request)
+
+    def first(name: str) -> Any:
+        return next((getattr(o, name) for o in given if getattr(o, name) is not None), None)
+
+    info = plugins.info(plugins.backends[0]).recipe(request.recipe)
+    quantizes = info is not None and info.kernel is not Kernel.FLOAT
+    lowering = LoweringRecipe(
+        partitioners=plugins.partitioners(request, Partitioner),
+        edge_compile_config=first("edge_compile_config"),
+    )
+    return ExportRecipe(
+        name=f"quanthost_{'_'.join(plugins.backends)}_{request.recipe}",
+        quantization_recipe=QuantizationRecipe(quantizers=[quantizer]) if quantizes else None,
+        lowering_recipe=lowering,
+        executorch_backend_config=first("backend_config"),
+    )

@@ -1,0 +1,157 @@
+"""The five stages and ``quantize`` as app developers call them: backends by name, found by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from quanthost.hooks.manager import Plugins
+from quanthost.host import discovery
+from quanthost.stages import calibrate as _calibrate
+from quanthost.stages import convert as _convert
+from quanthost.stages import lower as _lower
+from quanthost.stages import prepare as _prepare
+from quanthost.stages.capture import CapturedModel, capture
+from quanthost.stages.program import LoweredProgram, PluginRecord
+from quanthost.stages.progress import Progress, silent
+from quanthost.values import Kernel, Override, Placement, Representation, Request
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
+
+__all__ = ["calibrate", "capture", "convert", "gather", "lower", "prepare", "quantize"]
+
+Backend = str | Sequence[str]
+Options = Mapping[str, str | int | float | bool]
+
+
+def gather(backend: Backend, policy: discovery.Policy | None = None) -> Plugins:
+    """Load the backends asked for, and the installed extensions, into the plugin manager of one run."""
+    names = [backend] if isinstance(backend, str) else list(backend)
+    loaded = [(name, discovery.load(name, policy)) for name in names]
+    plugins = Plugins(loaded, discovery.extensions(policy))
+    for name in names:
+        discovery.check_loaded(name, plugins.info(name), policy)
+    return plugins
+
+
+def make_request(
+    plugins: Plugins,
+    *,
+    recipe: str | None,
+    overrides: Sequence[Override] = (),
+    qat: bool = False,
+    placement: Placement | str = Placement.COST,
+    options: Options | None = None,
+) -> Request:
+    """The request for loaded backends; no recipe means the first of the first backend."""
+    first = plugins.info(plugins.backends[0])
+    return Request(
+        backends=plugins.backends, recipe=first.recipes[0].name if recipe is None else recipe,
+        overrides=overrides, qat=qat, placement=Placement(placement),
+        options={} if options is None else options,
+    )  # fmt: skip
+
+
+def prepare(
+    captured: CapturedModel,
+    backend: Backend,
+    recipe: str | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    qat: bool = False,
+    placement: Placement | str = Placement.COST,
+    options: Options | None = None,
+    policy: discovery.Policy | None = None,
+) -> PreparedModel:
+    """Insert observers where the backend's rows and the recipe want them.
+
+    Args:
+        captured: What ``capture`` returned; captured with ``train=True`` for ``qat``.
+        backend: A backend's name, or several in order of priority: what an earlier one takes is closed
+            to the later.
+        recipe: A recipe of the backend; its first one where ``None``.
+        overrides: Rules for single nodes, the first that matches wins.
+        qat: Insert fake quantize modules; train ``prepared.module`` yourself, then ``convert`` it.
+        placement: ``"cost"`` leaves in float what gains nothing from integers, ``"all"`` does not.
+        options: Options of the backend.
+        policy: Which plugins may be imported; from ``QUANTHOST_BACKENDS`` where ``None``.
+
+    Raises:
+        DiscoveryError: a backend is unknown, blocked or broken.
+        RequestError: recipe, option or mode does not exist.
+        OverrideError: an override matches nothing or cannot be honoured.
+    """
+    plugins = gather(backend, policy)
+    request = make_request(
+        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options
+    )
+    return _prepare.prepare(captured, plugins, request)
+
+
+def calibrate(
+    prepared: PreparedModel, batches: Iterable[Any] | None, progress: Progress | None = None
+) -> CalibratedModel:
+    """Run batches through the observed graph; see ``quanthost.stages.calibrate``."""
+    return _calibrate.calibrate(prepared, batches, progress)
+
+
+def convert(
+    calibrated: CalibratedModel | PreparedModel, representation: Representation | str = "qdq"
+) -> ConvertedModel:
+    """Make the quantized graph; see ``quanthost.stages.convert``."""
+    return _convert.convert(calibrated, representation)
+
+
+def lower(converted: ConvertedModel) -> LoweredProgram:
+    """Make the program; see ``quanthost.stages.lower``."""
+    names = converted.calibrated.prepared.request.backends
+    by_name = {found.name: found for found in discovery.installed()}
+    plugins = [
+        PluginRecord(name=n, distribution=by_name[n].distribution, version=by_name[n].version)
+        for n in names
+        if n in by_name
+    ]
+    return _lower.lower(converted, plugins)
+
+
+def quantize(
+    model: nn.Module,
+    inputs: Any,
+    backend: Backend,
+    recipe: str | None = None,
+    calibration: Iterable[Any] | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    representation: Representation | str = "qdq",
+    placement: Placement | str = Placement.COST,
+    options: Options | None = None,
+    policy: discovery.Policy | None = None,
+    progress: Progress | None = None,
+) -> LoweredProgram:
+    """All five stages: a model and its example inputs to a program.
+
+    ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs; recipes
+    without static ranges (``fp32``, dynamic, weight-only) need none.
+
+    Raises:
+        QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
+    """
+    progress = progress if progress is not None else silent()
+    plugins = gather(backend, policy)
+    request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)
+    needs_none = _prepare.recipe_of(plugins, request).kernel is Kernel.FLOAT
+    with progress.stage("capture"):
+        captured = capture(model, inputs, kwargs, dynamic_shapes)
+    with progress.stage("prepare"):
+        prepared = _prepare.prepare(captured, plugins, request)
+    with progress.stage("calibrate"):
+        calibrated = _calibrate.calibrate(prepared, None if needs_none else calibration, progress)
+    with progress.stage("convert"):
+        converted = _convert.convert(calibrated, representation)
+    with progress.stage("lower"):
+        return lower(converted)

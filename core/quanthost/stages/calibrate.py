@@ -1,0 +1,138 @@
+"""``calibrate``: run real data through the observed graph, and refuse data that cannot give ranges."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sized
+from typing import Any
+
+import torch
+from torch import fx
+
+from quanthost.errors import CalibrationError, InputError
+from quanthost.stages.progress import Progress, silent
+from quanthost.stages.records import CalibratedModel, PreparedModel
+from quanthost.toolchain.observers import RangeObserver
+from quanthost.toolchain.pt2e import deep_copy
+
+__all__ = ["calibrate", "needs_data"]
+
+
+def needs_data(module: fx.GraphModule) -> list[str]:
+    """Names of the tensors whose ranges must come from data, by node; constants and dynamic ones don't."""
+    return [node.args[0].name for node, _ in _static_observers(module)]  # type: ignore[union-attr]  # a node
+
+
+def calibrate(
+    prepared: PreparedModel, batches: Iterable[Any] | None, progress: Progress | None = None
+) -> CalibratedModel:
+    """Observe every batch.
+
+    A batch is a tensor, a tuple or list of positional arguments, or a mapping of arguments by name;
+    shapes and dtypes are those of the captured signature. ``None`` is enough where the recipe needs no
+    data.
+
+    Raises:
+        CalibrationError: no batch, NaN or Inf in a batch (with tensor and batch number) or in a tensor
+            that is observed, or a tensor that no batch reached.
+        InputError: a batch that is not what the model was captured with.
+    """
+    module = deep_copy(prepared.module)
+    progress = progress if progress is not None else silent()
+    if batches is None:
+        _refuse_missing(module)
+        with torch.no_grad():
+            module(*prepared.captured.example_args, **prepared.captured.example_kwargs)
+        return CalibratedModel(prepared=prepared, module=module, batches=0, data_digest="")
+    digest = hashlib.sha256()
+    total = len(batches) if isinstance(batches, Sized) else None
+    count = 0
+    with torch.no_grad():
+        for count, batch in enumerate(batches, start=1):
+            args, kwargs = _arguments(batch, count, prepared)
+            _check(args, kwargs, count, prepared, digest)
+            module(*args, **kwargs)
+            progress.batch(count, total)
+    if count == 0:
+        raise CalibrationError(
+            "calibration data with no batch", needed="at least one batch", stage="calibrate",
+            remedy="check that the loader is not empty, and that a generator was not already used up",
+        )  # fmt: skip
+    _check_ranges(module)
+    return CalibratedModel(
+        prepared=prepared, module=module, batches=count, data_digest=f"sha256:{digest.hexdigest()}"
+    )
+
+
+def _static_observers(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserver]]:
+    found = []
+    for node in module.graph.nodes:
+        observer = getattr(module, str(node.target), None) if node.op == "call_module" else None
+        if isinstance(observer, RangeObserver) and not observer.is_dynamic and not observer.once:
+            found.append((node, observer))
+    return found
+
+
+def _refuse_missing(module: fx.GraphModule) -> None:
+    names = needs_data(module)
+    if not names:
+        return
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    raise CalibrationError(
+        "no calibration data", needed=f"batches for the static ranges of {shown}", stage="calibrate",
+        remedy="pass calibration=<batches of real inputs>, or choose a dynamic or weight-only recipe",
+    )  # fmt: skip
+
+
+def _arguments(batch: Any, count: int, prepared: PreparedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    signature = prepared.captured.signature
+    if isinstance(batch, Mapping) and not signature.takes_mapping():
+        return (), dict(batch)
+    if isinstance(batch, (tuple, list)):
+        return tuple(batch), {}
+    if isinstance(batch, (torch.Tensor, Mapping)):
+        return (batch,), {}
+    raise CalibrationError(
+        f"batch {count} of type {type(batch).__name__}", stage="calibrate", value=batch,
+        needed="a tensor, a tuple or list of arguments, or a mapping of arguments by name",
+        remedy="convert it first, for example torch.from_numpy(batch)",
+    )  # fmt: skip
+
+
+def _check(
+    args: tuple[Any, ...], kwargs: dict[str, Any], count: int, prepared: PreparedModel, digest: Any
+) -> None:
+    try:
+        flat = prepared.captured.signature.flatten(args, kwargs)
+    except InputError as error:
+        extra = " Does the loader yield labels too? Pass the inputs alone." if len(args) > 1 else ""
+        raise InputError(
+            f"batch {count}: {error.seen}", needed=error.needed, remedy=error.remedy + extra,
+            where=error.where, stage="calibrate", value=error.value,
+        ) from error  # fmt: skip
+    for name, tensor in zip(prepared.captured.signature.names(), flat):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            kind = "NaN" if bool(torch.isnan(tensor).any()) else "Inf"
+            raise CalibrationError(
+                f"{kind} in the tensor {name!r} of batch {count}", needed="finite numbers",
+                stage="calibrate", value=tensor, remedy="clean the data, or leave this batch out",
+            )  # fmt: skip
+        digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+
+
+def _check_ranges(module: fx.GraphModule) -> None:
+    for node, observer in _static_observers(module):
+        tensor = node.args[0]
+        name = tensor.name if isinstance(tensor, fx.Node) else str(node.target)
+        if observer.statistics.count == 0:
+            raise CalibrationError(
+                f"no batch reached {name}", needed="data for each observed tensor", stage="calibrate",
+                node=name, remedy="add batches that take this path, or keep the node in float",
+            )  # fmt: skip
+        if getattr(observer.statistics, "nan_count", 0):
+            raise CalibrationError(
+                f"{name} became NaN {observer.statistics.nan_count} times while observed",
+                needed="finite numbers in each observed tensor", stage="calibrate", node=name,
+                remedy="find the operator that makes NaN of these inputs, or keep the node in float",
+            )  # fmt: skip

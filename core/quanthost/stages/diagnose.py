@@ -1,0 +1,95 @@
+"""What kept a model from being captured: the line, the construct, the matching ExportDB case, the rewrite."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from quanthost.errors import CaptureError
+from quanthost.graph.provenance import Location, innermost, locations
+from quanthost.stages.constructs import ROWS, UNKNOWN, Row
+from quanthost.toolchain.export import guard_lines
+
+__all__ = ["Diagnosis", "diagnose"]
+
+_LONGEST = 300
+
+
+@attrs.frozen(kw_only=True)
+class Diagnosis:
+    """What a ``CaptureError`` carries as its ``value``.
+
+    ``case`` is a name in ``torch._export.db.examples``, ``None`` where no case is about the construct.
+    """
+
+    construct: str
+    case: str | None
+    location: Location | None
+
+
+def diagnose(error: BaseException, model: object) -> CaptureError:
+    """The refusal that explains why a model could not be traced; ``error`` is its cause.
+
+    The line is the innermost one of the user's code that was running. Where none was, it is one that
+    restricted a dynamic size, and at last the head of the model's ``forward``.
+    """
+    running = innermost(locations(error.__traceback__))
+    said = str(error).strip().split("\n\n")[0]
+    row, found = _row(error, "" if running is None else running.text, running is not None)
+    place = running
+    if place is None:
+        place = innermost(guard_lines(error.__traceback__)) or _head_of_forward(model)
+    filled = _fillings(error, said, model) | {k: v for k, v in found.items() if v is not None}
+    refusal = _refusal(row, filled, place, model)
+    refusal.__cause__ = error
+    return refusal
+
+
+def _row(error: BaseException, text: str, running: bool) -> tuple[Row, Mapping[str, str | None]]:
+    kinds = frozenset(kind.__name__ for kind in type(error).__mro__)
+    for row in ROWS:
+        found = row.match(kinds, str(error), text, running)
+        if found is not None:
+            return row, found
+    return UNKNOWN, {}
+
+
+def _fillings(error: BaseException, said: str, model: object) -> dict[str, str]:
+    """What the texts of a row may name."""
+    one_line = " ".join(said.split())
+    shown = one_line if len(one_line) <= _LONGEST else one_line[:_LONGEST] + " …"
+    try:
+        forward = f"forward{inspect.signature(type(model).forward)}"  # type: ignore[attr-defined]  # has one
+    except (AttributeError, TypeError, ValueError):
+        forward = "forward"
+    return {"error": type(error).__name__, "said": shown, "forward": forward}
+
+
+def _refusal(row: Row, filled: Mapping[str, str], place: Location | None, model: object) -> CaptureError:
+    owner = type(model).__name__
+    construct = row.construct.format_map(filled)
+    text = f": {place.text}" if place is not None and place.text else ""
+    case = f"; see the case {row.case} of torch._export.db (ExportDB)" if row.case is not None else ""
+    return CaptureError(
+        construct + text, needed=row.needed.format_map(filled),
+        where=owner if place is None else f"{place}, in {place.function} of {owner}",
+        remedy=row.rewrite.format_map(filled) + case, stage="capture",
+        value=Diagnosis(construct=construct, case=row.case, location=place),
+    )  # fmt: skip
+
+
+def _head_of_forward(model: object) -> Location | None:
+    forward = inspect.unwrap(getattr(type(model), "forward", lambda: None))
+    try:
+        lines, first = inspect.getsourcelines(forward)
+    except (OSError, TypeError):
+        return None
+    offset = next((i for i, line in enumerate(lines) if re.match(r"\s*(async )?def ", line)), 0)
+    place = Location(
+        file=inspect.getsourcefile(forward) or "", line=first + offset, function="forward",
+        text=lines[offset].strip(),
+    )  # fmt: skip
+    return place if place.is_users else None

@@ -1,0 +1,199 @@
+"""``LoweredProgram``: a program's bytes with the record of how it came to be; saved, loaded and run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import attrs
+import torch
+
+from quanthost.errors import ProgramError
+from quanthost.graph.outputs import OutputLeaf, assemble
+from quanthost.graph.signature import Signature
+from quanthost.values import Decision, Override, from_json, to_json
+
+__all__ = ["LoweredProgram", "PieceRecord", "PluginRecord", "ProgramRecord", "TensorQParams", "load"]
+
+FORMAT = 1
+
+
+@attrs.frozen(kw_only=True)
+class PluginRecord:
+    """A plugin that took part: the name it was asked by, and the distribution it came from."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+@attrs.frozen(kw_only=True)
+class PieceRecord:
+    """One delegated piece: the ExecuTorch backend that runs it and how many operators lie in it."""
+
+    delegate: str
+    operators: int
+
+
+@attrs.frozen(kw_only=True)
+class TensorQParams:
+    """Quantization at the edge of the program: the tensor is float, and quantized next to the edge."""
+
+    name: str
+    scale: float
+    zero_point: int
+    quant_min: int
+    quant_max: int
+
+
+@attrs.frozen(kw_only=True)
+class ProgramRecord:
+    """All that a run decided; what is written beside the ``.pte``."""
+
+    program_digest: str
+    backends: tuple[str, ...]
+    recipe: str
+    representation: str
+    plugins: tuple[PluginRecord, ...]
+    versions: tuple[tuple[str, str], ...]
+    overrides: tuple[Override, ...]
+    options: tuple[tuple[str, str | int | float | bool], ...]
+    qat: bool
+    model: str
+    model_digest: str
+    data_digest: str
+    signature: str
+    outputs: tuple[OutputLeaf, ...]
+    quantized_inputs: tuple[TensorQParams, ...]
+    quantized_outputs: tuple[TensorQParams, ...]
+    pieces: tuple[PieceRecord, ...]
+    outside: tuple[str, ...]
+    runtime_modules: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+    format: int = FORMAT
+
+    @property
+    def delegated_share(self) -> float:
+        """Operators inside delegates over all operators of the program, 0 to 1."""
+        inside = sum(piece.operators for piece in self.pieces)
+        total = inside + len(self.outside)
+        return inside / total if total else 0.0
+
+
+@attrs.define(kw_only=True, eq=False)
+class LoweredProgram:
+    """A program that the ExecuTorch runtime executes."""
+
+    buffer: bytes = attrs.field(repr=False, on_setattr=attrs.setters.frozen)
+    record: ProgramRecord = attrs.field(repr=False, on_setattr=attrs.setters.frozen)
+    _runner: Callable[[list[Any]], list[Any]] | None = attrs.field(default=None, repr=False)
+    _lock: Lock = attrs.field(factory=Lock, repr=False, init=False)
+    _signature: Signature = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._signature = Signature.from_json(self.record.signature)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        return self.record.decisions
+
+    def run(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Execute in the ExecuTorch runtime of this machine; the result has the model's structure.
+
+        Calls from several threads are taken one after the other.
+
+        Raises:
+            InputError: an input is not what the model was captured with.
+            ProgramError: the runtime refused or failed.
+        """
+        flat = self._signature.flatten(inputs, kwargs)
+        with self._lock:
+            if self._runner is None:
+                from quanthost.toolchain.runtime import Executor
+
+                self._runner = Executor(self.buffer, self.record.runtime_modules)
+        with torch.no_grad():
+            outputs = self._runner(flat)
+        return self._signature.unflatten(assemble(self.record.outputs, outputs, flat))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the ``.pte`` and ``<name>.json`` beside it, each whole or not at all.
+
+        Raises:
+            ProgramError: the folder does not exist, or is not writable.
+        """
+        target = Path(path)
+        texts = {target: self.buffer, record_path(target): to_json(self.record, indent=1).encode()}
+        with contextlib.ExitStack() as stack:
+            staged = [(stack.enter_context(_staged(p, content)), p) for p, content in texts.items()]
+            for temporary, final in staged:
+                os.replace(temporary, final)
+        return target
+
+
+def record_path(program: Path) -> Path:
+    """Where the record of a program lies."""
+    return program.with_suffix(".json")
+
+
+@contextlib.contextmanager
+def _staged(target: Path, content: bytes) -> Iterator[str]:
+    """The content in a temporary file of the same folder; removed unless it was moved away."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise ProgramError(
+            f"cannot write {target}: {error.strerror}", needed="a folder that exists and is writable",
+            where=str(target.parent), remedy="make the folder, or choose another path", value=target,
+        ) from error  # fmt: skip
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def load(path: str | os.PathLike[str]) -> LoweredProgram:
+    """Read a program and its record back.
+
+    Raises:
+        ProgramError: a file is missing, or the two do not belong together.
+    """
+    target = Path(path)
+    beside = record_path(target)
+    for file in (target, beside):
+        if not file.is_file():
+            raise ProgramError(
+                f"no file {file}", needed="the .pte and the .json that save() wrote beside it",
+                where=str(target.parent), remedy="check the path, and copy both files", value=file,
+            )  # fmt: skip
+    buffer = target.read_bytes()
+    record = from_json(ProgramRecord, beside.read_text(), where=str(beside))
+    if record.program_digest != program_digest(buffer):
+        raise ProgramError(
+            f"{beside.name} belongs to another program than {target.name}",
+            needed=f"a program with the digest {record.program_digest}", where=str(target.parent),
+            remedy="copy both files of one save() again, or lower the model again", value=target,
+        )  # fmt: skip
+    return LoweredProgram(buffer=buffer, record=record)
+
+
+def program_digest(buffer: bytes) -> str:
+    return "sha256:" + hashlib.sha256(buffer).hexdigest()

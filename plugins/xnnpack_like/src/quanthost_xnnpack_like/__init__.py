@@ -1,0 +1,1 @@
+"""The backend ``xnnpack_like``: its support table, graph rewrites and lowering."""

@@ -1,0 +1,33 @@
+"""What the XNNPACK delegate wants beside partitions: tags of absorbed q/dq, and its edge configuration."""
+
+from __future__ import annotations
+
+from quanthost.api import Claim, LoweringOptions
+
+__all__ = ["lowering_options", "mark_implicit"]
+
+
+def mark_implicit(claim: Claim) -> None:
+    """Tag the q/dq nodes that an integer kernel absorbs; untagged ones become conversions of their own."""
+    from executorch.backends.xnnpack.utils.quant_utils import (
+        is_dequant,
+        is_quant,
+        tag_as_implicit_q_dq,
+    )
+
+    if not claim.computes:
+        return
+    for node in claim.nodes:
+        if is_quant(node) or is_dequant(node):
+            tag_as_implicit_q_dq(node)
+
+
+def lowering_options() -> LoweringOptions:
+    """The configuration that the delegate's own tooling uses, and the kernels for what it leaves."""
+    from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig
+
+    return LoweringOptions(
+        edge_compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
+        backend_config=ExecutorchBackendConfig(extract_delegate_segments=True),
+        runtime_modules=("executorch.kernels.quantized",),
+    )

@@ -1,0 +1,219 @@
+"""Graph rewrites before annotation: operators put into forms that the table has rows for."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from quanthost.api import Rewriter, argument, constant, operator_name, tensor_meta
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+__all__ = ["REWRITES"]
+
+_aten = torch.ops.aten
+_IDENTITIES = (
+    "aten.alias.",
+    "aten.detach.",
+    "aten.lift_fresh_copy.",
+    "aten.dropout.",
+    "aten.feature_dropout.",
+)
+
+
+def _each(
+    *names: str,
+) -> Callable[[Callable[[Rewriter, Node], Node | None]], Callable[[GraphModule], None]]:
+    """A rewrite of each node of these operators; the function returns the replacement, or ``None``."""
+
+    def wrap(rule: Callable[[Rewriter, Node], Node | None]) -> Callable[[GraphModule], None]:
+        def rewrite(graph_module: GraphModule) -> None:
+            for node in list(graph_module.graph.nodes):
+                if node.op != "call_function" or not operator_name(node).startswith(names):
+                    continue
+                rewriter = Rewriter(graph_module, node)
+                made = rule(rewriter, node)
+                if made is not None:
+                    rewriter.replace_with(made)
+
+        rewrite.__name__ = rule.__name__
+        rewrite.__doc__ = rule.__doc__
+        return rewrite
+
+    return wrap
+
+
+def _static_shape(node: Node) -> list[int] | None:
+    """The shape of a node's tensor where it has no symbol in it."""
+    meta = tensor_meta(node)
+    if meta is None or not all(isinstance(size, int) for size in meta.shape):
+        return None
+    return list(meta.shape)
+
+
+@_each(*_IDENTITIES)
+def drop_identities(rewriter: Rewriter, node: Node) -> Node | None:
+    """Operators that do nothing in evaluation."""
+    if argument(node, "train", False):
+        return None
+    source: Node = node.args[0]  # type: ignore[assignment]  # a tensor by the operator's schema
+    return source
+
+
+@_each("aten.squeeze.", "aten.unsqueeze.", "aten.flatten.", "aten.unflatten.", "aten.view_as.")
+def reshapes_to_view(rewriter: Rewriter, node: Node) -> Node | None:
+    """Shape changes become one operator; the delegate has them as a reshape."""
+    shape = _static_shape(node)
+    return None if shape is None else rewriter.call(_aten.reshape.default, node.args[0], shape)
+
+
+@_each("aten.select.int")
+def select_to_slice(rewriter: Rewriter, node: Node) -> Node | None:
+    """One index of a dimension is a slice of length one, without the dimension."""
+    shape = _static_shape(node)
+    source, dim, index = (argument(node, name) for name in ("self", "dim", "index"))
+    if shape is None or not isinstance(index, int) or _static_shape(source) is None:
+        return None
+    dim, size = dim % (len(shape) + 1), _static_shape(source)[dim]  # type: ignore[index]  # checked above
+    index %= size
+    part = rewriter.call(_aten.slice.Tensor, source, dim, index, index + 1)
+    return rewriter.call(_aten.reshape.default, part, shape)
+
+
+@_each("aten.split.", "aten.split_with_sizes.", "aten.chunk.", "aten.unbind.")
+def splits_to_slices(rewriter: Rewriter, node: Node) -> Node | None:
+    """Each part of a split is a slice; ``unbind`` drops the dimension as well."""
+    source, dim = argument(node, "self"), argument(node, "dim", 0)
+    parts = node.meta.get("val")
+    readers = list(node.users)
+    if _static_shape(source) is None or any(r.target is not operator.getitem for r in readers):
+        return None
+    dim %= len(_static_shape(source) or ())
+    unbinds = operator_name(node).startswith("aten.unbind.")
+    ends = _ends(parts, dim, unbinds)
+    for reader in readers:
+        number: int = reader.args[1]  # type: ignore[assignment]  # a getitem's index
+        start = ends[number - 1] if number else 0
+        here = Rewriter(rewriter.graph_module, reader)
+        made = here.call(_aten.slice.Tensor, source, dim, start, ends[number])
+        if unbinds:
+            made = here.call(_aten.reshape.default, made, list(parts[number].shape))
+        here.replace_with(made)
+    return None
+
+
+def _ends(parts: Any, dim: int, unbinds: bool) -> list[int]:
+    ends: list[int] = []
+    for part in parts:
+        ends.append((ends[-1] if ends else 0) + (1 if unbinds else int(part.shape[dim])))
+    return ends
+
+
+@_each("aten.mean.dim")
+def mean_keeps_dimensions(rewriter: Rewriter, node: Node) -> Node | None:
+    """The delegate averages height and width and keeps them; dropping them is a reshape."""
+    source, dims = argument(node, "self"), argument(node, "dim")
+    meta, shape = tensor_meta(source), _static_shape(node)
+    if meta is None or meta.dim() != 4 or shape is None or argument(node, "keepdim") or dims is None:
+        return None
+    if sorted(d % 4 for d in dims) != [2, 3]:
+        return None
+    kept = rewriter.call(_aten.mean.dim, source, [2, 3], True)
+    return rewriter.call(_aten.reshape.default, kept, shape)
+
+
+@_each("aten.silu.default")
+def silu_to_product(rewriter: Rewriter, node: Node) -> Node | None:
+    """x · sigmoid(x)."""
+    gate = rewriter.call(_aten.sigmoid.default, node.args[0])
+    return rewriter.call(_aten.mul.Tensor, node.args[0], gate)
+
+
+@_each("aten.clamp.default")
+def clamp_to_hardtanh(rewriter: Rewriter, node: Node) -> Node | None:
+    """The delegate fuses a hardtanh, but not a clamp, into the kernel before it."""
+    low, high = argument(node, "min"), argument(node, "max")
+    if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+        return None
+    return rewriter.call(_aten.hardtanh.default, node.args[0], float(low), float(high))
+
+
+@_each("aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor", "aten.div.Tensor")
+def scalars_to_tensors(rewriter: Rewriter, node: Node) -> Node | None:
+    """A number as operand becomes a constant tensor, which has a range and can be integer."""
+    first, second = argument(node, "self"), argument(node, "other")
+    meta = tensor_meta(node)
+    if meta is None or meta.dtype != torch.float32 or argument(node, "alpha", 1) != 1:
+        return None
+    if isinstance(second, (int, float)) and not isinstance(second, bool):
+        scalar = rewriter.constant(torch.tensor([float(second)]), "_scalar")
+        return rewriter.call(node.target, first, scalar)  # type: ignore[arg-type]  # an overload
+    return None
+
+
+@_each("aten.addmm.default")
+def addmm_to_linear(rewriter: Rewriter, node: Node) -> Node | None:
+    """A product with a constant matrix is a linear layer with the transposed weight."""
+    bias, source, matrix = (argument(node, name) for name in ("self", "mat1", "mat2"))
+    weight = constant(rewriter.graph_module, matrix)
+    if weight is None or constant(rewriter.graph_module, bias) is None:
+        return None
+    if argument(node, "alpha", 1) != 1 or argument(node, "beta", 1) != 1:
+        return None
+    turned = rewriter.constant(weight.detach().t().contiguous(), "_linear_weight")
+    return rewriter.call(_aten.linear.default, source, turned, bias)
+
+
+@_each("aten.mm.default", "aten.matmul.default")
+def mm_to_linear(rewriter: Rewriter, node: Node) -> Node | None:
+    """The same without bias, also for a batch of matrices."""
+    source = node.args[0]
+    matrix: Node = node.args[1]  # type: ignore[assignment]  # a tensor by the operator's schema
+    weight = constant(rewriter.graph_module, matrix)
+    if weight is None or weight.dim() != 2:
+        return None
+    turned = rewriter.constant(weight.detach().t().contiguous(), "_linear_weight")
+    return rewriter.call(_aten.linear.default, source, turned, None)
+
+
+@_each("aten.batch_norm.default")
+def batch_norm_to_convolution(rewriter: Rewriter, node: Node) -> Node | None:
+    """A batch norm that no convolution took is a 1×1 depthwise convolution: scale and shift a channel."""
+    if argument(node, "training"):
+        return None
+    read = [argument(node, name) for name in ("weight", "bias", "running_mean", "running_var")]
+    weight, bias, mean, variance = (
+        constant(rewriter.graph_module, part) if part is not None else None for part in read
+    )
+    meta = tensor_meta(node)
+    if mean is None or variance is None or meta is None or meta.dim() not in (3, 4):
+        return None
+    scale = torch.rsqrt(variance.detach() + argument(node, "eps"))
+    scale = scale if weight is None else scale * weight.detach()
+    shift = -mean.detach() * scale
+    shift = shift if bias is None else shift + bias.detach()
+    channels, spatial = scale.numel(), meta.dim() - 2
+    kernel = rewriter.constant(scale.reshape(channels, 1, *([1] * spatial)), "_norm_scale")
+    offset = rewriter.constant(shift, "_norm_shift")
+    convolution = _aten.conv2d.default if spatial == 2 else _aten.conv1d.default
+    ones, zeros = [1] * spatial, [0] * spatial
+    return rewriter.call(convolution, argument(node, "input"), kernel, offset, ones, zeros, ones, channels)
+
+
+REWRITES = (
+    drop_identities,
+    reshapes_to_view,
+    select_to_slice,
+    splits_to_slices,
+    mean_keeps_dimensions,
+    silu_to_product,
+    clamp_to_hardtanh,
+    addmm_to_linear,
+    mm_to_linear,
+    batch_norm_to_convolution,
+    scalars_to_tensors,
+)

@@ -1,0 +1,204 @@
+"""The support table of ``xnnpack_like``: the one place that says what the delegate takes.
+
+Sources: the node visitors and partitioner checks of ``executorch.backends.xnnpack`` 1.5.1, and programs run
+on the delegate with int8 tensors for each operator.
+"""
+
+from __future__ import annotations
+
+from quanthost.api import Constraint, DType, FixedQSpec, Gain, Kernel, Op, Row, SupportTable, op
+from quanthost.api import Role as R
+from quanthost_xnnpack_like import constraints as c
+
+__all__ = ["TABLE"]
+
+FLOAT, STATIC, DYNAMIC, WEIGHT_ONLY = Kernel.FLOAT, Kernel.STATIC, Kernel.DYNAMIC, Kernel.WEIGHT_ONLY
+_GEMM_ROLES = {"weight": R.WEIGHT, "bias": R.BIAS}
+# what the delegate's serializer folds into the kernel before it
+_ACTIVATIONS = {"relu": ("relu",), "hardtanh": ("relu6", "hardtanh")}
+
+
+def _with_activations(row: Row, kernels: set[Kernel]) -> list[Row]:
+    """The row itself, and one for each activation that the delegate fuses behind it."""
+    rows = [row]
+    for label, names in _ACTIVATIONS.items():
+        rows.append(
+            Row(
+                name=f"{row.name}_{label}",
+                pattern=op(*names, self=row.pattern),
+                kernels=kernels,
+                roles=row.roles,
+                constraints=row.constraints,
+                qspecs=row.qspecs,
+                weight_axis=row.weight_axis,
+                keeps=row.keeps,
+                gain=row.gain,
+                lowers_to=f"{row.lowers_to} with output bounds",
+            )  # fmt: skip
+        )
+    return rows
+
+
+_CONV = op("conv1d", "conv2d", "convolution", input="input", weight="weight", bias="bias?")
+_CONV_TRANSPOSE = op(
+    "conv_transpose1d", "conv_transpose2d", "convolution", input="input", weight="weight", bias="bias?"
+)
+_LINEAR = op("linear", input="input", weight="weight", bias="bias?")
+
+
+def _gemm() -> list[Row]:
+    conv = Row(
+        name="conv", pattern=_CONV, kernels={FLOAT, STATIC, DYNAMIC}, roles=_GEMM_ROLES,
+        constraints=(c.float32, c.no_transposition, c.conv_has_kernel, c.no_groups), gain=Gain.DRIVES,
+        lowers_to="convolution_2d, depthwise_convolution_2d",
+    )  # fmt: skip
+    conv_transpose = Row(
+        name="conv_transpose", pattern=_CONV_TRANSPOSE, kernels={FLOAT, STATIC}, roles=_GEMM_ROLES,
+        constraints=(c.float32, c.transposition, c.groups_is_one, c.conv_has_kernel), weight_axis=1,
+        gain=Gain.DRIVES, lowers_to="deconvolution_2d",
+    )  # fmt: skip
+    grouped = Row(
+        name="conv_transpose_grouped", pattern=_CONV_TRANSPOSE, kernels={FLOAT}, roles=_GEMM_ROLES,
+        constraints=(c.float32, c.transposition, c.grouped, c.conv_has_kernel), weight_axis=1,
+        gain=Gain.DRIVES, lowers_to="deconvolution_2d",
+    )  # fmt: skip
+    linear = Row(
+        name="linear", pattern=_LINEAR, kernels={FLOAT, STATIC, DYNAMIC}, roles=_GEMM_ROLES,
+        constraints=(c.float32, c.int4_groups_fit), gain=Gain.DRIVES, lowers_to="fully_connected", keeps=("linear",),
+    )  # fmt: skip
+    return [
+        *_with_activations(conv, {FLOAT, STATIC, DYNAMIC}),
+        *_with_activations(conv_transpose, {FLOAT, STATIC}),
+        *_with_activations(grouped, {FLOAT}),
+        *_with_activations(linear, {FLOAT, STATIC, DYNAMIC}),
+        Row(
+            name="linear_weight_only", pattern=_LINEAR, kernels={WEIGHT_ONLY}, roles=_GEMM_ROLES,
+            constraints=(c.float32,), gain=Gain.DRIVES, delegated=False,
+            lowers_to="dequantize_per_channel and addmm in portable kernels",
+        ),
+        Row(
+            name="embedding_weight_only", pattern=op("embedding", weight="weight", indices="indices"),
+            kernels={WEIGHT_ONLY}, roles={"weight": R.WEIGHT, "indices": R.PASSTHROUGH},
+            gain=Gain.DRIVES, delegated=False, lowers_to="quantized_decomposed.embedding_byte",
+        ),
+        Row(name="mm", pattern=op("mm", self="input", mat2="other"), kernels={FLOAT},
+            constraints=(c.float32,), lowers_to="fully_connected or batch_matrix_multiply"),
+        Row(name="bmm", pattern=op("bmm", self="input", mat2="other"), kernels={FLOAT},
+            constraints=(c.float32,), lowers_to="batch_matrix_multiply"),
+    ]  # fmt: skip
+
+
+def _binary() -> list[Row]:
+    rows: list[Row] = []
+    for name, kernel in (("add", "add2"), ("sub", "subtract"), ("mul", "multiply2")):
+        checks = (c.float32,) if name == "mul" else (c.float32, c.alpha_is_one)
+        row = Row(
+            name=name, pattern=op(f"{name}.Tensor", self="input", other="other"), kernels={FLOAT, STATIC},
+            constraints=checks, lowers_to=kernel,
+        )  # fmt: skip
+        rows.extend(_with_activations(row, {FLOAT, STATIC}))
+    for name, target, kernel in (
+        ("div", "div.Tensor", "divide"),
+        ("maximum", "maximum", "maximum2"),
+        ("minimum", "minimum", "minimum2"),
+    ):
+        rows.append(
+            Row(name=name, pattern=op(target, self="input", other="other"), kernels={FLOAT, STATIC},
+                constraints=(c.float32,), lowers_to=kernel)
+        )  # fmt: skip
+    return rows
+
+
+def _fixed(scale: float, zero_point: int) -> dict[str, FixedQSpec]:
+    return {"output": FixedQSpec(dtype=DType.INT8, scale=scale, zero_point=zero_point)}
+
+
+def _unary() -> list[Row]:
+    both, only_float = {FLOAT, STATIC}, {FLOAT}
+    # in int8 the argument of a root or logarithm can become zero, so these stay float
+    listed: tuple[tuple[str, tuple[str, ...], set[Kernel], str], ...] = (
+        ("relu", ("relu",), both, "clamp"),
+        ("hardtanh", ("relu6", "hardtanh", "clamp"), both, "clamp"),
+        ("hardswish", ("hardswish",), both, "hardswish"),
+        ("gelu", ("gelu",), both, "gelu"),
+        ("elu", ("elu",), both, "elu"),
+        ("leaky_relu", ("leaky_relu",), both, "leaky_relu"),
+        ("abs", ("abs",), both, "abs"),
+        ("neg", ("neg",), both, "negate"),
+        ("floor", ("floor",), both, "floor"),
+        ("ceil", ("ceil",), both, "ceiling"),
+        ("exp", ("exp",), both, "exp"),
+        ("sin", ("sin",), both, "sine"),
+        ("cos", ("cos",), both, "cosine"),
+        ("sqrt", ("sqrt",), only_float, "square_root"),
+        ("rsqrt", ("rsqrt",), only_float, "reciprocal_square_root"),
+        ("log", ("log",), only_float, "log"),
+    )
+    rows = [
+        Row(name=name, pattern=op(*names, self="input"), kernels=kernels, constraints=(c.float32,),
+            lowers_to=kernel, keeps=names if name in ("hardswish", "elu") else ())
+        for name, names, kernels, kernel in listed
+    ]  # fmt: skip
+    return [
+        *rows,
+        Row(name="sigmoid", pattern=op("sigmoid", self="input"), kernels=both, constraints=(c.float32,),
+            qspecs=_fixed(1 / 256, -128), lowers_to="sigmoid"),
+        Row(name="tanh", pattern=op("tanh", self="input"), kernels=both, constraints=(c.float32,),
+            qspecs=_fixed(1 / 128, 0), lowers_to="tanh"),
+        Row(name="square", pattern=op("pow.Tensor_Scalar", self="input"), kernels=both,
+            constraints=(c.float32, c.square_only), lowers_to="square"),
+        Row(name="softmax", pattern=op("softmax.int", "_softmax", self="input"), kernels=only_float,
+            constraints=(c.float32, c.last_dimension), lowers_to="softmax"),
+        Row(name="prelu", pattern=op("prelu", self="input", weight="weight"), kernels=only_float,
+            roles={"weight": R.WEIGHT}, constraints=(c.float32,), lowers_to="prelu", keeps=("prelu",)),
+    ]  # fmt: skip
+
+
+def _mover(
+    name: str,
+    pattern: Op,
+    *checks: Constraint,
+    lowers_to: str,
+    shares: str = "input",
+    keeps: tuple[str, ...] = (),
+) -> Row:
+    """A row that moves data: its tensors have one set of parameters, and nothing is lost."""
+    return Row(
+        name=name, pattern=pattern, kernels={FLOAT, STATIC}, constraints=(c.float32, *checks),
+        shares=(shares, "output"), lowers_to=lowers_to, keeps=keeps,
+    )  # fmt: skip
+
+
+def _movers_and_pools() -> list[Row]:
+    return [
+        _mover("max_pool2d", op("max_pool2d", self="input"), c.pool_window, lowers_to="max_pooling_2d", keeps=("max_pool2d",)),
+        _mover("cat", op("cat", tensors="inputs*"), c.two_or_more, lowers_to="concatenate", shares="inputs"),
+        _mover("pad", op("pad", "constant_pad_nd", self="input"), c.pads_with_zero,
+               lowers_to="static_constant_pad"),
+        _mover("slice", op("slice.Tensor", self="input"), c.static_slice, lowers_to="static_slice"),
+        _mover("view", op("view", "reshape", "flatten.using_ints", "_unsafe_view", self="input"),
+               c.one_dynamic_dimension, lowers_to="static_reshape"),
+        _mover("permute", op("permute", "transpose.int", "t", self="input"), lowers_to="static_transpose"),
+        Row(name="mean", pattern=op("mean.dim", self="input"), kernels={FLOAT, STATIC},
+            constraints=(c.float32, c.mean_over_height_and_width), lowers_to="global_average_pooling_2d"),
+        Row(name="adaptive_avg_pool2d", pattern=op("adaptive_avg_pool2d", self="input"),
+            kernels={FLOAT, STATIC}, constraints=(c.float32, c.unit_output),
+            lowers_to="global_average_pooling_2d"),
+        Row(name="avg_pool2d", pattern=op("avg_pool2d", self="input"), kernels={FLOAT},
+            constraints=(c.float32, c.average_of_plain_window), lowers_to="average_pooling_2d"),
+        Row(name="upsample_bilinear2d", pattern=op("upsample_bilinear2d.vec", input="input"),
+            kernels={FLOAT}, constraints=(c.float32, c.resize_to_constant_size),
+            lowers_to="static_resize_bilinear_2d", keeps=("upsample_bilinear2d.vec",)),
+    ]  # fmt: skip
+
+
+def _conversions() -> list[Row]:
+    namespace = "quantized_decomposed"
+    return [
+        Row(name=name, pattern=op(f"{namespace}.{name}_per_tensor.default", input="input"), kernels={FLOAT},
+            roles={"input": R.PASSTHROUGH}, converts=True, lowers_to="convert")
+        for name in ("quantize", "dequantize")
+    ]  # fmt: skip
+
+
+TABLE = SupportTable((*_gemm(), *_binary(), *_unary(), *_movers_and_pools(), *_conversions()))
