@@ -20,6 +20,14 @@ def as_tuple(value: Iterable[_T]) -> tuple[_T, ...]:
     return tuple(value)
 
 
+def as_pairs(value: Mapping[str, _T] | Iterable[tuple[str, _T]]) -> tuple[tuple[str, _T], ...]:
+    """The items of a mapping, or a collection of pairs; what is neither is left for the validator."""
+    pairs = as_tuple(value.items() if isinstance(value, Mapping) else value)
+    if not isinstance(pairs, tuple):
+        return pairs
+    return tuple(as_tuple(pair) for pair in pairs)
+
+
 def as_float(value: float) -> float:
     """A float of any number, so that equal values have equal digests; others are left for the validator."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

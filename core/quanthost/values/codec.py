@@ -26,8 +26,7 @@ _OPTION = str | int | float | bool
 
 def _misfit(data: object, needed: str) -> NoReturn:
     raise ValueCheckError(
-        f"{data!r} of type {type(data).__name__}", needed=needed, where="JSON",
-        remedy=f"write {needed}", value=data,
+        f"{data!r} of type {type(data).__name__}", needed=needed, remedy=f"write {needed}", value=data
     )  # fmt: skip
 
 
@@ -51,26 +50,29 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(float, _structure_float)
     converter.register_structure_hook(_OPTION, _exactly(str, int, float, bool))
-    items = converter.get_structure_hook(tuple[str, ...])
+    items: Any = converter.get_structure_hook(tuple[str, ...])
 
     def structure_tuple(data: Any, kind: Any) -> Any:
         return items(data, kind) if isinstance(data, (list, tuple)) else _misfit(data, "list")
 
-    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is tuple, structure_tuple)
+    converter.register_structure_hook_func(_is_tuple, structure_tuple)
     converter.register_structure_hook_factory(attrs.has, _structure_fields)
     _tag_qspecs(converter)
     return converter
+
+
+def _is_tuple(kind: Any) -> bool:
+    origin: Any = typing.get_origin(kind)
+    return origin is tuple
 
 
 def _structure_fields(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     structure: Any = make_dict_structure_fn(kind, converter)
 
     def checked(data: Any, _: Any) -> Any:
-        return (
-            structure(data, kind)
-            if isinstance(data, dict)
-            else _misfit(data, f"the fields of {kind.__name__}")
-        )
+        if not isinstance(data, dict):
+            _misfit(data, f"the fields of {kind.__name__}")
+        return structure(data, kind)
 
     return checked
 
@@ -84,8 +86,9 @@ def _tag_qspecs(converter: cattrs.Converter) -> None:
             return None
         fields = dict(data) if isinstance(data, dict) else _misfit(data, "the fields of a qspec")
         tag = fields.pop(_TAG, None)
-        kind = kinds[tag] if tag in kinds else _misfit(tag, f"a {_TAG!r} of {', '.join(kinds)}")
-        return converter.structure(fields, kind)
+        if not isinstance(tag, str) or tag not in kinds:
+            _misfit(tag, f"one of {', '.join(kinds)} as {_TAG!r}")
+        return converter.structure(fields, kinds[tag])
 
     def unstructure(value: Any) -> Any:
         return None if value is None else {_TAG: _TAGS[type(value)], **converter.unstructure(value)}
@@ -100,8 +103,8 @@ _CONVERTER = _make_converter()
 
 def _explain(error: BaseException, kind: type | None) -> str:
     if isinstance(error, ValueCheckError):
-        return f"{error.seen}, needed {error.needed}"
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return f"{error.where}: " * bool(error.where) + f"{error.seen}, needed {error.needed}"
+    if isinstance(error, ValueError) and isinstance(kind, type) and issubclass(kind, enum.Enum):
         return "needed one of " + ", ".join(str(member.value) for member in kind)
     return cattrs.v.format_exception(error, kind)
 

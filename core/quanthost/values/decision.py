@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 
 import attrs
 
 from quanthost.values import checks
-from quanthost.values.qspec import AnyQSpec
+from quanthost.values.qspec import AnyQSpec, DerivedQSpec, FixedQSpec, QSpec, SharedQSpec
 from quanthost.values.recipe import Kernel, Role
 
 __all__ = ["Cause", "Decision", "Gain", "Match", "QSpecChoice", "Refusal", "Verdict"]
 
 _TEXT = checks.kind(str, optional=True)
+_SPEC = checks.kind(QSpec, FixedQSpec, DerivedQSpec, SharedQSpec)
 
 
 class Verdict(enum.Enum):
@@ -49,25 +49,6 @@ class Gain(enum.Enum):
     FOLLOWS = "follows"
 
 
-def _pairs(value: Mapping[str, str] | tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    pairs = value.items() if isinstance(value, Mapping) else value
-    return tuple((name, node) for name, node in pairs)
-
-
-def _role_pairs(
-    value: Mapping[str, Role] | tuple[tuple[str, Role], ...],
-) -> tuple[tuple[str, Role], ...]:
-    pairs = value.items() if isinstance(value, Mapping) else value
-    return tuple((name, role) for name, role in pairs)
-
-
-def _spec_pairs(
-    value: Mapping[str, AnyQSpec] | tuple[tuple[str, AnyQSpec], ...],
-) -> tuple[tuple[str, AnyQSpec], ...]:
-    pairs = value.items() if isinstance(value, Mapping) else value
-    return tuple((name, spec) for name, spec in pairs)
-
-
 @attrs.frozen(kw_only=True)
 class Match:
     """One place in a graph where a row's pattern and constraints hold for a kernel.
@@ -83,15 +64,22 @@ class Match:
     kernel: Kernel = attrs.field(validator=checks.kind(Kernel))
     nodes: tuple[str, ...] = attrs.field(converter=checks.as_tuple, validator=checks.each(checks.kind(str)))
     captures: tuple[tuple[str, str], ...] = attrs.field(
-        default=(), converter=_pairs, validator=checks.each(checks.pair(checks.kind(str)))
+        default=(), converter=checks.as_pairs, validator=checks.each(checks.pair(checks.kind(str)))
     )
     roles: tuple[tuple[str, Role], ...] = attrs.field(
-        default=(), converter=_role_pairs, validator=checks.each(checks.pair(checks.kind(Role)))
+        default=(), converter=checks.as_pairs, validator=checks.each(checks.pair(checks.kind(Role)))
     )
     shares: tuple[str, ...] = attrs.field(
         default=(), converter=checks.as_tuple, validator=checks.each(checks.kind(str))
     )
     gain: Gain = attrs.field(default=Gain.FOLLOWS, validator=checks.kind(Gain))
+
+    def __attrs_post_init__(self) -> None:
+        if not self.nodes:
+            checks.refuse(
+                self, "nodes", "no node", needed="the nodes that it covers, the last makes the output",
+                remedy="name them in the order of the graph",
+            )  # fmt: skip
 
     def role(self, capture: str) -> Role:
         """Role of a capture or of ``"output"``."""
@@ -110,7 +98,9 @@ class QSpecChoice:
     Captures that are absent stay float. ``"output"`` is the result of the match.
     """
 
-    qspecs: tuple[tuple[str, AnyQSpec], ...] = attrs.field(converter=_spec_pairs)
+    qspecs: tuple[tuple[str, AnyQSpec], ...] = attrs.field(
+        converter=checks.as_pairs, validator=checks.each(checks.pair(_SPEC))
+    )
 
     def as_dict(self) -> dict[str, AnyQSpec]:
         return dict(self.qspecs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -11,6 +13,8 @@ from quanthost.values import checks
 from quanthost.values.override import Override
 
 __all__ = ["Placement", "Representation", "Request"]
+
+Option: TypeAlias = str | int | float | bool
 
 
 class Representation(enum.Enum):
@@ -28,13 +32,24 @@ class Placement(enum.Enum):
     ALL = "all"
 
 
-def _backends(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _backends(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else checks.as_tuple(value)
 
 
-def _frozen_options(value: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
-    items = value.items() if isinstance(value, Mapping) else value
-    return tuple(sorted((str(key), option) for key, option in items))
+def _sorted_options(
+    value: Mapping[str, Option] | Iterable[tuple[str, Option]],
+) -> tuple[tuple[str, Option], ...]:
+    pairs = checks.as_pairs(value)
+    return tuple(sorted(pairs, key=repr)) if isinstance(pairs, tuple) else pairs
+
+
+def _check_option(owner: object, attribute: Any, value: Any) -> None:
+    checks.kind(str, int, float, bool)(owner, attribute, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        checks.refuse(
+            owner, attribute.name, f"the option {value!r}", needed="a finite number",
+            remedy="leave the option out, or give a number", value=value,
+        )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -44,12 +59,13 @@ class Request:
     backends: tuple[str, ...] = attrs.field(converter=_backends, validator=checks.each(checks.identifier()))
     recipe: str = attrs.field(validator=checks.identifier())
     overrides: tuple[Override, ...] = attrs.field(
-        default=(), converter=tuple, validator=checks.each(checks.kind(Override))
+        default=(), converter=checks.as_tuple, validator=checks.each(checks.kind(Override))
     )
     qat: bool = attrs.field(default=False, validator=checks.kind(bool))
     placement: Placement = attrs.field(default=Placement.COST, validator=checks.kind(Placement))
-    options: tuple[tuple[str, str | int | float | bool], ...] = attrs.field(
-        default=(), converter=_frozen_options
+    # True, 1 and 1.0 are equal and mean three things to a backend
+    options: tuple[tuple[str, Option], ...] = attrs.field(
+        default=(), converter=_sorted_options, validator=checks.each(checks.pair(_check_option)), eq=repr
     )
 
     def __attrs_post_init__(self) -> None:
@@ -59,7 +75,13 @@ class Request:
                 needed="at least one backend, each once, the first preferred",
                 remedy="name the backends in order of priority", value=self.backends,
             )  # fmt: skip
+        names = [name for name, _ in self.options]
+        if len(set(names)) != len(names):
+            checks.refuse(
+                self, "options", f"the options {names!r}", needed="each option once",
+                remedy="remove the doubled option", value=self.options,
+            )  # fmt: skip
 
-    def option(self, name: str, default: str | int | float | bool | None = None) -> object:
+    def option(self, name: str, default: Option | None = None) -> object:
         """The value of a backend's option, ``default`` where it was not given."""
         return dict(self.options).get(name, default)
