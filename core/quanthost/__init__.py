@@ -84,7 +84,10 @@ _LATE = {
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module 'quanthost' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATE[name]), name)
+    from quanthost.toolchain.quiet import quiet_imports
+
+    with quiet_imports():
+        return getattr(importlib.import_module(_LATE[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -195,12 +195,14 @@ class _LeafReader:
         for symbol in sorted(formula.free_symbols, key=str):
             self._symbols.setdefault(symbol, type(symbol)(f"d{len(self._symbols)}", integer=True))
         bounds = bound_sympy(formula, self._ranges)
-        low, high = _finite(bounds.lower), _finite(bounds.upper)
+        low, high = finite(bounds.lower), finite(bounds.upper)
         return DynamicDim(symbol=str(formula.xreplace(self._symbols)), minimum=max(low or 0, 0), maximum=high)
 
 
-def _finite(bound: Any) -> int | None:
-    return int(bound) if bound.is_finite and bound.is_integer else None
+def finite(bound: Any) -> int | None:
+    """An end of a symbol's range, ``None`` where it has none."""
+    # torch's infinity of whole numbers calls itself finite
+    return int(bound) if bound.is_Integer else None
 
 
 def _constant(name: str, value: Any) -> ConstantSpec:

@@ -16,7 +16,7 @@ from torch import fx
 
 from quanthost.graph.operators import operator_name
 
-__all__ = ["Location", "NodeInfo", "innermost", "locations", "node_infos"]
+__all__ = ["Location", "NodeInfo", "innermost", "locations", "node_infos", "source_line"]
 
 _SITE = Path(torch.__file__).parents[1]
 _TOOLCHAIN = ("torch", "torchgen", "functorch", "numpy", "sympy")
@@ -45,6 +45,11 @@ class Location:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+    def described(self, owner: str | None = None) -> str:
+        """``file:line, in function of owner: text``, as far as it is known."""
+        of = "" if owner is None else f" of {owner}"
+        return f"{self}, in {self.function}{of}" + (f": {self.text}" if self.text else "")
 
     @property
     def is_users(self) -> bool:

@@ -130,11 +130,11 @@ def _collect(sets: DisjointSets[Point], specs: dict[Point, AnyQSpec], order: dic
     return Sharing(groups=tuple(groups), specs=tuple(chosen), conflicts=tuple(conflicts))
 
 
-def _position(point: Point, order: dict[fx.Node, int]) -> tuple[bool, int, int]:
-    """Results before uses, then graph order."""
+def _position(point: Point, order: dict[fx.Node, int]) -> tuple[int, bool, int]:
+    """Execution order: the uses that an operator makes, then its result."""
     if point.consumer is None:
-        return False, order[point.producer], -1
-    return True, order[point.producer], order[point.consumer]
+        return order[point.producer], True, -1
+    return order[point.consumer], False, order[point.producer]
 
 
 def _group_spec(specs: list[AnyQSpec]) -> AnyQSpec | None:

@@ -37,19 +37,17 @@ def diagnose(error: BaseException, model: object) -> CaptureError:
     restricted a dynamic size, and at last the head of the model's ``forward``.
     """
     running = innermost(locations(error.__traceback__))
-    said = str(error).strip().split("\n\n")[0]
-    row, found = _row(error, "" if running is None else running.text, running is not None)
-    place = running
-    if place is None:
-        place = innermost(guard_lines(error.__traceback__)) or _head_of_forward(model)
-    filled = _fillings(error, said, model) | {k: v for k, v in found.items() if v is not None}
-    refusal = _refusal(row, filled, place, model)
+    line = running if running is not None else innermost(guard_lines(error.__traceback__))
+    row, found = _row(error, line, running is not None)
+    filled = _fillings(error, model) | {name: _flat(text) for name, text in found.items() if text}
+    refusal = _refusal(row, filled, line if line is not None else _head_of_forward(model), model)
     refusal.__cause__ = error
     return refusal
 
 
-def _row(error: BaseException, text: str, running: bool) -> tuple[Row, Mapping[str, str | None]]:
+def _row(error: BaseException, line: Location | None, running: bool) -> tuple[Row, Mapping[str, str | None]]:
     kinds = frozenset(kind.__name__ for kind in type(error).__mro__)
+    text = "" if line is None else line.text
     for row in ROWS:
         found = row.match(kinds, str(error), text, running)
         if found is not None:
@@ -57,25 +55,29 @@ def _row(error: BaseException, text: str, running: bool) -> tuple[Row, Mapping[s
     return UNKNOWN, {}
 
 
-def _fillings(error: BaseException, said: str, model: object) -> dict[str, str]:
+def _fillings(error: BaseException, model: object) -> dict[str, str]:
     """What the texts of a row may name."""
-    one_line = " ".join(said.split())
-    shown = one_line if len(one_line) <= _LONGEST else one_line[:_LONGEST] + " …"
     try:
-        forward = f"forward{inspect.signature(type(model).forward)}"  # type: ignore[attr-defined]  # has one
+        forward = f"forward{inspect.signature(model.forward)}"  # type: ignore[attr-defined]  # a module's
     except (AttributeError, TypeError, ValueError):
         forward = "forward"
-    return {"error": type(error).__name__, "said": shown, "forward": forward}
+    said = _flat(re.split(r"\n\n|\s*For more information", str(error).strip())[0])
+    return {"error": type(error).__name__, "said": said, "forward": forward}
+
+
+def _flat(text: str) -> str:
+    """On one line, shortened."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _LONGEST else flat[:_LONGEST] + " …"
 
 
 def _refusal(row: Row, filled: Mapping[str, str], place: Location | None, model: object) -> CaptureError:
     owner = type(model).__name__
     construct = row.construct.format_map(filled)
-    text = f": {place.text}" if place is not None and place.text else ""
     case = f"; see the case {row.case} of torch._export.db (ExportDB)" if row.case is not None else ""
     return CaptureError(
-        construct + text, needed=row.needed.format_map(filled),
-        where=owner if place is None else f"{place}, in {place.function} of {owner}",
+        construct, needed=row.needed.format_map(filled),
+        where=owner if place is None else place.described(owner),
         remedy=row.rewrite.format_map(filled) + case, stage="capture",
         value=Diagnosis(construct=construct, case=row.case, location=place),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -17,12 +18,15 @@ from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
+from quanthost.graph.leaves import finite
 from quanthost.graph.provenance import Location
 from quanthost.graph.rewrite import ORIGIN
 from quanthost.graph.writes import find_writes
 from quanthost.toolchain.quiet import quiet
 
 __all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines"]
+
+_LOG_WHAT_THEY_RAISE = ("torch._subclasses.fake_tensor", "torch.export._trace")
 
 
 def export(
@@ -43,7 +47,7 @@ def export(
     with it, its operators land in a submodule, where no pattern finds them.
     """
     printed = io.StringIO()
-    with quiet(), torch.set_grad_enabled(grad), contextlib.redirect_stderr(printed):
+    with quiet(), _unlogged(), torch.set_grad_enabled(grad), contextlib.redirect_stderr(printed):
         exported = torch.export.export(
             model, tuple(args), None if kwargs is None else dict(kwargs), dynamic_shapes=dynamic_shapes,
             strict=False,
@@ -51,6 +55,20 @@ def export(
     # torch prints the half-made graph when it fails; what a model prints while it is traced is passed on
     sys.stderr.write(printed.getvalue())
     return exported
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep torch from logging, stack and all, the errors that it raises as well."""
+    loggers = [logging.getLogger(name) for name in _LOG_WHAT_THEY_RAISE]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before):
+            logger.disabled = disabled
 
 
 def graph_module(exported: ExportedProgram) -> fx.GraphModule:
@@ -104,8 +122,7 @@ def _dim(size: torch.SymInt, ranges: Mapping[Any, Any], dims: dict[Any, Any]) ->
         return Dim.AUTO
     if symbol not in dims:
         bounds = ranges[symbol]
-        high = int(bounds.upper) if bounds.upper.is_integer and bounds.upper.is_finite else None
-        dims[symbol] = Dim(str(symbol), min=int(bounds.lower), max=high)
+        dims[symbol] = Dim(str(symbol), min=finite(bounds.lower), max=finite(bounds.upper))
     return dims[symbol]
 
 

@@ -14,7 +14,7 @@ from quanthost.arith.affine import qparams_from_range
 from quanthost.arith.estimate import choose_range
 from quanthost.arith.sketch import ChannelRange, RangeSketch
 from quanthost.graph.view import constant
-from quanthost.values import DType, Granularity, QSpec, Symmetry, Timing
+from quanthost.values import DType, Granularity, QSpec, ScaleFormat, Symmetry, Timing
 
 __all__ = ["RangeObserver", "torch_dtype", "torch_qscheme"]
 
@@ -88,6 +88,8 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         else:
             low, high = (torch.tensor(v) for v in choose_range(self.statistics, self.spec))
         scale, zero_point = qparams_from_range(low, high, self.spec)
+        if self.spec.scale_format is ScaleFormat.BFLOAT16:
+            scale = scale.to(torch.bfloat16)
         return scale.to(torch.float32), zero_point.to(torch.int64)
 
     def __getattr__(self, name: str) -> Any:

@@ -174,7 +174,8 @@ def convert(graph_module: fx.GraphModule, *, reference: bool = False) -> fx.Grap
 def deep_copy(graph_module: fx.GraphModule) -> fx.GraphModule:
     """A copy with graph and observers of its own; parameters and large buffers are shared."""
     shared = {id(tensor): tensor for tensor in (*graph_module.parameters(), *graph_module.buffers())}
-    return copy.deepcopy(graph_module, dict(shared))
+    with quiet():
+        return copy.deepcopy(graph_module, dict(shared))
 
 
 def switch_to_train(graph_module: fx.GraphModule) -> None:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import re
+import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-__all__ = ["quiet"]
+__all__ = ["native_messages", "quiet", "quiet_imports"]
 
 # (category, message) of warnings that concern the toolchain's own code, not the user's
 _NOISE: tuple[tuple[type[Warning], str], ...] = (
     (UserWarning, r".*(API is experimental|erase_node|is deprecated and will be removed).*"),
-    (UserWarning, r".*You are using a NumPy version.*"),
     (UserWarning, r".*must run observer before calling calculate_qparams.*"),
     (FutureWarning, r".*"),
     (DeprecationWarning, r".*"),
 )
-_LOGGERS = (
-    "root",
-    "torch.ao.quantization",
-    "torchao",
-    "executorch",
-    "torch.fx",
-    "torch.export",
-    "torch._export",
-)
+_LOGGERS = ("root", "torch.ao.quantization", "torchao", "executorch", "torch.fx", "torch.export", "torch._export")
+# what the runtime's libraries say of the machine each time they start
+_CHATTER = re.compile(r"^\[cpuinfo_utils\.cpp:\d+\]")
 
 
 @contextlib.contextmanager
@@ -44,3 +41,47 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Hide what torch, torchao and executorch log while they are imported: kernels of other machines."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with quiet():
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def native_messages() -> Iterator[Callable[[], str]]:
+    """Collect what native libraries write to the process's standard error.
+
+    Gives a function that returns the text so far, without chatter. Where nobody asked for it, it is
+    written through at the end, so that nothing is lost.
+    """
+    sys.stderr.flush()
+    asked = False
+    with tempfile.TemporaryFile() as held:
+
+        def read() -> str:
+            held.seek(0)
+            lines = held.read().decode(errors="replace").splitlines()
+            return "\n".join(line for line in lines if not _CHATTER.match(line))
+
+        def taken() -> str:
+            nonlocal asked
+            asked = True
+            return read()
+
+        before = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield taken
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            if not asked and (rest := read()):
+                sys.stderr.write(rest + "\n")

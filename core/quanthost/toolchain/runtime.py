@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from quanthost.errors import ProgramError
-from quanthost.toolchain.quiet import quiet
+from quanthost.toolchain.quiet import native_messages, quiet_imports
 
 __all__ = ["Executor"]
 
@@ -23,7 +24,7 @@ class Executor:
     """
 
     def __init__(self, program: bytes, runtime_modules: Sequence[str] = ()) -> None:
-        with quiet():
+        with quiet_imports(), native_messages() as messages:
             for module in runtime_modules:
                 importlib.import_module(module)
             from executorch.extension.pybindings import portable_lib
@@ -32,25 +33,42 @@ class Executor:
             try:
                 self._module = portable_lib._load_for_executorch_from_buffer(program)
             except Exception as error:
-                raise _failure("load", error, runtime_modules) from error
+                raise _failure("load", error, messages(), runtime_modules) from error
         self._runtime_modules = tuple(runtime_modules)
         self._lock = threading.Lock()
+        self._started = False
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[Any]:
         """Execute on flat inputs; each output is a tensor of its own."""
         contiguous = [tensor.contiguous() for tensor in inputs]
         with self._lock:
             try:
-                outputs = self._module.forward(contiguous, clone_outputs=True)
+                return self._forward(contiguous)
             except Exception as error:
-                raise _failure("execute", error, self._runtime_modules) from error
-        return list(outputs)
+                said = self._said_on_failure(contiguous)
+                raise _failure("execute", error, said, self._runtime_modules) from error
+
+    def _forward(self, inputs: list[torch.Tensor]) -> list[Any]:
+        if self._started:
+            return list(self._module.forward(inputs, clone_outputs=True))
+        # delegates are compiled at the first call, and their libraries introduce themselves
+        with native_messages():
+            outputs = list(self._module.forward(inputs, clone_outputs=True))
+        self._started = True
+        return outputs
+
+    def _said_on_failure(self, inputs: list[torch.Tensor]) -> str:
+        """What the runtime writes when it fails: it fails the same way again, and is listened to."""
+        with native_messages() as messages, contextlib.suppress(Exception):
+            self._module.forward(inputs, clone_outputs=True)
+        return messages()
 
 
-def _failure(action: str, error: Exception, modules: Sequence[str]) -> ProgramError:
+def _failure(action: str, error: Exception, said: str, modules: Sequence[str]) -> ProgramError:
     loaded = ", ".join(modules) if modules else "none"
+    details = "".join(f"\n    {line}" for line in said.splitlines())
     return ProgramError(
-        f"the ExecuTorch runtime could not {action} the program: {error}",
+        f"the ExecuTorch runtime could not {action} the program: {error}{details}",
         needed="a program whose delegates and kernels are registered in this runtime",
         where=f"runtime modules loaded: {loaded}", stage="run",
         remedy="make the program with the executorch installed here, or install the backend's runtime",

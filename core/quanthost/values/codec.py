@@ -50,6 +50,7 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(float, _structure_float)
     converter.register_structure_hook(_OPTION, _exactly(str, int, float, bool))
+    converter.register_structure_hook(_OPTION | None, _exactly(str, int, float, bool, type(None)))
     items: Any = converter.get_structure_hook(tuple[str, ...])
 
     def structure_tuple(data: Any, kind: Any) -> Any:

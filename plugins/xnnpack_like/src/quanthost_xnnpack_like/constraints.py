@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from quanthost.api import Granularity, Kernel, QSpec, Site, constraint
+from quanthost.api import Granularity, Kernel, QSpec, Site, constraint, tensor_meta
 
 __all__ = [
     "alpha_is_one",
@@ -25,6 +25,7 @@ __all__ = [
     "pads_with_zero",
     "pool_window",
     "resize_to_constant_size",
+    "same_layout",
     "square_only",
     "static_slice",
     "transposition",
@@ -196,6 +197,14 @@ def one_dynamic_dimension(site: Site) -> str | None:
     if not dynamic and wanted is None:
         return None
     return f"the new shape {tuple(wanted) if wanted else site.shape('output')} is not known beforehand"
+
+
+@constraint("the memory layout stays as it is")
+def same_layout(site: Site) -> str | None:
+    source, made = (tensor_meta(node) for node in (site.anchor.all_input_nodes[0], site.anchor))
+    if source is None or made is None or source.dim_order() == made.dim_order():
+        return None
+    return f"it changes the dimension order from {source.dim_order()} to {made.dim_order()}"
 
 
 @constraint("constant mode, no cropping; integer kernels pad with zero")

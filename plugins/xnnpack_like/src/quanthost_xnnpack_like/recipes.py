@@ -10,6 +10,7 @@ from quanthost.api import (
     QSpec,
     RangeEstimator,
     Recipe,
+    ScaleFormat,
     Symmetry,
     Timing,
 )
@@ -32,7 +33,7 @@ PER_TOKEN = QSpec(
 PER_INPUT = QSpec(dtype=DType.INT8, timing=Timing.DYNAMIC, estimator=_MINMAX)
 WEIGHT_INT4_GROUP = QSpec(
     dtype=DType.INT4, granularity=Granularity.PER_GROUP, axis=0, group_size=32,
-    symmetry=Symmetry.SYMMETRIC, estimator=_MINMAX,
+    symmetry=Symmetry.SYMMETRIC, estimator=_MINMAX, scale_format=ScaleFormat.BFLOAT16,
 )  # fmt: skip
 WEIGHT_ONLY = QSpec(
     dtype=DType.INT8, quant_min=-127, granularity=Granularity.PER_CHANNEL, axis=0,

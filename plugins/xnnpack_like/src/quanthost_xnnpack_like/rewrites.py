@@ -180,6 +180,21 @@ def mm_to_linear(rewriter: Rewriter, node: Node) -> Node | None:
     return rewriter.call(_aten.linear.default, source, turned, None)
 
 
+@_each("aten.prelu.default")
+def prelu_to_four_dimensions(rewriter: Rewriter, node: Node) -> Node | None:
+    """The delegate's PReLU is 4-d, channels second, with a slope for each channel."""
+    source, slope = argument(node, "self"), constant(rewriter.graph_module, argument(node, "weight"))
+    shape = _static_shape(source)
+    if slope is None or shape is None or not 2 <= len(shape) <= 4:
+        return None
+    if len(shape) == 4 and slope.numel() == shape[1]:
+        return None
+    slopes = rewriter.constant(slope.detach().expand(shape[1]).clone(), "_slope")
+    lifted = rewriter.call(_aten.reshape.default, source, [*shape, *([1] * (4 - len(shape)))])
+    made = rewriter.call(_aten.prelu.default, lifted, slopes)
+    return made if len(shape) == 4 else rewriter.call(_aten.reshape.default, made, shape)
+
+
 @_each("aten.batch_norm.default")
 def batch_norm_to_convolution(rewriter: Rewriter, node: Node) -> Node | None:
     """A batch norm that no convolution took is a 1×1 depthwise convolution: scale and shift a channel."""
@@ -214,6 +229,7 @@ REWRITES = (
     clamp_to_hardtanh,
     addmm_to_linear,
     mm_to_linear,
+    prelu_to_four_dimensions,
     batch_norm_to_convolution,
     scalars_to_tensors,
 )
