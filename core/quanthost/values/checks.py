@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from quanthost.errors import ValueCheckError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _Validator = Callable[[Any, Any, Any], None]
-_T = TypeVar("_T")
 
 
-def as_tuple(value: Iterable[_T]) -> tuple[_T, ...]:
+def as_tuple(value: Iterable[Any]) -> tuple[Any, ...]:
     """A tuple of any collection; what is none (a lone string too) is left for the validator to refuse."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         return value  # type: ignore[return-value]  # the field's validator refuses it
     return tuple(value)
 
 
-def as_pairs(value: Mapping[str, _T] | Iterable[tuple[str, _T]]) -> tuple[tuple[str, _T], ...]:
+def as_pairs(value: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
     """The items of a mapping, or a collection of pairs; what is neither is left for the validator."""
     pairs = as_tuple(value.items() if isinstance(value, Mapping) else value)
     if not isinstance(pairs, tuple):
