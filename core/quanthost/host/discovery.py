@@ -1,0 +1,207 @@
+"""Discovery: which plugins are installed, what stands against each, and the import of those asked for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
+
+import attrs
+from packaging.utils import canonicalize_name
+
+from quanthost.errors import (
+    BackendLoadError,
+    BlockedBackendError,
+    DiscoveryError,
+    DuplicateBackendError,
+    UnknownBackendError,
+)
+from quanthost.host.apirange import API_VERSION
+from quanthost.host.manifests import check_manifest, read
+from quanthost.host.modules import is_importable
+from quanthost.host.policy import ENVIRONMENT, Policy
+from quanthost.host.registry import Group, Installed, registered
+from quanthost.values import BackendInfo
+
+__all__ = [
+    "API_VERSION",
+    "Group",
+    "Installed",
+    "Policy",
+    "check_loaded",
+    "check_manifest",
+    "extensions",
+    "installed",
+    "load",
+]
+
+_LISTS = f"{ENVIRONMENT} or backends_allowed"
+_TOOLCHAIN = ("torch", "torchao", "executorch")
+_PROJECT = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def installed(policy: Policy | None = None, *, group: Group = Group.BACKENDS) -> tuple[Installed, ...]:
+    """The plugins of a group, sorted by name, each with its manifest and what stands against it.
+
+    Imports none of them and raises for none of them. Without a policy the environment's holds.
+    """
+    policy = Policy.of() if policy is None else policy
+    found = registered(group)
+    return tuple(_examined(plugin, found, policy) for plugin in found)
+
+
+def load(name: str, policy: Policy | None = None) -> object:
+    """Import the backend of that name and return its plugin object; a class is called without arguments.
+
+    Raises:
+        UnknownBackendError: no distribution registers the name.
+        BlockedBackendError: the policy keeps it from being imported.
+        DuplicateBackendError: two distributions register the name.
+        ManifestError: its manifest is missing, unreadable or wrong.
+        ApiVersionError: its manifest's API range excludes this host.
+        BackendLoadError: a module that it requires is missing, or its import failed.
+    """
+    backends = installed(policy)
+    found = next((backend for backend in backends if backend.name == name), None)
+    if found is None:
+        raise _unknown(name, backends)
+    return _imported(found)
+
+
+def extensions(policy: Policy | None = None) -> tuple[tuple[str, object], ...]:
+    """Names and plugin objects of all extensions, sorted by name, under the rules of ``load``.
+
+    Nobody asks for an extension by name, so one that cannot be used warns and is left out. One that
+    the policy blocks is left out without a word.
+    """
+    loaded = []
+    for extension in installed(policy, group=Group.EXTENSIONS):
+        if isinstance(extension.problem, BlockedBackendError):
+            continue
+        try:
+            loaded.append((extension.name, _imported(extension)))
+        except DiscoveryError as error:
+            warnings.warn(f"left out: {error}", RuntimeWarning, stacklevel=2)
+    return tuple(loaded)
+
+
+def check_loaded(name: str, info: BackendInfo, policy: Policy | None = None) -> None:
+    """Refuse a loaded backend whose code says otherwise than its manifest."""
+    for backend in installed(policy):
+        if backend.name == name and backend.manifest is not None:
+            check_manifest(backend.manifest, info)
+
+
+def _examined(plugin: Installed, found: Sequence[Installed], policy: Policy) -> Installed:
+    if plugin.problem is not None:
+        return plugin
+    manifest, problem = read(plugin.as_entry_point().module, plugin=plugin.name)
+    requires = () if manifest is None else manifest.requires
+    problems = (_blocked(plugin, policy), _doubled(plugin, found), problem, _lacking(plugin, requires))
+    first = next((given for given in problems if given is not None), None)
+    return attrs.evolve(plugin, manifest=manifest, problem=first)
+
+
+def _blocked(plugin: Installed, policy: Policy) -> DiscoveryError | None:
+    if policy.admits(plugin.name):
+        return None
+    name = plugin.name
+    remedy = f"remove '-{name}' from" if name in policy.blocked else f"add {name!r} to"
+    return BlockedBackendError(
+        f"the {plugin.group.noun} {name!r}, which is installed but may not be imported",
+        needed=f"a name that the lists admit ({policy})", where=plugin.where, plugin=name, value=name,
+        remedy=f"{remedy} {_LISTS}",
+    )  # fmt: skip
+
+
+def _doubled(plugin: Installed, found: Sequence[Installed]) -> DiscoveryError | None:
+    claims = [other for other in found if other.name == plugin.name]
+    if len(claims) == 1:
+        return None
+    return DuplicateBackendError(
+        f"the {plugin.group.noun} {plugin.name!r}, registered by "
+        + " and by ".join(claim.origin for claim in claims),
+        needed="one distribution for a name", where="; ".join(claim.where for claim in claims),
+        plugin=plugin.name, value=plugin.name,
+        remedy="uninstall all but one: pip uninstall "
+        + " or ".join(sorted({claim.distribution for claim in claims})),
+    )  # fmt: skip
+
+
+def _lacking(plugin: Installed, requires: Sequence[str]) -> DiscoveryError | None:
+    missing = [module for module in requires if not is_importable(module)]
+    if not missing:
+        return None
+    return BackendLoadError(
+        f"the {plugin.group.noun} {plugin.name!r}, which lacks " + ", ".join(map(repr, missing)),
+        needed="the modules that its manifest requires: " + ", ".join(requires), where=plugin.where,
+        plugin=plugin.name, value=tuple(missing), remedy=_how_to_install(missing, plugin),
+    )  # fmt: skip
+
+
+def _unknown(name: str, backends: Sequence[Installed]) -> DiscoveryError:
+    near = difflib.get_close_matches(name, dict.fromkeys(backend.name for backend in backends))
+    return UnknownBackendError(
+        f"the backend {name!r}, which no installed distribution offers",
+        needed=f"the name of a backend ({_listing(backends)})",
+        where=f"entry-point group {Group.BACKENDS.value}", plugin=name, value=name,
+        remedy="ask for " + " or ".join(map(repr, near)) if near
+        else "install the distribution that offers it, into the environment of this Python",
+    )  # fmt: skip
+
+
+def _listing(backends: Sequence[Installed]) -> str:
+    names: dict[str, list[str]] = {"installed": [], "blocked": [], "broken": []}
+    for backend in backends:
+        if backend.problem is None:
+            names["installed"].append(backend.name)
+        elif isinstance(backend.problem, BlockedBackendError):
+            names["blocked"].append(backend.name)
+        else:
+            names["broken"].append(f"{backend.name} ({backend.problem.seen})")
+    listed = (f"{state}: {', '.join(dict.fromkeys(members))}" for state, members in names.items() if members)
+    return "; ".join(listed) or "none is installed"
+
+
+def _imported(plugin: Installed) -> object:
+    if plugin.problem is not None:
+        raise plugin.problem
+    try:
+        found = plugin.as_entry_point().load()
+        return found() if isinstance(found, type) else found
+    # a plugin's code may raise anything, and must not end the host by calling sys.exit
+    except (Exception, SystemExit) as error:
+        raise BackendLoadError(
+            f"the {plugin.group.noun} {plugin.name!r} failed to load: {type(error).__name__}: {error}",
+            needed="an entry point that can be imported, and called if it is a class",
+            where=plugin.where, plugin=plugin.name, remedy=_how_to_repair(error, plugin),
+        ) from error  # fmt: skip
+
+
+def _how_to_repair(error: BaseException, plugin: Installed) -> str:
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if absent is not None and not is_importable(absent.partition(".")[0]):
+        return _how_to_install([absent], plugin)
+    return f"repair or update {plugin.distribution}, or block it: {ENVIRONMENT}=-{plugin.name}"
+
+
+def _how_to_install(modules: Sequence[str], plugin: Installed) -> str:
+    """A pip command for the modules whose distribution is known, the names of the others.
+
+    Known are the requirements that the plugin's distribution declares, and the host's toolchain. To
+    take any module's name for a distribution's could have a stranger's package installed.
+    """
+    known = dict.fromkeys(_TOOLCHAIN, "quanthost[toolchain]")
+    for requirement in metadata.requires(plugin.distribution) or ():
+        project = _PROJECT.match(requirement)
+        if project is not None:
+            known[canonicalize_name(project[0])] = requirement.partition(";")[0].strip()
+    found = {module: known.get(canonicalize_name(module.partition(".")[0])) for module in modules}
+    wanted = dict.fromkeys(f"'{given}'" for given in found.values() if given is not None)
+    others = [repr(module) for module, given in found.items() if given is None]
+    steps = ["pip install " + " ".join(wanted)] if wanted else []
+    if others:
+        steps.append("install what provides " + " and ".join(others))
+    return "; ".join(steps)
