@@ -1,0 +1,205 @@
+"""Hypothesis strategies for every value class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from quanthost.values import (
+    AnyQSpec,
+    BackendInfo,
+    Cause,
+    Decision,
+    DerivedQSpec,
+    DType,
+    Estimator,
+    FixedQSpec,
+    Gain,
+    Granularity,
+    Kernel,
+    Manifest,
+    Match,
+    Override,
+    Placement,
+    QSpec,
+    QSpecChoice,
+    RangeEstimator,
+    Recipe,
+    Refusal,
+    Request,
+    Role,
+    SharedQSpec,
+    Symmetry,
+    Timing,
+    Verdict,
+)
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+texts = st.text(max_size=12)
+dtypes = st.sampled_from(DType)
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+@st.composite
+def ranges(draw: st.DrawFn, dtype: DType) -> dict[str, Any]:
+    """Nothing, or a ``quant_min`` below a ``quant_max``, both inside the dtype."""
+    if draw(st.booleans()):
+        return {}
+    low = draw(st.integers(dtype.minimum, dtype.maximum - 1))
+    return {"quant_min": low, "quant_max": draw(st.integers(low + 1, dtype.maximum))}
+
+
+estimators = st.one_of(
+    st.sampled_from([Estimator.MINMAX, Estimator.MSE, Estimator.ENTROPY]).map(
+        lambda kind: RangeEstimator(kind=kind)
+    ),
+    (st.floats(50, 100) | st.integers(50, 100)).map(
+        lambda share: RangeEstimator(kind=Estimator.PERCENTILE, percentile=share)
+    ),
+    (st.floats(0, 1) | st.integers(0, 1)).map(
+        lambda weight: RangeEstimator(kind=Estimator.MOVING_AVERAGE, momentum=weight)
+    ),
+)
+
+
+@st.composite
+def own_qspecs(draw: st.DrawFn) -> QSpec:
+    dtype = draw(dtypes)
+    granularity = draw(st.sampled_from(Granularity))
+    channels = granularity in (Granularity.PER_CHANNEL, Granularity.PER_GROUP)
+    timing = draw(st.sampled_from(Timing)) if granularity is Granularity.PER_TENSOR else Timing.STATIC
+    return QSpec(
+        dtype=dtype,
+        granularity=granularity,
+        axis=draw(st.integers(0, 4)) if channels else None,
+        group_size=draw(st.integers(1, 256)) if granularity is Granularity.PER_GROUP else None,
+        symmetry=draw(st.sampled_from(Symmetry)),
+        timing=Timing.DYNAMIC if granularity is Granularity.PER_TOKEN else timing,
+        estimator=draw(estimators),
+        **draw(ranges(dtype)),
+    )
+
+
+@st.composite
+def fixed_qspecs(draw: st.DrawFn) -> FixedQSpec:
+    dtype = draw(dtypes)
+    limits = draw(ranges(dtype))
+    low, high = limits.get("quant_min", dtype.minimum), limits.get("quant_max", dtype.maximum)
+    scale = draw(st.floats(0, exclude_min=True, allow_infinity=False) | st.integers(1, 8))
+    return FixedQSpec(dtype=dtype, scale=scale, zero_point=draw(st.integers(low, high)), **limits)
+
+
+@st.composite
+def derived_qspecs(draw: st.DrawFn) -> DerivedQSpec:
+    dtype = draw(dtypes)
+    sources = draw(st.lists(names, min_size=1, max_size=3))
+    return DerivedQSpec(sources=sources, dtype=dtype, **draw(ranges(dtype)))
+
+
+shared_qspecs = names.map(lambda name: SharedQSpec(source=name))
+qspecs: st.SearchStrategy[AnyQSpec] = st.one_of(own_qspecs(), fixed_qspecs(), derived_qspecs(), shared_qspecs)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> Recipe:
+    kernel = draw(st.sampled_from(Kernel))
+    roles = draw(st.lists(st.sampled_from(["activation", "weight", "bias"]), min_size=1, unique=True))
+    given_qspecs = {role: draw(qspecs) for role in roles} if kernel is not Kernel.FLOAT else {}
+    return Recipe(name=draw(names), kernel=kernel, summary=draw(texts), **given_qspecs)
+
+
+@st.composite
+def overrides(draw: st.DrawFn) -> Override:
+    fields = ["module_name", "module_type", "operator", "node"]
+    selectors: dict[str, Any] = {
+        field: draw(texts) for field in draw(st.lists(st.sampled_from(fields), min_size=1))
+    }
+    roles = draw(st.lists(st.sampled_from(["activation", "weight", "bias"]), min_size=1, unique=True))
+    action: dict[str, Any] = draw(
+        st.sampled_from(
+            [{"keep_float": True}, {"recipe": draw(names)}, {role: draw(qspecs) for role in roles}]
+        )
+    )
+    return Override(**selectors, **action)
+
+
+options = st.dictionaries(
+    texts, st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts),
+    max_size=4,
+)  # fmt: skip
+requests = st.builds(
+    Request,
+    backends=st.lists(names, min_size=1, max_size=3, unique=True),
+    recipe=names,
+    overrides=st.lists(overrides(), max_size=2),
+    qat=st.booleans(),
+    placement=st.sampled_from(Placement),
+    options=options,
+)
+matches = st.builds(
+    Match,
+    backend=names,
+    row=names,
+    kernel=st.sampled_from(Kernel),
+    nodes=st.lists(texts, min_size=1, max_size=3),
+    captures=st.dictionaries(names, texts, max_size=3),
+    roles=st.dictionaries(names, st.sampled_from(Role), max_size=3),
+    shares=st.lists(names, max_size=3),
+    gain=st.sampled_from(Gain),
+)
+decisions = st.builds(
+    Decision,
+    node=texts,
+    operator=texts,
+    verdict=st.sampled_from(Verdict),
+    cause=st.sampled_from(Cause),
+    reason=texts,
+    module=maybe(texts),
+    source=maybe(texts),
+    backend=maybe(names),
+    recipe=maybe(names),
+    row=maybe(names),
+    delegated=maybe(st.booleans()),
+    partition=maybe(texts),
+    placement=maybe(texts),
+)
+manifests = st.builds(
+    Manifest,
+    name=names,
+    summary=texts,
+    api=texts,
+    recipes=st.lists(names, max_size=3),
+    requires=st.lists(texts, max_size=3),
+    runtime=texts,
+)
+backend_infos = st.builds(
+    BackendInfo,
+    name=names,
+    recipes=st.lists(recipes(), min_size=1, max_size=2, unique_by=lambda recipe: recipe.name),
+    qat=st.booleans(),
+    runtime=texts,
+    options=st.lists(names, max_size=3),
+)
+choices = st.builds(QSpecChoice, qspecs=st.dictionaries(names, qspecs, max_size=3))
+refusals = st.builds(Refusal, reason=texts, cause=st.sampled_from(Cause))
+
+ALL: dict[type, st.SearchStrategy[Any]] = {
+    RangeEstimator: estimators,
+    QSpec: own_qspecs(),
+    FixedQSpec: fixed_qspecs(),
+    DerivedQSpec: derived_qspecs(),
+    SharedQSpec: shared_qspecs,
+    Recipe: recipes(),
+    Override: overrides(),
+    Request: requests,
+    Match: matches,
+    QSpecChoice: choices,
+    Refusal: refusals,
+    Decision: decisions,
+    Manifest: manifests,
+    BackendInfo: backend_infos,
+}
