@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -175,7 +176,19 @@ def deep_copy(graph_module: fx.GraphModule) -> fx.GraphModule:
     """A copy with graph and observers of its own; parameters and large buffers are shared."""
     shared = {id(tensor): tensor for tensor in (*graph_module.parameters(), *graph_module.buffers())}
     with quiet():
-        return copy.deepcopy(graph_module, dict(shared))
+        made = copy.deepcopy(graph_module, dict(shared))
+    _move_annotations(dict(zip(graph_module.graph.nodes, made.graph.nodes)))
+    return made
+
+
+def _move_annotations(copies: dict[fx.Node, fx.Node]) -> None:
+    """Let the annotations of copied nodes speak of the copies; fx copies them as they are."""
+    for node in copies.values():
+        annotation = node.meta.get(ANNOTATION)
+        if annotation is None:
+            continue
+        inputs = {copies.get(source, source): spec for source, spec in annotation.input_qspec_map.items()}
+        node.meta[ANNOTATION] = dataclasses.replace(annotation, input_qspec_map=inputs)
 
 
 def switch_to_train(graph_module: fx.GraphModule) -> None:

@@ -13,7 +13,14 @@ import torch
 from quanthost.errors import ProgramError
 from quanthost.toolchain.quiet import native_messages, quiet_imports
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "register_kernels"]
+
+
+def register_kernels(modules: Sequence[str]) -> None:
+    """Import the modules that register kernels: a program is lowered to them, and calls them."""
+    with quiet_imports():
+        for module in modules:
+            importlib.import_module(module)
 
 
 class Executor:
@@ -25,8 +32,7 @@ class Executor:
 
     def __init__(self, program: bytes, runtime_modules: Sequence[str] = ()) -> None:
         with quiet_imports(), native_messages() as messages:
-            for module in runtime_modules:
-                importlib.import_module(module)
+            register_kernels(runtime_modules)
             from executorch.extension.pybindings import portable_lib
 
             self._program = program
