@@ -194,9 +194,14 @@ class _LeafReader:
             return int(formula)
         for symbol in sorted(formula.free_symbols, key=str):
             self._symbols.setdefault(symbol, type(symbol)(f"d{len(self._symbols)}", integer=True))
-        bounds = bound_sympy(formula, self._ranges)
+        bounds = bounds_of(formula, self._ranges)
         low, high = finite(bounds.lower), finite(bounds.upper)
         return DynamicDim(symbol=str(formula.xreplace(self._symbols)), minimum=max(low or 0, 0), maximum=high)
+
+
+def bounds_of(formula: Any, ranges: Mapping[Any, Any]) -> Any:
+    """The range of a size: the declared one, else what follows from those of its symbols."""
+    return ranges[formula] if formula in ranges else bound_sympy(formula, ranges)
 
 
 def finite(bound: Any) -> int | None:

@@ -103,7 +103,9 @@ def _sites_at(node: fx.Node, search: _Search) -> Iterator[Site]:
             row=row, kernel=search.kernel, view=search.view, nodes=binding.nodes,
             captures=binding.captures, recipe=search.recipe,
         )  # fmt: skip
-        reason = _refusal(site) or search.accept(site)
+        reason = _refusal(site)
+        if reason is None:
+            reason = search.accept(site)
         if reason is not None:
             search.misses.append(Miss(node=site.anchor, row=row.name, reason=reason))
             continue

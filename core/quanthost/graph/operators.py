@@ -42,17 +42,17 @@ def operator_name(node: fx.Node) -> str:
 
 def functional_name(name: str) -> str:
     """The name of an in-place operator's functional twin: ``aten.relu_.default`` → ``aten.relu.default``."""
-    namespace, base, *rest = name.split(".")
-    if base.endswith("_") and not base.endswith("__"):
-        base = base.removesuffix("_")
-    return ".".join([namespace, base, *rest])
+    parts = name.split(".")
+    if len(parts) > 1 and parts[1].endswith("_") and not parts[1].endswith("__"):
+        parts[1] = parts[1].removesuffix("_")
+    return ".".join(parts)
 
 
 def name_matches(pattern: str, name: str) -> bool:
     """Whether a name is meant by a pattern that may leave out namespace (aten) and overload (any)."""
-    if not pattern.startswith(("aten.", "quantized_decomposed.", "torchao.")):
-        pattern = f"aten.{pattern}"
-    return name == pattern or name.startswith(f"{pattern}.")
+    if name == pattern or ("." in pattern and name.startswith(f"{pattern}.")):
+        return True
+    return name == f"aten.{pattern}" or name.startswith(f"aten.{pattern}.")
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

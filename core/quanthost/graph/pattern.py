@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import attrs
+import torch
 from torch import fx
 
+from quanthost.errors import TableError
 from quanthost.graph.operators import arguments, name_matches, operator_name
 from quanthost.graph.view import is_dequantize
 
@@ -25,6 +28,13 @@ class Op:
     names: tuple[str, ...]
     operands: tuple[tuple[str, str | Op | float], ...] = ()
     commutative: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.commutative and len(self.operands) < 2:
+            raise TableError(
+                f"{self} is commutative", needed="two operands or more", where=f"pattern {self}",
+                remedy="name both operands, or leave commutative out", value=self,
+            )  # fmt: skip
 
     @property
     def size(self) -> int:
@@ -48,8 +58,12 @@ _Operand: TypeAlias = str | Op | float
 
 
 def op(*names: str, commutative: bool = False, **operands: _Operand) -> Op:
-    """An operator pattern: ``op("conv2d", input="input", weight="weight", bias="bias?")``."""
-    return Op(names=names, operands=tuple(operands.items()), commutative=commutative)
+    """An operator pattern: ``op("conv2d", input="input", weight="weight", bias="bias?")``.
+
+    ``__or__`` stands for the ``|`` between alternatives: ``op("relu", "clamp", self__or__input="input")``.
+    """
+    parts = tuple((key.replace("__or__", "|"), part) for key, part in operands.items())
+    return Op(names=names, operands=parts, commutative=commutative)
 
 
 def any_of(*names: str) -> tuple[str, ...]:
@@ -77,79 +91,112 @@ class Mismatch:
 def bind(pattern: Op, node: fx.Node) -> Binding | Mismatch:
     """Match the pattern with ``node`` as its output. Pure: nothing of the graph changes.
 
-    Inner operators must have no other user, since a fused kernel keeps no intermediate result; a
-    capture that appears twice must be the same node both times.
+    Inner operators must have no other use, since a fused kernel keeps no intermediate result; a
+    capture that appears twice must be the same node both times. Where nothing holds, the mismatch is the
+    deepest one of all orders of commutative operands.
     """
-    orders = [pattern.operands]
+    stopped: list[Mismatch] = []
+    binding = next(_bind_operator(pattern, node, {}, 0, stopped), None)
+    return binding if binding is not None else max(stopped, key=lambda mismatch: mismatch.depth)
+
+
+def _bind_operator(
+    pattern: Op, node: fx.Node, captures: dict[str, Any], depth: int, stopped: list[Mismatch]
+) -> Iterator[Binding]:
+    """Each way in which the pattern holds at a node; where a way ended is added to ``stopped``."""
+    name = operator_name(node) if node.op == "call_function" else node.op
+    if node.op != "call_function" or not any(name_matches(wanted, name) for wanted in pattern.names):
+        stopped.append(Mismatch(depth=depth, found=name, expected="|".join(pattern.names)))
+        return
+    values = arguments(node)
+    for operands in _orders(pattern):
+        given = [
+            (part, next((values[name] for name in key.split("|") if name in values), None))
+            for key, part in operands
+        ]
+        for inner in _bind_operands(given, captures, depth + 1, stopped):
+            yield attrs.evolve(inner, nodes=(*inner.nodes, node))
+
+
+def _orders(pattern: Op) -> Iterator[tuple[tuple[str, _Operand], ...]]:
+    yield pattern.operands
     if pattern.commutative:
         first, second, *rest = pattern.operands
-        orders.append(((first[0], second[1]), (second[0], first[1]), *rest))
-    result: Binding | Mismatch | None = None
-    for operands in orders:
-        attempt = _bind_ordered(pattern, operands, node)
-        if isinstance(attempt, Binding):
-            return attempt
-        if result is None or attempt.depth > result.depth:  # type: ignore[union-attr]  # a Mismatch here
-            result = attempt
-    assert result is not None
-    return result
+        yield ((first[0], second[1]), (second[0], first[1]), *rest)
 
 
-def _bind_ordered(
-    pattern: Op, operands: tuple[tuple[str, _Operand], ...], node: fx.Node
-) -> Binding | Mismatch:
-    if node.op != "call_function":
-        return Mismatch(depth=0, found=node.op, expected=str(pattern))
-    name = operator_name(node)
-    if not any(name_matches(wanted, name) for wanted in pattern.names):
-        return Mismatch(depth=0, found=name, expected="|".join(pattern.names))
-    values = arguments(node)
-    nodes: list[fx.Node] = []
-    captures: dict[str, Any] = {}
-    for key, part in operands:
-        value = next((values[k] for k in key.split("__or__") if k in values), None)
-        problem = _bind_operand(part, value, nodes, captures)
-        if problem is not None:
-            return attrs.evolve(problem, depth=problem.depth + 1)
-    return Binding(nodes=(*nodes, node), captures=captures)
+def _bind_operands(
+    given: list[tuple[_Operand, Any]], captures: dict[str, Any], depth: int, stopped: list[Mismatch]
+) -> Iterator[Binding]:
+    """Each way in which all operands hold, with what was captured before them."""
+    if not given:
+        yield Binding(nodes=(), captures=captures)
+        return
+    (part, value), *rest = given
+    for head in _bind_operand(part, value, captures, depth, stopped):
+        for tail in _bind_operands(rest, head.captures, depth, stopped):
+            yield attrs.evolve(tail, nodes=(*head.nodes, *tail.nodes))
 
 
 def _bind_operand(
-    part: _Operand, value: Any, nodes: list[fx.Node], captures: dict[str, Any]
-) -> Mismatch | None:
+    part: _Operand, value: Any, captures: dict[str, Any], depth: int, stopped: list[Mismatch]
+) -> Iterator[Binding]:
     if isinstance(part, Op):
-        return _bind_inner(part, value, nodes, captures)
+        yield from _bind_inner(part, value, captures, depth, stopped)
+        return
     if isinstance(part, str):
-        return _bind_capture(part, value, captures)
-    if isinstance(value, (int, float)) and float(value) == float(part):
-        return None
-    return Mismatch(depth=0, found=repr(value), expected=f"the number {part}")
-
-
-def _bind_inner(part: Op, value: Any, nodes: list[fx.Node], captures: dict[str, Any]) -> Mismatch | None:
-    if not isinstance(value, fx.Node) or is_dequantize(value):
-        return Mismatch(depth=0, found=str(value), expected=str(part))
-    inner = bind(part, value)
-    if isinstance(inner, Mismatch):
-        return inner
-    if len(value.users) != 1:
-        found = f"{value.name} with {len(value.users)} users"
-        return Mismatch(depth=1, found=found, expected=f"{operator_name(value)} with one user")
-    for name, bound in inner.captures.items():
-        if captures.setdefault(name, bound) is not bound:
-            return Mismatch(depth=1, found=str(bound), expected=f"{name} to be one tensor")
-    nodes.extend(inner.nodes)
-    return None
-
-
-def _bind_capture(part: str, value: Any, captures: dict[str, Any]) -> Mismatch | None:
-    name = part.rstrip("?*")
-    if part.endswith("*"):
-        fits = isinstance(value, (list, tuple)) and all(isinstance(v, fx.Node) for v in value)
+        expected = _capture_misfit(part, value, captures)
+        captures = {**captures, part.rstrip("?*"): value}
     else:
-        fits = isinstance(value, fx.Node) or (value is None and part.endswith("?"))
+        holds = isinstance(value, (int, float)) and float(value) == float(part)
+        expected = None if holds else f"the number {part}"
+    if expected is None:
+        yield Binding(nodes=(), captures=captures)
+    else:
+        stopped.append(Mismatch(depth=depth, found=str(value), expected=expected))
+
+
+def _bind_inner(
+    part: Op, value: Any, captures: dict[str, Any], depth: int, stopped: list[Mismatch]
+) -> Iterator[Binding]:
+    if not isinstance(value, fx.Node) or is_dequantize(value):
+        stopped.append(Mismatch(depth=depth, found=str(value), expected=str(part)))
+        return
+    for inner in _bind_operator(part, value, captures, depth, stopped):
+        uses = _uses(value)
+        if uses == 1:
+            yield inner
+        else:
+            found, expected = f"{value.name} with {uses} uses", f"{operator_name(value)} with one use"
+            stopped.append(Mismatch(depth=depth + 1, found=found, expected=expected))
+
+
+def _uses(node: fx.Node) -> int:
+    """How often a node is read: by how many users, or how many arguments of one (``add(x, x)``)."""
+    if len(node.users) != 1:
+        return len(node.users)
+    found: list[fx.Node] = []
+    for user in node.users:
+        fx.map_arg((user.args, user.kwargs), found.append)
+    return found.count(node)
+
+
+def _capture_misfit(part: str, value: Any, captures: dict[str, Any]) -> str | None:
+    """What is expected where the value does not fit a capture, ``None`` where it fits."""
+    name = part.rstrip("?*")
+    if value is None:
+        fits = part.endswith("?")
+    elif part.endswith("*"):
+        fits = isinstance(value, (list, tuple)) and all(map(_is_tensor, value))
+    else:
+        fits = _is_tensor(value)
     if not fits:
-        return Mismatch(depth=0, found=repr(value), expected=f"a tensor for {name}")
-    if captures.setdefault(name, value) is not value:
-        return Mismatch(depth=0, found=str(value), expected=f"{name} to be {captures[name]}")
-    return None
+        return f"a tensor for {name}"
+    same = captures.get(name, value) == value
+    return None if same else f"{name} to be {captures[name]}"
+
+
+def _is_tensor(value: Any) -> bool:
+    """A node that makes a tensor, not a size or another number."""
+    numbers = (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)
+    return isinstance(value, fx.Node) and not isinstance(value.meta.get("val"), numbers)

@@ -65,7 +65,8 @@ class NodeInfo:
 
     ``operator`` is the aten name with overload. ``module`` is the dotted path of the innermost module
     whose forward was running, ``""`` for the model itself; ``module_type`` its class, with its Python
-    module. ``source`` is ``file:line`` of the innermost line that belongs to the user's code.
+    module. ``source`` is ``file:line`` of the innermost line that belongs to the user's code, as far as
+    torch recorded it: mostly one of a forward, also where that calls a function.
     """
 
     name: str

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from quanthost.graph.operators import functional_name, operator_name
+from quanthost.graph.operators import argument, functional_name, operator_name
+from quanthost.graph.view import storage, tensor_meta
 
 __all__ = ["ORIGIN", "Rewriter", "functionalize", "origin", "tag_origins"]
 
 ORIGIN = "quanthost"
+_DROPOUT = ("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
 _KEPT = ("custom", "nn_module_stack", "stack_trace", "source_fn_stack", "from_node")
 
 
@@ -45,11 +48,9 @@ class Rewriter:
         with self.graph_module.graph.inserting_before(self.node):
             made = self.graph_module.graph.call_function(target, args, kwargs)
         made.meta = dict(self._meta)
-        fake = pytree.tree_map_only(fx.Node, lambda n: n.meta.get("val"), (args, kwargs))
-        mode = next((v.fake_mode for v in pytree.tree_leaves(fake) if hasattr(v, "fake_mode")), None)
-        if mode is not None:
-            with mode, torch.no_grad():
-                made.meta["val"] = target(*fake[0], **fake[1])
+        fake = _fake_result(target, args, kwargs)
+        if fake is not None:
+            made.meta["val"] = fake
         return made
 
     def constant(self, value: torch.Tensor, name: str) -> fx.Node:
@@ -63,7 +64,7 @@ class Rewriter:
         with self.graph_module.graph.inserting_before(self.node):
             made = self.graph_module.graph.get_attr(free)
         made.meta = dict(self._meta)
-        mode = getattr(self.node.meta.get("val"), "fake_mode", None)
+        mode = _fake_mode(self.node.meta.get("val"))
         made.meta["val"] = value if mode is None else mode.from_tensor(value, static_shapes=True)
         return made
 
@@ -73,21 +74,61 @@ class Rewriter:
         self.graph_module.graph.erase_node(self.node)
 
 
+def _fake_mode(values: Any) -> Any | None:
+    """The mode of the first fake tensor among values of any nesting."""
+    return next((v.fake_mode for v in pytree.tree_leaves(values) if hasattr(v, "fake_mode")), None)
+
+
+def _fake_result(target: Callable[..., Any], args: Any, kwargs: Any) -> Any | None:
+    """What a call gives for the fake tensors of its arguments, ``None`` where tracing left none."""
+    nodes = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, fx.Node)]
+    if any("val" not in node.meta for node in nodes):
+        return None
+    fake_args, fake_kwargs = pytree.tree_map_only(fx.Node, lambda n: n.meta["val"], (args, kwargs))
+    mode = _fake_mode((fake_args, fake_kwargs))
+    if mode is None:
+        return None
+    with mode, torch.no_grad():
+        return target(*fake_args, **fake_kwargs)
+
+
 def functionalize(graph_module: fx.GraphModule) -> None:
     """Turn in-place activations and arithmetic into their functional twins, in place in the graph.
 
-    Later users of the changed tensor read the twin's result, as eager execution would. A tensor that is a
-    view of another one is left alone: what shares its storage would have to change as well.
+    Later users of the changed tensor read the twin's result, as eager execution would. An operator is
+    left alone where that is not all: it changes a view of another tensor; memory that outlives the call
+    or that another node reads later; or its twin would promote the dtype.
     """
     order = {node: i for i, node in enumerate(graph_module.graph.nodes)}
-    for node in list(graph_module.graph.nodes):
+    sharers: dict[int | None, list[fx.Node]] = defaultdict(list)
+    for node in order:
+        sharers[_memory(node)].append(node)
+    sharers.pop(None, None)
+    for node in order:
         twin = _functional_twin(node)
-        if twin is None:
+        if twin is None or _shared_later(node, sharers.get(_memory(node.args[0]), ()), order):
             continue
         changed = node.args[0]
         node.target = twin
         changed.replace_all_uses_with(node, delete_user_cb=lambda user, n=node: order[user] > order[n])
     graph_module.recompile()
+
+
+def _memory(node: fx.Node) -> int | None:
+    """The memory that a node's result lies in; dropout hands its input on where it does not train."""
+    while node.op == "call_function" and operator_name(node) in _DROPOUT and not argument(node, "train"):
+        node = argument(node, "input")
+    return storage(node)
+
+
+def _shared_later(node: fx.Node, sharers: Iterable[fx.Node], order: dict[fx.Node, int]) -> bool:
+    """Whether a change by ``node`` is seen through another node of the same memory, or after the call."""
+    changed = node.args[0]
+    others = (other for other in sharers if other is not changed and order[other] < order[node])
+    return any(
+        other.op != "call_function" or any(order[user] > order[node] for user in other.users)
+        for other in others
+    )
 
 
 def _functional_twin(node: fx.Node) -> Callable[..., Any] | None:
@@ -98,16 +139,22 @@ def _functional_twin(node: fx.Node) -> Callable[..., Any] | None:
     changed = node.args[0] if node.args else None
     if twin_name == name or not isinstance(changed, fx.Node) or _is_alias(changed):
         return None
-    _, base, overload = twin_name.split(".")
-    packet = getattr(torch.ops.aten, base, None)
-    return getattr(packet, overload, None) if packet is not None else None
+    namespace, base, overload = twin_name.split(".")
+    packet = getattr(torch.ops.aten, base, None) if namespace == "aten" else None
+    twin = getattr(packet, overload, None) if packet is not None else None
+    return twin if twin is not None and _keeps_dtype(twin, node) else None
+
+
+def _keeps_dtype(twin: Callable[..., Any], node: fx.Node) -> bool:
+    """In place, a result has the dtype of the changed tensor, whatever the other operands have."""
+    fake, before = _fake_result(twin, node.args, node.kwargs), tensor_meta(node.args[0])
+    return fake is None or before is None or fake.dtype == before.dtype
 
 
 def _is_alias(node: fx.Node) -> bool:
     if node.op in ("placeholder", "get_attr"):
         return True
     target = node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return True
-    returns_alias = any(r.alias_info is not None for r in target._schema.returns)
-    return returns_alias or operator_name(node).split(".")[1] in ("reshape", "contiguous", "flatten", "chunk")
+    return not isinstance(target, torch._ops.OpOverload) or any(
+        result.alias_info is not None for result in target._schema.returns
+    )

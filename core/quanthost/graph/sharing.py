@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import attrs
 from torch import fx
 
-from quanthost.values import AnyQSpec, FixedQSpec, QSpec
+from quanthost.values import AnyQSpec, FixedQSpec, Granularity, QSpec, Timing
 
 __all__ = ["DisjointSets", "Point", "solve_sharing"]
 
@@ -65,31 +65,35 @@ def solve_sharing(
     ``specs`` are the wishes of all points, ``required`` the tuples of points that a kernel needs equal.
     A tensor's result and its uses are joined where their specs agree, since then one quantize serves
     all. A fixed spec is the group's; two different fixed specs, or specs that differ, under ``required``
-    make a conflict. Where joining a result with its use would bring two fixed specs together, no such
-    join is made in that group, so that the answer does not depend on the order of the graph.
+    make a conflict, of the required points alone. Where joining a result with its use would bring two
+    fixed specs together, no such join is made in that group, so that the answer does not depend on the
+    order of the graph.
     """
-    hard: DisjointSets[Point] = DisjointSets(specs)
-    for points in required:
-        for point in points[1:]:
-            hard.union(points[0], point)
-    joins = list(_joins(specs))
-    joined: DisjointSets[Point] = DisjointSets(specs)
-    for first, second in (*_pairs(required), *joins):
-        joined.union(first, second)
-    for group in joined.groups():
-        members = set(group)
-        if len({specs[point] for point in group if isinstance(specs[point], FixedQSpec)}) > 1:
-            continue
-        for first, second in joins:
-            if first in members:
-                hard.union(first, second)
-    return _collect(hard, specs, order)
+    pairs = [(points[0], point) for points in required for point in points[1:]]
+    solved = _united(specs, pairs)
+    clashing = {
+        point
+        for group in solved.groups()
+        if _group_spec([specs[point] for point in group]) is None
+        for point in group
+    }
+    joins = [join for join in _joins(specs) if clashing.isdisjoint(join)]
+    joined = _united(specs, [*pairs, *joins])
+    fixed: dict[Point, set[FixedQSpec]] = {}
+    for point, spec in specs.items():
+        if isinstance(spec, FixedQSpec):
+            fixed.setdefault(joined.find(point), set()).add(spec)
+    for first, second in joins:
+        if len(fixed.get(joined.find(first), ())) < 2:
+            solved.union(first, second)
+    return _collect(solved, specs, order)
 
 
-def _pairs(required: Iterable[tuple[Point, ...]]) -> Iterable[tuple[Point, Point]]:
-    for points in required:
-        for point in points[1:]:
-            yield points[0], point
+def _united(points: Iterable[Point], pairs: Iterable[tuple[Point, Point]]) -> DisjointSets[Point]:
+    sets = DisjointSets(points)
+    for first, second in pairs:
+        sets.union(first, second)
+    return sets
 
 
 def _joins(specs: dict[Point, AnyQSpec]) -> Iterable[tuple[Point, Point]]:
@@ -108,19 +112,23 @@ def _joins(specs: dict[Point, AnyQSpec]) -> Iterable[tuple[Point, Point]]:
 def _agree(first: AnyQSpec, second: AnyQSpec) -> bool:
     if first == second:
         return True
-    if isinstance(first, FixedQSpec) and isinstance(second, (QSpec, FixedQSpec)):
-        return isinstance(second, QSpec) and _storage(first) == _storage(second)
-    return isinstance(second, FixedQSpec) and isinstance(first, QSpec) and _storage(first) == _storage(second)
+    return _takes(first, second) or _takes(second, first)
 
 
-def _storage(spec: QSpec | FixedQSpec) -> tuple[object, int, int]:
-    return spec.dtype, spec.quant_min, spec.quant_max
+def _takes(spec: AnyQSpec, fixed: AnyQSpec) -> bool:
+    """Whether a tensor that would have a range of its own can have the fixed one."""
+    if not isinstance(spec, QSpec) or not isinstance(fixed, FixedQSpec):
+        return False
+    one_static = spec.timing is Timing.STATIC and spec.granularity is Granularity.PER_TENSOR
+    return one_static and (spec.dtype, spec.quant_min, spec.quant_max) == (
+        fixed.dtype, fixed.quant_min, fixed.quant_max,
+    )  # fmt: skip
 
 
 def _collect(sets: DisjointSets[Point], specs: dict[Point, AnyQSpec], order: dict[fx.Node, int]) -> Sharing:
     groups, chosen, conflicts = [], [], []
-    for group in sets.groups():
-        members = tuple(sorted(group, key=lambda point: _position(point, order)))
+    ordered = [sorted(group, key=lambda point: _position(point, order)) for group in sets.groups()]
+    for members in map(tuple, sorted(ordered, key=lambda group: _position(group[0], order))):
         spec = _group_spec([specs[point] for point in members])
         if spec is None:
             conflicts.append(members)
@@ -145,6 +153,5 @@ def _group_spec(specs: list[AnyQSpec]) -> AnyQSpec | None:
     free = {spec for spec in specs if not isinstance(spec, FixedQSpec)}
     if fixed:
         only = next(iter(fixed))
-        fits = all(isinstance(s, QSpec) and _storage(s) == _storage(only) for s in free)
-        return only if fits else None
+        return only if all(_takes(spec, only) for spec in free) else None
     return next(iter(free)) if len(free) == 1 else None

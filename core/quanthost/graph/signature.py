@@ -58,9 +58,8 @@ class Signature:
         root = exported.module_call_graph[0].signature
         count = in_spec.child(0).num_children
         parameters = tuple((root.forward_arg_names if root is not None else None) or ())[:count]
-        results = pytree.tree_unflatten(list(range(out_spec.num_leaves)), out_spec)
-        input_names = [_name(path, parameters) for path in _input_paths(in_spec)]
-        output_names = ["output" + "".join(map(str, path)) for path, _ in _leaves(results)]
+        input_names = [_name(path, parameters) for path in _paths(in_spec)]
+        output_names = ["output" + "".join(map(str, path)) for path in _paths(out_spec)]
         inputs, outputs = leaf_specs(exported, input_names, output_names)
         return cls(inputs=inputs, outputs=outputs, in_spec=in_spec, out_spec=out_spec, parameters=parameters)
 
@@ -195,13 +194,13 @@ class Signature:
         return f"argument {missing[0]!r} is missing" if missing else f"argument {extra[0]!r} was not captured"
 
 
-def _leaves(value: Any) -> list[tuple[_Path, Any]]:
-    return list(pytree.tree_flatten_with_path(value)[0])
-
-
-def _input_paths(in_spec: pytree.TreeSpec) -> list[_Path]:
-    call = pytree.tree_unflatten(list(range(in_spec.num_leaves)), in_spec)
-    return [path for path, _ in _leaves(call)]
+def _paths(spec: pytree.TreeSpec) -> list[_Path]:
+    """Where each leaf lies; its number where a class of containers was registered without names."""
+    numbered = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    try:
+        return [path for path, _ in pytree.tree_flatten_with_path(numbered)[0]]
+    except ValueError:
+        return [(pytree.SequenceKey(number),) for number in range(spec.num_leaves)]
 
 
 def _keys(kwargs_spec: pytree.TreeSpec) -> list[str]:

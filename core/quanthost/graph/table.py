@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -13,7 +13,7 @@ from quanthost.errors import TableError
 from quanthost.graph.operators import argument
 from quanthost.graph.pattern import Op
 from quanthost.graph.view import GraphView, tensor_meta
-from quanthost.values import AnyQSpec, Gain, Kernel, Recipe, Role
+from quanthost.values import AnyQSpec, Gain, Kernel, Recipe, Role, checks
 
 __all__ = ["Claim", "Constraint", "Row", "Site", "SupportTable", "constraint"]
 
@@ -54,15 +54,21 @@ class Site:
         return tuple(bound) if isinstance(bound, (list, tuple)) else (bound,)
 
     def shape(self, capture: str) -> tuple[Any, ...]:
-        """Shape of a captured tensor, or of the result for ``"output"``; symbols where it is dynamic."""
-        node = self.output if capture == "output" else self.tensors(capture)[0]
-        meta = tensor_meta(node)
+        """Shape of a captured tensor, or of the result for ``"output"``; symbols where it is dynamic.
+
+        ``()`` where the capture is absent; of a list operand it is the first tensor's.
+        """
+        meta = self._meta(capture)
         return () if meta is None else tuple(meta.shape)
 
     def dtype(self, capture: str) -> torch.dtype | None:
-        node = self.output if capture == "output" else self.tensors(capture)[0]
-        meta = tensor_meta(node)
+        """Dtype of the same tensor, ``None`` where the capture is absent."""
+        meta = self._meta(capture)
         return None if meta is None else meta.dtype
+
+    def _meta(self, capture: str) -> torch.Tensor | None:
+        nodes = (self.output,) if capture == "output" else self.tensors(capture)
+        return tensor_meta(nodes[0]) if nodes else None
 
     def is_constant(self, capture: str) -> bool:
         """Whether each tensor of the capture is a weight, buffer or lifted constant."""
@@ -105,6 +111,10 @@ def constraint(
     return wrap
 
 
+def _kernels(value: Iterable[Kernel]) -> frozenset[Kernel]:
+    return frozenset(value)
+
+
 def _roles(value: dict[str, Role]) -> tuple[tuple[str, Role], ...]:
     return tuple(value.items()) if isinstance(value, dict) else tuple(value)
 
@@ -128,12 +138,16 @@ class Row:
     ``converts`` marks a mere conversion (quantize, dequantize), not worth a partition by itself.
     """
 
-    name: str
+    name: str = attrs.field(validator=checks.identifier())
     pattern: Op
-    kernels: frozenset[Kernel] = attrs.field(converter=frozenset)
+    kernels: frozenset[Kernel] = attrs.field(converter=_kernels)
     roles: tuple[tuple[str, Role], ...] = attrs.field(default=(), converter=_roles)
-    constraints: tuple[Constraint, ...] = attrs.field(default=(), converter=tuple)
-    shares: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    constraints: tuple[Constraint, ...] = attrs.field(
+        default=(), converter=checks.as_tuple, validator=checks.each(checks.kind(Constraint))
+    )
+    shares: tuple[str, ...] = attrs.field(
+        default=(), converter=checks.as_tuple, validator=checks.each(checks.kind(str))
+    )
     qspecs: tuple[tuple[str, AnyQSpec], ...] = attrs.field(default=(), converter=_specs)
     weight_axis: int = 0
     gain: Gain = Gain.FOLLOWS
@@ -145,6 +159,11 @@ class Row:
     def __attrs_post_init__(self) -> None:
         known = {*self.pattern.captures(), "output"}
         named = {*dict(self.roles), *dict(self.qspecs), *self.shares}
+        if not self.kernels:
+            raise TableError(
+                f"the row {self.name!r} has no kernel", needed="one kernel or more", where=f"row {self.name}",
+                remedy="say in which arithmetics the target has it, or remove the row",
+            )  # fmt: skip
         if not named <= known:
             unknown = ", ".join(sorted(named - known))
             raise TableError(
@@ -164,9 +183,12 @@ class Row:
 
 @attrs.frozen
 class SupportTable:
-    """All rows of a backend; names are unique and no two rows have one pattern for one kernel."""
+    """All rows of a backend; each has a name of its own.
 
-    rows: tuple[Row, ...] = attrs.field(converter=tuple)
+    Rows may have one pattern, with constraints that exclude each other; the matcher refuses a tie.
+    """
+
+    rows: tuple[Row, ...] = attrs.field(converter=checks.as_tuple, validator=checks.each(checks.kind(Row)))
 
     def __attrs_post_init__(self) -> None:
         seen: dict[str, Row] = {}
@@ -178,7 +200,7 @@ class SupportTable:
                 )  # fmt: skip
             seen[row.name] = row
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
     def row(self, name: str) -> Row:
@@ -192,5 +214,5 @@ class SupportTable:
                 return row
         raise TableError(
             f"no row {name!r}", needed=f"one of {', '.join(row.name for row in self.rows)}",
-            remedy="correct the name, or add the row to the table", value=name,
+            where="support table", remedy="correct the name, or add the row to the table", value=name,
         )  # fmt: skip

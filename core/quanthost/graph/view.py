@@ -9,9 +9,9 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from quanthost.graph.operators import operator_name
+from quanthost.graph.operators import arguments, operator_name, overload
 
-__all__ = ["GraphView", "constant", "is_dequantize", "is_quantize", "tensor_meta"]
+__all__ = ["GraphView", "constant", "is_dequantize", "is_quantize", "storage", "tensor_meta"]
 
 _QDQ_NAMESPACES = ("quantized_decomposed.", "torchao.")
 
@@ -37,6 +37,12 @@ def tensor_meta(node: fx.Node) -> torch.Tensor | None:
     """The fake tensor that tracing left on a node, ``None`` where it makes no single tensor."""
     value = node.meta.get("val")
     return value if isinstance(value, torch.Tensor) else None
+
+
+def storage(node: fx.Node) -> int | None:
+    """Identity of the memory that a node's fake tensor lies in: views have that of their base."""
+    value = tensor_meta(node)
+    return None if value is None else value.untyped_storage()._cdata
 
 
 def constant(graph_module: fx.GraphModule, node: object) -> torch.Tensor | None:
@@ -74,21 +80,35 @@ class GraphView:
         return frozenset(self.exported.graph_signature.buffers_to_mutate.values())
 
     @cached_property
+    def _written(self) -> frozenset[int | None]:
+        """Memory that an operator of the graph writes into, itself or through a view."""
+        found: set[int | None] = set()
+        for node in self.graph_module.graph.nodes:
+            op = overload(node) if node.op == "call_function" else None
+            # detach_ changes what autograd knows of a tensor, not its values
+            if op is None or not op._schema.is_mutable or op is torch.ops.aten.detach_.default:
+                continue
+            given = arguments(node)
+            written = (given[parameter.name] for parameter in op._schema.arguments if parameter.is_write)
+            found.update(storage(value) for value in written if isinstance(value, fx.Node))
+        return frozenset(found - {None})
+
+    @cached_property
     def order(self) -> dict[fx.Node, int]:
         """Position of each node in the graph."""
         return {node: position for position, node in enumerate(self.graph_module.graph.nodes)}
 
     def is_constant(self, node: object) -> bool:
-        """Whether the node is a weight, buffer or lifted constant, quantized or not."""
+        """Whether the node is a weight, buffer or lifted constant that nobody writes, quantized or not."""
         if not isinstance(node, fx.Node):
             return False
         if is_dequantize(node) or is_quantize(node):
             return self.is_constant(node.args[0])
+        if node.op not in ("get_attr", "placeholder") or storage(node) in self._written:
+            return False
         if node.op == "get_attr":
             return True
-        if node.op != "placeholder" or node.name not in self._lifted:
-            return False
-        return self._lifted[node.name] not in self._mutated
+        return node.name in self._lifted and self._lifted[node.name] not in self._mutated
 
     def constant(self, node: fx.Node) -> torch.Tensor | None:
         """The tensor that a constant node holds, ``None`` where it cannot be read."""

@@ -49,7 +49,11 @@ def find_writes(exported: ExportedProgram) -> tuple[Write, ...]:
     are to be copied back. Two tensors are one where their fake tensors have one storage.
     """
     specs = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
-    holders = {node for node in exported.graph.nodes if node.op == "placeholder" and node.name in specs}
+    holders = {
+        node
+        for node in exported.graph.nodes
+        if node.op == "placeholder" and node.name in specs and not _is_copied_first(node)
+    }
     by_storage = {_storage(node): node for node in holders if _storage(node) is not None}
     found: dict[str, Write] = {}
     for node, written, statistics in _written(exported.graph_module):
@@ -60,6 +64,15 @@ def find_writes(exported: ExportedProgram) -> tuple[Write, ...]:
     for write in _copied_back(exported):
         found.setdefault(write.name, write)
     return _with_counters(found)
+
+
+def _is_copied_first(holder: fx.Node) -> bool:
+    """Whether it is a literal (``torch.tensor([1.0])``): each call works on a copy of it.
+
+    The copy's fake tensor has the literal's storage all the same.
+    """
+    copied = (user.target is torch.ops.aten.lift_fresh_copy.default for user in holder.users)
+    return bool(holder.users) and all(copied)
 
 
 def _storage(node: fx.Node) -> int | None:
@@ -79,7 +92,8 @@ def _written(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, b
             continue
         for node in module.graph.nodes:
             op = overload(node) if node.op == "call_function" else None
-            if op is None:
+            # such operators change sizes and strides, or detach, but no values
+            if op is None or torch.Tag.inplace_view in op.tags:
                 continue
             given = arguments(node)
             for parameter in op._schema.arguments:

@@ -58,7 +58,7 @@ def as_export_recipe(
     options: Options | None = None,
     policy: Policy | None = None,
 ) -> ExportRecipe:
-    """An ``ExportRecipe`` for ``executorch.export.export``, with quantizer, partitioners and configurations."""
+    """An ``ExportRecipe`` for ``executorch.export.export``: quantizer, partitioners and configurations."""
     from executorch.export import ExportRecipe, LoweringRecipe, QuantizationRecipe
 
     plugins = gather(backend, policy)

@@ -47,10 +47,12 @@ def calibrate(
     digest = hashlib.sha256()
     total = len(batches) if isinstance(batches, Sized) else None
     count = 0
+    sample = _Sample()
     with torch.no_grad():
         for count, batch in enumerate(batches, start=1):
             args, kwargs = _arguments(batch, count, prepared)
-            _check(args, kwargs, count, prepared, digest)
+            flat = _check(args, kwargs, count, prepared, digest)
+            sample.offer(flat)
             module(*args, **kwargs)
             progress.batch(count, total)
     if count == 0:
@@ -60,8 +62,24 @@ def calibrate(
         )  # fmt: skip
     _check_ranges(module)
     return CalibratedModel(
-        prepared=prepared, module=module, batches=count, data_digest=f"sha256:{digest.hexdigest()}"
-    )
+        prepared=prepared, module=module, batches=count, data_digest=f"sha256:{digest.hexdigest()}",
+        sample=tuple(sample.batches),
+    )  # fmt: skip
+
+
+class _Sample:
+    """The first batches, as many as judge a network without slowing convert: 128, or a million values."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[torch.Tensor, ...]] = []
+        self._values = 0
+
+    def offer(self, flat: list[Any]) -> None:
+        size = sum(leaf.numel() for leaf in flat if isinstance(leaf, torch.Tensor))
+        fits = len(self.batches) < 128 and (len(self.batches) < 2 or self._values + size <= 1_000_000)
+        if fits and all(isinstance(leaf, torch.Tensor) for leaf in flat):
+            self.batches.append(tuple(leaf.detach().clone() for leaf in flat))
+            self._values += size
 
 
 def _static_observers(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserver]]:
@@ -101,7 +119,7 @@ def _arguments(batch: Any, count: int, prepared: PreparedModel) -> tuple[tuple[A
 
 def _check(
     args: tuple[Any, ...], kwargs: dict[str, Any], count: int, prepared: PreparedModel, digest: Any
-) -> None:
+) -> list[Any]:
     try:
         flat = prepared.captured.signature.flatten(args, kwargs)
     except InputError as error:
@@ -111,6 +129,8 @@ def _check(
             where=error.where, stage="calibrate", value=error.value,
         ) from error  # fmt: skip
     for name, tensor in zip(prepared.captured.signature.names(), flat):
+        if not isinstance(tensor, torch.Tensor):
+            continue
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             kind = "NaN" if bool(torch.isnan(tensor).any()) else "Inf"
             raise CalibrationError(
@@ -119,6 +139,7 @@ def _check(
             )  # fmt: skip
         digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return flat
 
 
 def _check_ranges(module: fx.GraphModule) -> None:
@@ -130,9 +151,9 @@ def _check_ranges(module: fx.GraphModule) -> None:
                 f"no batch reached {name}", needed="data for each observed tensor", stage="calibrate",
                 node=name, remedy="add batches that take this path, or keep the node in float",
             )  # fmt: skip
-        if getattr(observer.statistics, "nan_count", 0):
+        if getattr(observer.statistics, "nan", 0):
             raise CalibrationError(
-                f"{name} became NaN {observer.statistics.nan_count} times while observed",
+                f"{name} became NaN {observer.statistics.nan} times while observed",
                 needed="finite numbers in each observed tensor", stage="calibrate", node=name,
                 remedy="find the operator that makes NaN of these inputs, or keep the node in float",
             )  # fmt: skip

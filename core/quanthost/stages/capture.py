@@ -27,6 +27,8 @@ from quanthost.toolchain.export import export
 __all__ = ["CapturedModel", "capture"]
 
 _ASSIGNED = re.compile(r"The tensor attributes? (?P<names>.+?) (was|were) assigned during export")
+# recurrent modules of torch list their parameters a second time, and tracing exchanges parameters
+_SECOND_NAME = re.compile(r"(.*\.)?_flat_weights\[\d+\]")
 _STATE = "pass the state as an input of forward and return its new value as an output"
 
 
@@ -96,7 +98,7 @@ def capture(
     return CapturedModel(
         exported=exported, signature=signature, model_class=_class_name(model), train=train,
         digest=model_digest(exported, signature), example_args=args, example_kwargs=named,
-        dynamic_shapes=dynamic_shapes_of(exported),
+        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes),
     )  # fmt: skip
 
 
@@ -144,23 +146,27 @@ def _trace(
         except Exception as error:
             raise diagnose(error, model) from error
     for remark in remarks:
-        _refuse_lost_state(str(remark.message), exported)
-        warnings.warn_explicit(remark.message, remark.category, remark.filename, remark.lineno)
+        names = _assigned(str(remark.message))
+        _refuse_lost_state(names, exported)
+        if not names or not all(map(_SECOND_NAME.fullmatch, names)):
+            warnings.warn_explicit(remark.message, remark.category, remark.filename, remark.lineno)
     return exported
 
 
-def _refuse_lost_state(remark: str, exported: ExportedProgram) -> None:
-    """Refuse a tensor attribute that forward reads and assigns: the program would keep the first value."""
+def _assigned(remark: str) -> list[str]:
+    """The tensor attributes that torch saw being assigned, by dotted name; none in any other remark."""
     found = _ASSIGNED.search(remark)
-    if found is None:
-        return
+    return [] if found is None else [name.removeprefix("self.") for name in found["names"].split(", ")]
+
+
+def _refuse_lost_state(names: list[str], exported: ExportedProgram) -> None:
+    """Refuse a tensor attribute that forward reads and assigns: the program would keep the first value."""
     holders = {
         spec.target: spec.arg.name
         for spec in exported.graph_signature.input_specs
         if spec.kind is InputKind.CONSTANT_TENSOR
     }
-    for name in found["names"].split(", "):
-        attribute = name.removeprefix("self.")
+    for attribute in names:
         if attribute in holders:
             reader = next(n for n in exported.graph.nodes if n.name == holders[attribute])
             raise CaptureError(

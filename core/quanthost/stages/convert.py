@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from torch import fx
+
 from quanthost.errors import ConversionError, QuanthostError, RequestError
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
+from quanthost.stages.refine import Refinement, refine
 from quanthost.toolchain import pt2e
 from quanthost.values import Representation
 
@@ -31,7 +34,7 @@ def convert(
     if calibrated.prepared.request.qat:
         pt2e.switch_to_eval(module)
     try:
-        converted = pt2e.convert(module, reference=wanted is Representation.REFERENCE)
+        converted, refinement = _converted(module, calibrated, wanted)
     except QuanthostError:
         raise
     except Exception as error:
@@ -41,8 +44,16 @@ def convert(
         ) from error  # fmt: skip
     return ConvertedModel(
         calibrated=calibrated, module=converted, representation=wanted,
-        decisions=calibrated.prepared.decisions,
+        decisions=calibrated.prepared.decisions, refinement=refinement,
     )  # fmt: skip
+
+
+def _converted(
+    module: fx.GraphModule, calibrated: CalibratedModel, wanted: Representation
+) -> tuple[fx.GraphModule, Refinement | None]:
+    if wanted is Representation.QDQ:
+        return refine(module, calibrated.sample)
+    return pt2e.convert(module, reference=True), None
 
 
 def _representation(given: Representation | str) -> Representation:

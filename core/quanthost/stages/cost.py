@@ -1,4 +1,4 @@
-"""Placement by cost: an operator that int8 does not serve between float neighbours stays float."""
+"""Placement by cost: no tensor is quantized only for operators that gain nothing from integers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["Candidate", "prune"]
 
 @attrs.frozen(kw_only=True, eq=False)
 class Candidate:
-    """A match as the cost rule sees it: its operators, activations that are no constants, and its gain."""
+    """A match as the cost rule sees it: its operators, activations that are no constants, and its gain.
+
+    ``keeps_parameters`` is true of what only moves data: integer or float, nothing is lost.
+    """
 
     nodes: tuple[fx.Node, ...]
     inputs: tuple[fx.Node, ...]
@@ -25,38 +28,39 @@ class Candidate:
     def output(self) -> fx.Node:
         return self.nodes[-1]
 
+    @property
+    def tensors(self) -> tuple[fx.Node, ...]:
+        return (*self.inputs, self.output)
+
 
 def prune(candidates: Iterable[Candidate]) -> dict[Candidate, str]:
     """Candidates that are better left float, each with the reason.
 
-    A ``FOLLOWS`` candidate stays integer while more of its tensors are integer on their other side than
-    float; one that only moves data stays on a tie, for it loses nothing. Graph inputs count for neither.
-    All candidates are judged at once, then again without those that fell, until none falls: the answer
-    does not depend on the order of the graph.
+    A tensor is anchored where a ``DRIVES`` candidate makes or takes it: it is quantized in any case. A
+    ``FOLLOWS`` candidate stays integer where all its tensors are anchored, since it then saves
+    conversions and adds no rounding. One that moves a single tensor stays where either side is anchored,
+    and passes the anchor on. Anchors only grow, so the answer does not depend on the order of the graph.
     """
-    alive = list(candidates)
-    fallen: dict[Candidate, str] = {}
+    listed = list(candidates)
+    anchored = {t for c in listed if c.gain is Gain.DRIVES for t in c.tensors}
+    movers = [c for c in listed if c.gain is Gain.FOLLOWS and _moves_one(c)]
     while True:
-        covered = {node for candidate in alive for node in candidate.nodes}
-        losers = {c: reason for c in alive if (reason := _reason(c, covered)) is not None}
-        if not losers:
-            return fallen
-        fallen.update(losers)
-        alive = [c for c in alive if c not in losers]
+        reached = [c for c in movers if not anchored.isdisjoint(c.tensors)]
+        grown = anchored.union(*(c.tensors for c in reached))
+        if len(grown) == len(anchored):
+            break
+        anchored = grown
+    return {c: reason for c in listed if (reason := _reason(c, anchored)) is not None}
 
 
-def _reason(candidate: Candidate, covered: set[fx.Node]) -> str | None:
+def _moves_one(candidate: Candidate) -> bool:
+    return candidate.keeps_parameters and len(candidate.inputs) == 1
+
+
+def _reason(candidate: Candidate, anchored: set[fx.Node]) -> str | None:
     if candidate.gain is Gain.DRIVES:
         return None
-    inputs = [node for node in candidate.inputs if node.op != "placeholder"]
-    integer = sum(node in covered for node in inputs)
-    outside = len(inputs) - integer
-    if any(user in covered for user in candidate.output.users):
-        integer += 1
-    else:
-        outside += 1
-    if integer > outside or (integer == outside and candidate.keeps_parameters and integer):
+    loose = [node.name for node in dict.fromkeys(candidate.tensors) if node not in anchored]
+    if not loose:
         return None
-    return (
-        f"int8 brings nothing here: {outside} of its tensors are float on their other side, {integer} integer"
-    )
+    return f"int8 brings nothing here: {', '.join(loose)} would be quantized for it alone"

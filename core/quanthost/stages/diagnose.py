@@ -57,12 +57,18 @@ def _row(error: BaseException, line: Location | None, running: bool) -> tuple[Ro
 
 def _fillings(error: BaseException, model: object) -> dict[str, str]:
     """What the texts of a row may name."""
-    try:
-        forward = f"forward{inspect.signature(model.forward)}"  # type: ignore[attr-defined]  # a module's
-    except (AttributeError, TypeError, ValueError):
-        forward = "forward"
     said = _flat(re.split(r"\n\n|\s*For more information", str(error).strip())[0])
-    return {"error": type(error).__name__, "said": said, "forward": forward}
+    return {"error": type(error).__name__, "said": said, "forward": f"forward{_parameters(model)}"}
+
+
+def _parameters(model: object) -> str:
+    """``(x, mask=None)``, without annotations; empty where it cannot be known."""
+    try:
+        full = inspect.signature(model.forward)  # type: ignore[attr-defined]  # a module's
+    except (AttributeError, TypeError, ValueError):
+        return ""
+    bare = [parameter.replace(annotation=full.empty) for parameter in full.parameters.values()]
+    return str(full.replace(parameters=bare, return_annotation=full.empty))
 
 
 def _flat(text: str) -> str:

@@ -29,6 +29,7 @@ from quanthost.toolchain.edge import EdgeResult, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.pt2e import deep_copy
+from quanthost.toolchain.runtime import register_kernels
 
 __all__ = ["lower"]
 
@@ -68,6 +69,7 @@ def lower(converted: ConvertedModel, plugins: Sequence[PluginRecord] = ()) -> Lo
         outside=tuple(name for _, name in edge.outside),
         runtime_modules=modules,
         decisions=place(converted.decisions, edge, request),
+        refinement=converted.refinement,
     )
     runner = prepared.plugins.runner(edge.buffer, request)
     return LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
@@ -100,6 +102,7 @@ def _lower_graph(module: fx.GraphModule, converted: ConvertedModel) -> tuple[Edg
             if option.around is not None:
                 stack.enter_context(option.around())
         try:
+            register_kernels(modules)
             exported = _export_again(module, converted)
             edge = to_program(
                 exported, partitioners=partitioners,

@@ -17,6 +17,7 @@ import torch
 from quanthost.errors import ProgramError
 from quanthost.graph.outputs import OutputLeaf, assemble
 from quanthost.graph.signature import Signature
+from quanthost.stages.refine import Refinement
 from quanthost.values import Decision, Override, from_json, to_json
 
 __all__ = ["LoweredProgram", "PieceRecord", "PluginRecord", "ProgramRecord", "TensorQParams", "load"]
@@ -76,6 +77,7 @@ class ProgramRecord:
     outside: tuple[str, ...]
     runtime_modules: tuple[str, ...]
     decisions: tuple[Decision, ...]
+    refinement: Refinement | None = None
     format: int = FORMAT
 
     @property

@@ -9,10 +9,12 @@ import attrs
 from quanthost.values import Decision, Representation, Request
 
 if TYPE_CHECKING:
+    import torch
     from torch import fx
 
     from quanthost.hooks.manager import Plugins
     from quanthost.stages.capture import CapturedModel
+    from quanthost.stages.refine import Refinement
 
 __all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
 
@@ -33,12 +35,14 @@ class CalibratedModel:
     """The same with ranges: ``module`` holds observers that have seen ``batches`` batches.
 
     ``data_digest`` is over all tensors in order of arrival, ``""`` where a training loop made the ranges.
+    ``sample`` are the first batches, flat, by which ``convert`` judges what it tries.
     """
 
     prepared: PreparedModel
     module: fx.GraphModule = attrs.field(repr=False)
     batches: int
     data_digest: str
+    sample: tuple[tuple[torch.Tensor, ...], ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -49,3 +53,4 @@ class ConvertedModel:
     module: fx.GraphModule = attrs.field(repr=False)
     representation: Representation
     decisions: tuple[Decision, ...] = attrs.field(repr=False)
+    refinement: Refinement | None = None

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.export import Dim, ExportedProgram
+from torch.export import AdditionalInputs, Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
-from quanthost.graph.leaves import finite
+from quanthost.graph.leaves import bounds_of, finite
 from quanthost.graph.provenance import Location
 from quanthost.graph.rewrite import ORIGIN
 from quanthost.graph.writes import find_writes
@@ -46,15 +46,25 @@ def export(
     ``grad`` is whether autograd is on. Without it, a forward under ``torch.no_grad()`` is traced flat;
     with it, its operators land in a submodule, where no pattern finds them.
     """
+    if isinstance(dynamic_shapes, ShapesCollection):
+        # it knows tensors by identity
+        dynamic_shapes = dynamic_shapes.dynamic_shapes(model, tuple(args), kwargs)
+    args, named = _told_apart((tuple(args), None if kwargs is None else dict(kwargs)))
     printed = io.StringIO()
     with quiet(), _unlogged(), torch.set_grad_enabled(grad), contextlib.redirect_stderr(printed):
-        exported = torch.export.export(
-            model, tuple(args), None if kwargs is None else dict(kwargs), dynamic_shapes=dynamic_shapes,
-            strict=False,
-        )  # fmt: skip
+        exported = torch.export.export(model, args, named, dynamic_shapes=dynamic_shapes, strict=False)
     # torch prints the half-made graph when it fails; what a model prints while it is traced is passed on
     sys.stderr.write(printed.getvalue())
     return exported
+
+
+def _told_apart(call: Any) -> Any:
+    """The arguments with a tensor object for each place.
+
+    Torch takes one object in two places, or an input that is also a parameter, for one thing: the program
+    would read one of the two for both.
+    """
+    return pytree.tree_map_only(torch.Tensor, lambda x: x.detach().requires_grad_(x.requires_grad), call)
 
 
 @contextlib.contextmanager
@@ -92,12 +102,19 @@ def graph_module(exported: ExportedProgram) -> fx.GraphModule:
     return made
 
 
-def dynamic_shapes(exported: ExportedProgram) -> tuple[Any, ...] | None:
-    """The dynamic dimensions of a program as ``export`` takes them, ``None`` where all are fixed."""
+def dynamic_shapes(exported: ExportedProgram, given: Any = None) -> tuple[Any, ...] | None:
+    """The dynamic dimensions of a program as ``export`` takes them, ``None`` where all are fixed.
+
+    Where ``given``, the dynamic shapes that the program was traced with, left ranges and relations to
+    torch (``Dim.AUTO``, ``AdditionalInputs``), they are left to it again: a named ``Dim`` claims that
+    every size of its range will do.
+    """
+    hints = (type(Dim.AUTO), AdditionalInputs)
+    inferred = any(isinstance(leaf, hints) for leaf in pytree.tree_leaves(given))
     nodes = {node.name: node for node in exported.graph.nodes}
-    dims: dict[Any, Any] = {}
+    dims = _Dims(exported.range_constraints, inferred)
     leaves = [
-        _leaf_dims(nodes[spec.arg.name].meta["val"], exported.range_constraints, dims)
+        dims.of(nodes[spec.arg.name].meta["val"])
         for spec in exported.graph_signature.input_specs
         if spec.kind is InputKind.USER_INPUT
     ]
@@ -107,23 +124,35 @@ def dynamic_shapes(exported: ExportedProgram) -> tuple[Any, ...] | None:
     return (*args, *kwargs.values())
 
 
-def _leaf_dims(value: Any, ranges: Mapping[Any, Any], dims: dict[Any, Any]) -> Any:
-    if isinstance(value, torch.SymInt):
-        return Dim.DYNAMIC
-    sizes = value.shape if isinstance(value, torch.Tensor) else ()
-    made = {axis: _dim(s, ranges, dims) for axis, s in enumerate(sizes) if isinstance(s, torch.SymInt)}
-    return made or None
+class _Dims:
+    """One ``Dim`` for each symbol, the same wherever the symbol stands."""
 
+    def __init__(self, ranges: Mapping[Any, Any], inferred: bool) -> None:
+        self._ranges, self._inferred = ranges, inferred
+        self._by_symbol: dict[Any, Any] = {}
 
-def _dim(size: torch.SymInt, ranges: Mapping[Any, Any], dims: dict[Any, Any]) -> Any:
-    symbol = size.node.expr
-    if not symbol.is_Symbol:
-        # a size that follows from others: tracing finds the relation again
-        return Dim.AUTO
-    if symbol not in dims:
-        bounds = ranges[symbol]
-        dims[symbol] = Dim(str(symbol), min=finite(bounds.lower), max=finite(bounds.upper))
-    return dims[symbol]
+    def of(self, value: Any) -> Any:
+        """The entry of one input: its dynamic dimensions by axis, ``None`` where it has none."""
+        if isinstance(value, torch.SymInt):
+            return Dim.DYNAMIC
+        sizes = value.shape if isinstance(value, torch.Tensor) else ()
+        found = {axis: self._dim(s.node.expr) for axis, s in enumerate(sizes) if isinstance(s, torch.SymInt)}
+        return found or None
+
+    def _dim(self, formula: Any) -> Any:
+        symbol, *others = sorted(formula.free_symbols, key=str)
+        offset = formula.subs(symbol, 0)
+        factor = formula.subs(symbol, 1) - offset
+        if self._inferred or others or factor * symbol + offset != formula:
+            bounds = bounds_of(formula, self._ranges)
+            return Dim.AUTO(min=finite(bounds.lower), max=finite(bounds.upper))
+        if symbol not in self._by_symbol:
+            own = self._ranges[symbol]
+            self._by_symbol[symbol] = Dim(str(symbol), min=finite(own.lower), max=finite(own.upper))
+        dim = self._by_symbol[symbol]
+        # torch.export takes multiples and sums of one Dim, but neither 1 * dim nor dim + 0
+        scaled = dim if factor == 1 else int(factor) * dim
+        return scaled if offset == 0 else scaled + int(offset)
 
 
 def guard_lines(trace: TracebackType | None) -> list[Location]:

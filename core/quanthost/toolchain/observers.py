@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import attrs
 import torch
 from torch import fx
 from torchao.quantization.pt2e.observer import ObserverBase
@@ -14,7 +15,16 @@ from quanthost.arith.affine import qparams_from_range
 from quanthost.arith.estimate import choose_range
 from quanthost.arith.sketch import ChannelRange, RangeSketch
 from quanthost.graph.view import constant
-from quanthost.values import DType, Granularity, QSpec, ScaleFormat, Symmetry, Timing
+from quanthost.values import (
+    DType,
+    Estimator,
+    Granularity,
+    QSpec,
+    RangeEstimator,
+    ScaleFormat,
+    Symmetry,
+    Timing,
+)
 
 __all__ = ["RangeObserver", "torch_dtype", "torch_qscheme"]
 
@@ -61,6 +71,8 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         self.ch_axis = spec.axis if spec.axis is not None else -1
         self.eps = torch.finfo(torch.float32).eps
         self.statistics = self._empty()
+        # what AUTO turned out to be
+        self.chosen: RangeEstimator | None = None
 
     def _empty(self) -> RangeSketch | ChannelRange:
         if self.spec.granularity is Granularity.PER_CHANNEL:
@@ -86,11 +98,18 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         if isinstance(self.statistics, ChannelRange):
             low, high = self.statistics.minimum, self.statistics.maximum
         else:
-            low, high = (torch.tensor(v) for v in choose_range(self.statistics, self.spec))
+            low, high = (torch.tensor(v) for v in choose_range(self.statistics, self._judged_spec()))
         scale, zero_point = qparams_from_range(low, high, self.spec)
         if self.spec.scale_format is ScaleFormat.BFLOAT16:
             scale = scale.to(torch.bfloat16)
         return scale.to(torch.float32), zero_point.to(torch.int64)
+
+    def _judged_spec(self) -> QSpec:
+        estimator = self.spec.estimator
+        if estimator.kind is not Estimator.AUTO:
+            return self.spec
+        chosen = self.chosen if self.chosen is not None else RangeEstimator(kind=Estimator.MSE)
+        return attrs.evolve(self.spec, estimator=chosen)
 
     def __getattr__(self, name: str) -> Any:
         # torchao calls convert() of observers that have one; only two layouts need their own

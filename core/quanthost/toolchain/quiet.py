@@ -20,7 +20,15 @@ _NOISE: tuple[tuple[type[Warning], str], ...] = (
     (FutureWarning, r".*"),
     (DeprecationWarning, r".*"),
 )
-_LOGGERS = ("root", "torch.ao.quantization", "torchao", "executorch", "torch.fx", "torch.export", "torch._export")
+_LOGGERS = (
+    "root",
+    "torch.ao.quantization",
+    "torchao",
+    "executorch",
+    "torch.fx",
+    "torch.export",
+    "torch._export",
+)
 # what the runtime's libraries say of the machine each time they start
 _CHATTER = re.compile(r"^\[cpuinfo_utils\.cpp:\d+\]")
 

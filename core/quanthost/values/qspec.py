@@ -19,6 +19,7 @@ __all__ = [
     "Granularity",
     "QSpec",
     "RangeEstimator",
+    "ScaleFormat",
     "SharedQSpec",
     "Symmetry",
     "Timing",
@@ -67,6 +68,13 @@ class Symmetry(enum.Enum):
     AFFINE = "affine"
 
 
+class ScaleFormat(enum.Enum):
+    """How the target stores a scale; scales are rounded to it, so that the simulation has the target's."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class Timing(enum.Enum):
     """Whether the range is fixed by calibration or computed from each input."""
 
@@ -75,8 +83,13 @@ class Timing(enum.Enum):
 
 
 class Estimator(enum.Enum):
-    """How a range is chosen from what calibration saw."""
+    """How a range is chosen from what calibration saw.
 
+    ``AUTO`` is the one of ``MINMAX``, ``MSE`` and ``PERCENTILE`` with which the model's outputs come nearest
+    to the float model's on the calibration data; where no model is at hand to judge by, it is ``MSE``.
+    """
+
+    AUTO = "auto"
     MINMAX = "minmax"
     MOVING_AVERAGE = "moving_average"
     PERCENTILE = "percentile"
@@ -156,6 +169,7 @@ class QSpec:
     symmetry: Symmetry = attrs.field(default=Symmetry.AFFINE, validator=checks.kind(Symmetry))
     timing: Timing = attrs.field(default=Timing.STATIC, validator=checks.kind(Timing))
     estimator: RangeEstimator = attrs.field(factory=RangeEstimator, validator=checks.kind(RangeEstimator))
+    scale_format: ScaleFormat = attrs.field(default=ScaleFormat.FLOAT32, validator=checks.kind(ScaleFormat))
 
     def __attrs_post_init__(self) -> None:
         _check_range(self)

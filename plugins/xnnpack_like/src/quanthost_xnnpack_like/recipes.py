@@ -19,7 +19,7 @@ __all__ = ["RECIPES"]
 
 _MINMAX = RangeEstimator(kind=Estimator.MINMAX)
 
-ACTIVATION = QSpec(dtype=DType.INT8)
+ACTIVATION = QSpec(dtype=DType.INT8, estimator=RangeEstimator(kind=Estimator.AUTO))
 # the delegate's integer kernels quantize the float bias themselves, by input scale × weight scale
 WEIGHT_PER_CHANNEL = QSpec(
     dtype=DType.INT8, quant_min=-127, granularity=Granularity.PER_CHANNEL, axis=0,

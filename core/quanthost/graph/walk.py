@@ -1,0 +1,52 @@
+"""Running a graph over several batches at once, node by node, so that one node can be judged on all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from quanthost.graph.view import constant
+
+__all__ = ["walk"]
+
+Visit = Callable[[fx.Node, list[Any]], list[Any]]
+
+
+def walk(graph_module: fx.GraphModule, batches: Sequence[Sequence[Any]], visit: Visit) -> list[list[Any]]:
+    """The flat outputs for each batch of flat inputs.
+
+    ``visit`` sees each call of a function with its results for all batches, and returns what its users
+    shall read. Called modules (observers) pass their first argument on. A result is kept only as long as
+    it has users, so that the memory is that of the live tensors of all batches.
+    """
+    numbers = range(len(batches))
+    values: dict[fx.Node, list[Any]] = {}
+    last_user = {source: node for node in graph_module.graph.nodes for source in node.all_input_nodes}
+    inputs = iter(range(len(batches[0])) if batches else ())
+    for node in graph_module.graph.nodes:
+        if node.op == "output":
+            break
+        if node.op == "placeholder":
+            position = next(inputs)
+            values[node] = [batch[position] for batch in batches]
+        elif node.op == "get_attr":
+            values[node] = [constant(graph_module, node)] * len(batches)
+        else:
+            results = [_call(node, values, number) for number in numbers]
+            values[node] = visit(node, results) if node.op == "call_function" else results
+        for source in node.all_input_nodes:
+            if last_user[source] is node:
+                values.pop(source, None)
+    leaves = pytree.tree_leaves(graph_module.graph.output_node().args[0])
+    return [[values[x][i] if isinstance(x, fx.Node) else x for x in leaves] for i in numbers]
+
+
+def _call(node: fx.Node, values: dict[fx.Node, list[Any]], number: int) -> Any:
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: values[source][number])
+    if node.op == "call_module":
+        return args[0]
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
