@@ -85,8 +85,8 @@ class GraphView:
         found: set[int | None] = set()
         for node in self.graph_module.graph.nodes:
             op = overload(node) if node.op == "call_function" else None
-            # detach_ changes what autograd knows of a tensor, not its values
-            if op is None or not op._schema.is_mutable or op is torch.ops.aten.detach_.default:
+            # such operators change sizes and strides, or detach, but no values
+            if op is None or not op._schema.is_mutable or torch.Tag.inplace_view in op.tags:
                 continue
             given = arguments(node)
             written = (given[parameter.name] for parameter in op._schema.arguments if parameter.is_write)
