@@ -29,6 +29,7 @@ from quanthost.values import (
     Refusal,
     Request,
     Role,
+    ScaleFormat,
     SharedQSpec,
     Symmetry,
     Timing,
@@ -54,7 +55,7 @@ def ranges(draw: st.DrawFn, dtype: DType) -> dict[str, Any]:
 
 
 estimators = st.one_of(
-    st.sampled_from([Estimator.MINMAX, Estimator.MSE, Estimator.ENTROPY]).map(
+    st.sampled_from(sorted(set(Estimator) - {Estimator.PERCENTILE, Estimator.MOVING_AVERAGE}, key=str)).map(
         lambda kind: RangeEstimator(kind=kind)
     ),
     (st.floats(50, 100) | st.integers(50, 100)).map(
@@ -80,6 +81,7 @@ def own_qspecs(draw: st.DrawFn) -> QSpec:
         symmetry=draw(st.sampled_from(Symmetry)),
         timing=Timing.DYNAMIC if granularity is Granularity.PER_TOKEN else timing,
         estimator=draw(estimators),
+        scale_format=draw(st.sampled_from(ScaleFormat)),
         **draw(ranges(dtype)),
     )
 

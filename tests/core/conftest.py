@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("values", derandomize=True, deadline=None)
-settings.load_profile("values")
+settings.register_profile("core", derandomize=True, deadline=None)
+settings.load_profile("core")
