@@ -1,0 +1,235 @@
+"""The command ``quanthost``: its five subcommands, their options, and how the process ends.
+
+The work is imported when a command runs: parsing and ``--help`` load neither torch nor the toolchain.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quanthost.cli.problems import TRACEBACK, Faults, UsageError
+
+__all__ = ["app", "main"]
+
+_ALLOWED = "--backends-allowed"
+_EPILOG = f"""
+Anywhere on the line: {_ALLOWED} a,b (only these may be imported; -c: all but c; narrows QUANTHOST_BACKENDS),
+{TRACEBACK} (where an error was raised).
+
+Exit codes: 0 done; 1 the work failed, the message says why and what to do; 2 the command line or the
+configuration file is wrong; 3 an unexpected error, a defect of quanthost or of a plugin.
+"""
+
+app = typer.Typer(
+    help="Quantize PyTorch models for ExecuTorch: name a backend, get a .pte and the reason for each node.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # frames cut the help at 80 columns, and markup takes [brackets] for styles
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout and nothing else.")]
+_Force = Annotated[bool | None, typer.Option("--force", help="Replace output files that exist.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process with one of the exit codes."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    faults = Faults.of(given)
+    try:
+        allowed, rest = _split(argument for argument in given if argument != TRACEBACK)
+        app(args=rest, prog_name="quanthost", obj={_ALLOWED: allowed})
+    except Exception as error:
+        sys.exit(faults.show(error))
+
+
+def _split(arguments: Iterable[str]) -> tuple[str | None, list[str]]:
+    """The last value of ``--backends-allowed``, and all other arguments.
+
+    An option of typer that takes a value would load its validation library.
+    """
+    allowed, rest, left = None, [], iter(arguments)
+    for argument in left:
+        option, equals, value = argument.partition("=")
+        if option != _ALLOWED:
+            rest.append(argument)
+            continue
+        allowed = value if equals else next(left, None)
+        if allowed is None:
+            raise UsageError(
+                f"{_ALLOWED} without a value", needed="names of backends", where="command line",
+                remedy=f"write {_ALLOWED} a,b",
+            )  # fmt: skip
+    return allowed, rest
+
+
+def _print_help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+# typer's own help option loads its validation library, which takes as long as the whole listing
+_Help = Annotated[
+    bool,
+    typer.Option("--help", "-h", is_eager=True, callback=_print_help, help="Show this message and exit."),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    typer.echo(f"quanthost {version('quanthost')}")
+    raise typer.Exit
+
+
+@app.callback(add_help_option=False)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+    help: _Help = False,
+) -> None:
+    """Options of the program itself; each acts in its callback."""
+
+
+@app.command(add_help_option=False)
+def backends(context: typer.Context, json: _Json = False, help: _Help = False) -> None:
+    """List the installed backends and their recipes; imports none of them."""
+    from quanthost.cli.backends import backends as show
+
+    show(_policy(context), as_json=json)
+
+
+@app.command()
+def describe(
+    context: typer.Context,
+    backend: Annotated[str, typer.Argument(metavar="BACKEND", help="A name that 'backends' lists.")],
+    json: _Json = False,
+) -> None:
+    """Show a backend's recipes, options and support table."""
+    from quanthost.cli.describe import describe as show
+
+    show(backend, _policy(context), as_json=json)
+
+
+@app.command()
+def quantize(
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODULE:CALLABLE",
+            help="Function that returns the model, or the model and its example inputs; MODULE is a"
+            " dotted name or the path of a .py file.",
+        ),
+    ] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", "-b", help="Repeat it in order of priority.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="The backend's first recipe unless given.")
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration", "-c", metavar="MODULE:CALLABLE|FILE|DIR",
+            help="Function that returns batches; or .npz or .safetensors files, named as the inputs.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:CALLABLE", help="Function that returns the example inputs."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.pte", help="A .json is put beside it.")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE,…",
+            help="Rule for some nodes, as 'module_name=head.*,keep_float=true'. Repeat it; the first"
+            " that matches a node wins.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Option of the backend.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="The same settings in [quantize] and [[override]] tables."),
+    ] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="table|json|none", help="What to write to stdout. [default: table]")
+    ] = None,
+    force: _Force = None,
+    json: _Json = False,
+) -> None:  # fmt: skip
+    """Make a .pte from a model."""
+    from quanthost.cli import settings
+    from quanthost.cli.quantize import quantize as work
+
+    if json and report not in (None, "json"):
+        raise UsageError(
+            f"--json with --report {report}", needed="one of them", where="command line",
+            remedy="leave one of them out",
+        )  # fmt: skip
+    wanted = "json" if json else report
+    typed: dict[str, Any] = {
+        "model": model, "backend": tuple(backend or ()), "recipe": recipe, "calibration": calibration,
+        "inputs": inputs, "output": output, "force": force,
+        "report": None if wanted is None else settings.parse_report(wanted, where="--report"),
+        "override": [settings.parse_override(text) for text in override or ()],
+        "set": settings.parse_options(set_ or ()),
+    }  # fmt: skip
+    work(settings.merge(typed, {} if config is None else settings.read_config(config)), _policy(context))
+
+
+@app.command()
+def inspect(
+    program: Annotated[Path, typer.Argument(metavar="FILE.pte")],
+    decisions: Annotated[bool, typer.Option("--decisions", help="List every node.")] = False,
+    json: _Json = False,
+) -> None:
+    """Show what a program is made of, how it was made, and what became of each node."""
+    from quanthost.cli.inspect import inspect as show
+
+    show(program, as_json=json, decisions=decisions)
+
+
+@app.command()
+def run(
+    program: Annotated[Path, typer.Argument(metavar="FILE.pte")],
+    inputs: Annotated[
+        str,
+        typer.Option(
+            "--inputs", "-i", metavar="FILE|random", help="An .npz or .safetensors, named as the inputs."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.npz", help="Store the outputs.")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=0, help="Timed calls.")] = 10,
+    force: _Force = None,
+    json: _Json = False,
+) -> None:
+    """Execute a program in the ExecuTorch runtime of this machine."""
+    from quanthost.cli.run import run as work
+
+    work(program, inputs, as_json=json, output=output, repeat=repeat, force=bool(force))
+
+
+def _policy(context: typer.Context) -> Any:
+    from quanthost.host.discovery import Policy
+
+    return Policy.of(context.obj[_ALLOWED])

@@ -1,0 +1,75 @@
+"""How the command line ends: exit codes, and errors as text or JSON."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from quanthost.errors import QuanthostError, RequestError
+
+__all__ = ["TRACEBACK", "ExitCode", "Faults", "UsageError"]
+
+TRACEBACK = "--traceback"
+
+
+class ExitCode(enum.IntEnum):
+    """What the process returns to the shell."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    UNEXPECTED = 3
+
+
+class UsageError(RequestError):
+    """What was typed, or stands in the configuration file, cannot be understood or done."""
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """How errors are shown: with a traceback where asked for, and on stdout too where JSON is expected."""
+
+    traceback: bool
+    as_json: bool
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> Faults:
+        """Read off the arguments as they are, since parsing them can fail too."""
+        return cls(traceback=TRACEBACK in arguments, as_json="--json" in arguments)
+
+    def show(self, error: Exception) -> ExitCode:
+        """Write the error, and say how the process ends."""
+        if self.traceback:
+            traceback.print_exception(error)
+        else:
+            print(f"error: {_text(error)}", file=sys.stderr)
+        if self.as_json:
+            from quanthost.cli.output import write_json
+
+            write_json({"error": _document(error)})
+        if isinstance(error, UsageError):
+            return ExitCode.USAGE
+        return ExitCode.FAILED if isinstance(error, QuanthostError) else ExitCode.UNEXPECTED
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, QuanthostError):
+        return str(error)
+    return (
+        f"unexpected {type(error).__name__}: {error}\n"
+        "  to do:  run the command again with --traceback, and report what it shows"
+    )
+
+
+def _document(error: Exception) -> dict[str, Any]:
+    if not isinstance(error, QuanthostError):
+        return {"kind": type(error).__name__, "seen": str(error)}
+    return {
+        "kind": type(error).__name__, "seen": error.seen, "needed": error.needed,
+        "where": error.where or None, "to_do": error.remedy,
+    }  # fmt: skip

@@ -1,0 +1,89 @@
+"""Progress on stderr: live steps with their time on a terminal, one line a finished step elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import IO
+
+from rich.console import Console
+from rich.progress import Progress as Steps
+from rich.progress import SpinnerColumn, TaskID, TextColumn
+
+from quanthost.stages.progress import Progress
+
+__all__ = ["LineProgress", "LiveProgress", "shown"]
+
+_WIDTH = 10
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[Progress]:
+    """The progress that suits stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield LineProgress(console.file)
+        return
+    with live_steps(console) as steps:
+        yield LiveProgress(steps)
+
+
+def live_steps(console: Console) -> Steps:
+    """One line a step: whether it is done, its name, its seconds, and a note."""
+    return Steps(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn(f"{{task.description:<{_WIDTH}}}"),
+        TextColumn("{task.elapsed:7.1f} s"),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=console,
+    )
+
+
+class LineProgress:
+    """Writes ``capture       1.2 s`` when the step has come to its end."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._note = ""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._note = ""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        print(f"{name:<{_WIDTH}} {seconds:7.1f} s  {self._note}".rstrip(), file=self._stream, flush=True)
+
+    def batch(self, done: int, total: int | None) -> None:
+        self._note = _batches(done, total)
+
+
+class LiveProgress:
+    """Shows the step that runs with a spinner and a clock, and the batches that are through."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._task: TaskID | None = None
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        task = self._task = self._steps.add_task(name, total=1, note="")
+        try:
+            yield
+        except BaseException:
+            self._steps.update(task, note="failed")
+            raise
+        else:
+            self._steps.update(task, completed=1)
+        finally:
+            self._steps.stop_task(task)
+
+    def batch(self, done: int, total: int | None) -> None:
+        if self._task is not None:
+            self._steps.update(self._task, note=_batches(done, total))
+
+
+def _batches(done: int, total: int | None) -> str:
+    # a loader knows its length, a generator doesn't
+    return f"{done} batches" if total is None or done == total else f"{done} of {total} batches"

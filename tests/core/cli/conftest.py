@@ -1,0 +1,103 @@
+"""The command line in this process: exit code, stdout and stderr of one call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from quanthost.cli import main
+
+Cli = Callable[..., "Outcome"]
+BACKEND = "xnnpack_like"
+NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, image):
+        y = torch.relu(self.stem(image))
+        scores = self.head(y.mean((2, 3)))
+        return {"scores": scores, "order": torch.cumsum(scores, 1)}
+
+def net():
+    torch.manual_seed(0)
+    print("this goes to stderr")
+    return Net().eval()
+
+def inputs():
+    return (torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)),)
+
+def build():
+    return net(), inputs()
+
+def batches():
+    generator = torch.Generator().manual_seed(2)
+    return [(torch.randn(1, 3, 8, 8, generator=generator),) for _ in range(8)]
+
+def nothing():
+    return None
+"""
+
+
+@attrs.frozen
+class Outcome:
+    """How a call of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Call the command; both streams are pipes, 80 columns wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``nets.py``: a small network, its example inputs and calibration batches."""
+    folder = tmp_path_factory.mktemp("zoo")
+    (folder / "nets.py").write_text(NETS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def program(zoo: Path) -> Path:
+    """The network as an int8 program with its record, made by the command."""
+    path, nets = zoo / "net.pte", zoo / "nets.py"
+    arguments = ["quantize", f"{nets}:build", "-b", BACKEND, "-c", f"{nets}:batches", "-o", str(path)]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--report", "none"])
+    assert not ended.value.code
+    return path

@@ -1,0 +1,158 @@
+"""Parsing, exit codes and the promise of a quick start."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+
+import pytest
+
+from quanthost.errors import RequestError
+from quanthost.host.discovery import Installed, Policy
+
+from .conftest import Cli
+
+_LISTING = "quanthost.cli.backends.installed"
+
+
+def _raise(error: Exception) -> object:
+    def fail(_: Policy) -> tuple[Installed, ...]:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ()], ids=["long", "short", "nothing"])
+def test_help_names_commands_and_exit_codes(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """Also where nothing was typed, which is a usage error; without escape codes, 80 columns wide."""
+    ended = cli(*arguments)
+    assert ended.code == (0 if arguments else 2)
+    text = ended.out + ended.err
+    for word in (
+        "backends",
+        "describe",
+        "quantize",
+        "inspect",
+        "run",
+        "Exit codes: 0 done; 1 the work failed",
+    ):
+        assert word in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["backends", "describe", "quantize", "inspect", "run"])
+def test_each_command_has_help(cli: Cli, command: str) -> None:
+    """Each mentions ``--json``, which all have."""
+    ended = cli(command, "--help")
+    assert ended.code == 0
+    assert f"Usage: quanthost {command}" in ended.out
+    assert "--json" in ended.out
+
+
+def test_version(cli: Cli) -> None:
+    """That of the distribution."""
+    assert cli("--version").out == f"quanthost {importlib.metadata.version('quanthost')}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("backendz",), "No such command 'backendz'. Did you mean 'backends'?"),
+        (("inspect",), "Missing argument"),
+        (("run", "a.pte"), "Missing option '--inputs'"),
+        (("backends", "--jsn"), "No such option: --jsn"),
+        (("backends", "--backends-allowed"), "--backends-allowed without a value"),
+    ],
+    ids=["command", "argument", "option", "unknown option", "value"],
+)
+def test_usage_errors_end_with_2(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
+    """The message is on stderr, stdout stays empty."""
+    ended = cli(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+
+
+def test_failures_end_with_1(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of quanthost is its four parts, and no traceback."""
+    error = RequestError("a cat", needed="a dog", where="the kennel", remedy="bark")
+    monkeypatch.setattr(_LISTING, _raise(error))
+    ended = cli("backends")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "error: a cat\n  needed: a dog\n  where:  the kennel\n  to do:  bark\n"
+
+
+def test_failures_are_json_where_json_is_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """stdout has one document in every case; the text is on stderr as ever."""
+    monkeypatch.setattr(_LISTING, _raise(RequestError("a cat", needed="a dog", remedy="bark")))
+    ended = cli("backends", "--json")
+    assert ended.code == 1
+    assert json.loads(ended.out) == {
+        "error": {"kind": "RequestError", "seen": "a cat", "needed": "a dog", "where": None, "to_do": "bark"}
+    }
+    assert ended.err.startswith("error: a cat\n")
+
+
+def test_unexpected_errors_end_with_3(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what was raised, and how to see where."""
+    monkeypatch.setattr(_LISTING, _raise(KeyError("lost")))
+    ended = cli("backends", "--json")
+    assert ended.code == 3
+    assert ended.err.startswith(
+        "error: unexpected KeyError: 'lost'\n  to do:  run the command again with --traceback"
+    )
+    assert json.loads(ended.out) == {"error": {"kind": "KeyError", "seen": "'lost'"}}
+
+
+@pytest.mark.parametrize("arguments", [("--traceback", "backends"), ("backends", "--traceback")])
+def test_traceback_on_demand(cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    """Before or after the command, and the exit code stays."""
+    monkeypatch.setattr(_LISTING, _raise(RequestError("a cat", needed="a dog", remedy="bark")))
+    ended = cli(*arguments)
+    assert ended.code == 1
+    assert "Traceback (most recent call last)" in ended.err
+    assert "a cat" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--backends-allowed", "a,b", "backends"), ("backends", "--backends-allowed", "a,b"),
+        ("backends", "--backends-allowed=a,b"),
+    ],
+)  # fmt: skip
+def test_allowed_backends_make_the_policy(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """Wherever the option stands."""
+    seen: list[Policy] = []
+    monkeypatch.delenv("QUANTHOST_BACKENDS", raising=False)
+    monkeypatch.setattr(_LISTING, lambda policy: seen.append(policy) or ())
+    assert cli(*arguments).code == 0
+    assert seen == [Policy(allowed=("a", "b"))]
+
+
+def test_a_blocked_entry_is_not_taken_for_an_option(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``-c`` after the option is its value."""
+    seen: list[Policy] = []
+    monkeypatch.setattr(_LISTING, lambda policy: seen.append(policy) or ())
+    assert cli("backends", "--backends-allowed", "-c").code == 0
+    assert seen[0].blocked == ("c",)
+
+
+@pytest.mark.parametrize("command", ["backends", "backends --json", "--help", "quantize --help"])
+def test_starts_without_heavy_imports(command: str) -> None:
+    """Listing what is there, and help, load no toolchain; a listing no validation library either."""
+    code = (
+        "import sys\nfrom quanthost.cli import main\n"
+        f"try: main({command.split()!r})\nexcept SystemExit as end: assert not end.code\n"
+        "print(sorted({'torch', 'torchao', 'executorch', 'numpy'} & set(sys.modules)), file=sys.stderr)\n"
+        "print('pydantic' in sys.modules and 'backends' in sys.argv, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines() == ["[]", "False"]
+    assert done.stdout
