@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import sys
 from collections.abc import Sequence
@@ -23,11 +24,24 @@ if TYPE_CHECKING:
 __all__ = ["Plugins"]
 
 _PREFIX = "quanthost_"
+_MARK = f"{PROJECT}_impl"
 _NAMES = tuple(hook.__name__ for hook in HOOKS)
+# What one answer to a hook is, and what the items of a list are; partitioners are the toolchain's.
+_ANSWERS: dict[str, tuple[type, ...]] = {
+    "quanthost_backend_info": (BackendInfo,),
+    "quanthost_choose_qspecs": (QSpecChoice, Refusal),
+    "quanthost_lowering_options": (LoweringOptions,),
+}
+_ITEMS: dict[str, tuple[type, ...]] = {
+    "quanthost_annotate": (Match, RowMiss),
+    "quanthost_validate": (Problem,),
+}
 
 
 class Plugins:
     """Backends in order of priority, then extensions; one pluggy manager for one run.
+
+    Answers are checked as they are given, so that the error names the plugin that gave the wrong one.
 
     Raises:
         HookError: a plugin has a hook of an unknown name or with an argument that the hook does not have.
@@ -42,17 +56,36 @@ class Plugins:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(sys.modules[specs.__name__])
         self._objects = {**dict(backends), **dict(extensions)}
+        self._partitioner: type = object
         # pluggy calls the last registered first
         for name, plugin in reversed([*backends, *extensions]):
             _check_hooks(name, plugin)
-            self._manager.register(plugin, name=name)
+            self._manager.register(self._checked(name, plugin), name=name)
+
+    def _checked(self, name: str, plugin: object) -> _Hooks:
+        """The hooks of a plugin, each checking what it answers; wrappers answer for others, and are not."""
+        hooks = _Hooks()
+        for hook in _NAMES:
+            function = getattr(plugin, hook, None)
+            if function is not None:
+                setattr(hooks, hook, function if _wraps(function) else self._checking(name, hook, function))
+        return hooks
+
+    def _checking(self, name: str, hook: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def answer(*args: Any) -> Any:
+            result = function(*args)
+            self._check(name, hook, result)
+            return result
+
+        return answer
 
     def plugin(self, name: str) -> object:
         """The plugin object registered under a name."""
         return self._objects[name]
 
     def info(self, backend: str) -> BackendInfo:
-        result = self._first(backend, "quanthost_backend_info", BackendInfo)
+        result = self._first(backend, "quanthost_backend_info")
         if result is None:
             raise HookError(
                 "no answer to quanthost_backend_info", needed="a BackendInfo", plugin=backend,
@@ -68,7 +101,10 @@ class Plugins:
         for impl in reversed(self._manager.hook.quanthost_transform_for_annotation.get_hookimpls()):
             given = {"graph_module": graph_module, "request": request}
             result = impl.function(*(given[name] for name in impl.argnames))
-            _check_type(impl.plugin_name, "quanthost_transform_for_annotation", result, Graph)
+            if not isinstance(result, Graph):
+                raise _wrong_type(
+                    impl.plugin_name, "quanthost_transform_for_annotation", result, "GraphModule"
+                )
             graph_module = result
         return graph_module
 
@@ -76,78 +112,99 @@ class Plugins:
         self, backend: str, graph_module: GraphModule, request: Request, open_nodes: frozenset[str]
     ) -> list[Match | RowMiss]:
         return self._collect(
-            backend, "quanthost_annotate", (Match, RowMiss),
+            backend, "quanthost_annotate",
             graph_module=graph_module, request=request, open_nodes=open_nodes,
         )  # fmt: skip
 
     def choose_qspecs(self, backend: str, match: Match, request: Request) -> QSpecChoice | Refusal:
-        result = self._first(
-            backend, "quanthost_choose_qspecs", (QSpecChoice, Refusal), match=match, request=request
-        )
+        result = self._first(backend, "quanthost_choose_qspecs", match=match, request=request)
         if result is None:
             return Refusal(reason=f"no plugin chose qspecs for the row {match.row}")
         choice: QSpecChoice | Refusal = result
         return choice
 
     def validate(self, **given: Any) -> list[Problem]:
-        return self._collect(None, "quanthost_validate", Problem, **given)
+        return self._collect(None, "quanthost_validate", **given)
 
     def partitioners(self, request: Request, kind: type) -> list[Any]:
-        """The partitioners of all backends in order of priority."""
-        return [
-            partitioner
-            for backend in self.backends
-            for partitioner in self._collect(backend, "quanthost_create_partitioners", kind, request=request)
-        ]
+        """The partitioners of all backends in order of priority, then of extensions."""
+        self._partitioner = kind
+        return self._collect(None, "quanthost_create_partitioners", request=request)
 
     def lowering_options(self, request: Request) -> list[LoweringOptions]:
         """The options of each backend, in order of priority; the host merges them."""
         found = (
-            self._first(backend, "quanthost_lowering_options", LoweringOptions, request=request)
-            for backend in self.backends
+            self._first(backend, "quanthost_lowering_options", request=request) for backend in self.backends
         )
         return [options for options in found if options is not None]
 
     def runner(self, program: bytes, request: Request) -> Callable[[list[Any]], list[Any]] | None:
-        result = self._manager.hook.quanthost_create_runner(program=program, request=request)
-        if result is not None and not callable(result):
-            raise _wrong_type(self.backends[0], "quanthost_create_runner", result, "a callable or None")
-        runner: Callable[[list[Any]], list[Any]] | None = result
+        runner: Callable[[list[Any]], list[Any]] | None = self._first(
+            None, "quanthost_create_runner", program=program, request=request
+        )
         return runner
 
-    def _caller(self, backend: str | None, hook: str) -> Any:
+    def _caller(self, backend: str | None, hook: str) -> pluggy.HookCaller:
         """The hook without the other backends; extensions and their wrappers stay."""
         if backend is None:
-            return getattr(self._manager.hook, hook)
-        others = [self._objects[name] for name in self.backends if name != backend]
+            return getattr(self._manager.hook, hook)  # type: ignore[no-any-return]  # a hook of the specs
+        others = [self._manager.get_plugin(name) for name in self.backends if name != backend]
         return self._manager.subset_hook_caller(hook, remove_plugins=others)
 
-    def _first(self, backend: str, hook: str, kind: Any, **given: Any) -> Any:
-        result = self._caller(backend, hook)(**given)
-        if result is not None:
-            _check_type(backend, hook, result, kind)
+    def _first(self, backend: str | None, hook: str, **given: Any) -> Any:
+        caller = self._caller(backend, hook)
+        result = caller(**given)
+        self._check(_wrappers(caller), hook, result)
         return result
 
-    def _collect(self, backend: str | None, hook: str, kind: Any, **given: Any) -> list[Any]:
+    def _collect(self, backend: str | None, hook: str, **given: Any) -> list[Any]:
+        caller = self._caller(backend, hook)
+        answers = caller(**given)
+        if not isinstance(answers, list):
+            raise _wrong_type(_wrappers(caller), hook, answers, "a list of answers")
         found: list[Any] = []
-        for result in reversed(self._caller(backend, hook)(**given)):
-            if result is None:
-                continue
-            _check_type(backend, hook, result, (list, tuple))
-            for item in result:
-                _check_type(backend, hook, item, kind)
+        for result in answers:
+            self._check(_wrappers(caller), hook, result)
             found.extend(result)
         return found
 
+    def _check(self, plugin: str, hook: str, result: Any) -> None:
+        """Refuse an answer of the wrong type; ``None`` is no answer."""
+        if result is None:
+            return
+        if hook == "quanthost_create_runner" and not callable(result):
+            raise _wrong_type(plugin, hook, result, "a callable or None")
+        if hook in _ANSWERS and not isinstance(result, _ANSWERS[hook]):
+            raise _wrong_type(plugin, hook, result, _names(_ANSWERS[hook]))
+        items = (self._partitioner,) if hook == "quanthost_create_partitioners" else _ITEMS.get(hook)
+        if items is None:
+            return
+        if not isinstance(result, (list, tuple)):
+            raise _wrong_type(plugin, hook, result, f"a list of {_names(items)}")
+        for item in result:
+            if not isinstance(item, items):
+                raise _wrong_type(plugin, hook, item, _names(items))
 
-def _check_type(plugin: str | None, hook: str, result: object, kind: Any) -> None:
-    if isinstance(result, kind):
-        return
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    raise _wrong_type(plugin, hook, result, " or ".join(k.__name__ for k in kinds))
+
+class _Hooks:
+    """What is registered for a plugin: its hooks as attributes."""
 
 
-def _wrong_type(plugin: str | None, hook: str, result: object, needed: str) -> HookError:
+def _wraps(function: object) -> bool:
+    options = getattr(function, _MARK)
+    return bool(options["wrapper"] or options["hookwrapper"])
+
+
+def _wrappers(caller: pluggy.HookCaller) -> str:
+    """Who can have changed an answer after it was given."""
+    return ", ".join(impl.plugin_name for impl in caller.get_hookimpls() if impl.wrapper or impl.hookwrapper)
+
+
+def _names(kinds: tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in kinds)
+
+
+def _wrong_type(plugin: str, hook: str, result: object, needed: str) -> HookError:
     return HookError(
         f"{hook} returned {result!r} of type {type(result).__name__}", needed=needed, plugin=plugin,
         remedy=f"return {needed} from the hook", value=result,
@@ -157,9 +214,11 @@ def _wrong_type(plugin: str | None, hook: str, result: object, needed: str) -> H
 def _check_hooks(plugin_name: str, plugin: object) -> None:
     """Refuse hooks of unknown names and unknown arguments, and known names that were not marked."""
     for name in dir(plugin):
-        if not name.startswith(_PREFIX):
+        if not name.startswith(_PREFIX) and not _is_marked(plugin, name):
             continue
         function = getattr(plugin, name)
+        if inspect.ismodule(function):
+            continue
         if name not in _NAMES:
             near = difflib.get_close_matches(name, _NAMES, n=1)
             raise HookError(
@@ -167,21 +226,34 @@ def _check_hooks(plugin_name: str, plugin: object) -> None:
                 needed="one of " + ", ".join(_NAMES), value=name,
                 remedy=f"rename it to {near[0]}" if near else "rename or remove it",
             )  # fmt: skip
-        if not hasattr(function, f"{PROJECT}_impl"):
+        if not inspect.isroutine(function) or not hasattr(function, _MARK):
             raise HookError(
-                f"{name} without its mark", needed="@hookimpl above it", plugin=plugin_name, value=name,
-                remedy="write 'from quanthost.api import hookimpl' and mark the function",
+                f"{name} without its mark", needed="a function with @hookimpl above it", plugin=plugin_name,
+                remedy="write 'from quanthost.api import hookimpl' and mark the function", value=name,
             )  # fmt: skip
         _check_arguments(plugin_name, name, function)
+
+
+def _is_marked(plugin: object, name: str) -> bool:
+    """Whether a function of any name is meant as a hook; no property is run to find out."""
+    found = inspect.getattr_static(plugin, name, None)
+    function = getattr(found, "__func__", found)
+    return inspect.isroutine(function) and hasattr(function, _MARK)
 
 
 def _check_arguments(plugin_name: str, name: str, function: Callable[..., Any]) -> None:
     spec = next(hook for hook in HOOKS if hook.__name__ == name)
     allowed = list(inspect.signature(spec).parameters)
-    for argument in inspect.signature(function).parameters:
+    for argument, parameter in inspect.signature(function).parameters.items():
         if argument not in allowed:
             raise HookError(
                 f"{name} asks for {argument!r}", plugin=plugin_name, value=argument,
                 needed="only " + (", ".join(allowed) or "no argument"),
                 remedy="rename or remove the argument",
+            )  # fmt: skip
+        if parameter.default is not parameter.empty:
+            raise HookError(
+                f"{name} has a default for {argument!r}, and would always be called with that",
+                needed="arguments without defaults", plugin=plugin_name, value=argument,
+                remedy="remove the default",
             )  # fmt: skip
