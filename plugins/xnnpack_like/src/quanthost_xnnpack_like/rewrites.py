@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.fx import map_arg
 
 from quanthost.api import Rewriter, argument, constant, operator_name, tensor_meta
 
@@ -53,6 +54,130 @@ def _static_shape(node: Node) -> list[int] | None:
     if meta is None or not all(isinstance(size, int) for size in meta.shape):
         return None
     return list(meta.shape)
+
+
+_FOLDED_SIZE = 1 << 20
+_RANDOM = frozenset(("rand", "randn", "randint", "randperm", "bernoulli", "multinomial", "normal", "dropout"))
+
+
+def fold_constants(graph_module: GraphModule) -> None:
+    """What depends on no input is computed now: positions, masks, expanded tokens, turned weights."""
+    known: dict[Node, torch.Tensor] = {}
+    for node in list(graph_module.graph.nodes):
+        held = constant(graph_module, node)
+        if held is not None:
+            known[node] = held.detach()
+        meta = tensor_meta(node)
+        if not _is_foldable(node, known) or meta is None or _static_shape(node) is None:
+            continue
+        args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+        with torch.no_grad():
+            value = node.target(*args, **kwargs)
+        rewriter = Rewriter(graph_module, node)
+        made = rewriter.constant(value.clone(memory_format=torch.contiguous_format), "_folded")
+        rewriter.replace_with(made)
+        known[made] = value
+
+
+def _is_foldable(node: Node, known: dict[Node, torch.Tensor]) -> bool:
+    meta = tensor_meta(node)
+    if node.op != "call_function" or meta is None or meta.numel() > _FOLDED_SIZE:
+        return False
+    if not all(source in known for source in node.all_input_nodes):
+        return False
+    base = operator_name(node).split(".")[1:2]
+    is_torchs = isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.is_mutable
+    return is_torchs and _RANDOM.isdisjoint(base)
+
+
+@_each("aten.layer_norm.default")
+def layer_norm_to_products(rewriter: Rewriter, node: Node) -> Node | None:
+    """Mean and variance as products with a column of 1/C: the delegate has no reduction over the last axis.
+
+    y = (x - E[x]) / sqrt(E[(x - E[x])²] + eps) · weight + bias
+    """
+    source, normalized = argument(node, "input"), argument(node, "normalized_shape")
+    shape, meta = _static_shape(source), tensor_meta(node)
+    if shape is None or len(normalized) != 1 or meta is None or meta.dtype != torch.float32:
+        return None
+    channels = int(normalized[0])
+    column = rewriter.constant(torch.full((channels, 1), 1.0 / channels), "_mean_column")
+    flat = rewriter.call(_aten.reshape.default, source, [-1, channels])
+    mean = rewriter.call(_aten.mm.default, flat, column)
+    centred = rewriter.call(_aten.sub.Tensor, flat, mean)
+    squares = rewriter.call(_aten.mul.Tensor, centred, centred)
+    variance = rewriter.call(_aten.mm.default, squares, column)
+    shifted = rewriter.call(
+        _aten.add.Tensor, variance, rewriter.constant(torch.tensor([float(argument(node, "eps"))]), "_eps")
+    )
+    made = rewriter.call(_aten.mul.Tensor, centred, rewriter.call(_aten.rsqrt.default, shifted))
+    for part, target in (
+        (argument(node, "weight"), _aten.mul.Tensor),
+        (argument(node, "bias"), _aten.add.Tensor),
+    ):
+        if part is not None:
+            made = rewriter.call(target, made, part)
+    return rewriter.call(_aten.reshape.default, made, shape)
+
+
+# far below any score, and far above what would destroy a range
+_MASKED = -1e9
+
+
+@_each("aten.scaled_dot_product_attention.default")
+def attention_to_products(rewriter: Rewriter, node: Node) -> Node | None:
+    """softmax(query · keyᵀ · scale + mask) · value, as batched products of 3-d tensors."""
+    query, key, value = (argument(node, name) for name in ("query", "key", "value"))
+    shapes = [_static_shape(part) for part in (query, key, value)]
+    shape, meta = _static_shape(node), tensor_meta(node)
+    if shape is None or meta is None or meta.dtype != torch.float32 or None in shapes:
+        return None
+    queries, keys, values = (list(part or ()) for part in shapes)
+    plain = queries[:-2] == keys[:-2] == values[:-2] and not argument(node, "enable_gqa", False)
+    if not plain or argument(node, "dropout_p"):
+        return None
+    mask = _additive_mask(rewriter, node, queries[-2], keys[-2])
+    given = argument(node, "scale")
+    scale = float(given) if given is not None else queries[-1] ** -0.5
+    flat_query = rewriter.call(_aten.reshape.default, query, [-1, *queries[-2:]])
+    flat_key = rewriter.call(_aten.reshape.default, key, [-1, *keys[-2:]])
+    flat_value = rewriter.call(_aten.reshape.default, value, [-1, *values[-2:]])
+    factor = rewriter.constant(torch.tensor([scale]), "_attention_scale")
+    scaled = rewriter.call(_aten.mul.Tensor, flat_query, factor)
+    scores = rewriter.call(
+        _aten.bmm.default, scaled, rewriter.call(_aten.permute.default, flat_key, [0, 2, 1])
+    )
+    if mask is not None:
+        whole = [*queries[:-1], keys[-2]]
+        masked = rewriter.call(_aten.add.Tensor, rewriter.call(_aten.reshape.default, scores, whole), mask)
+        scores = rewriter.call(_aten.reshape.default, masked, [-1, *whole[-2:]])
+    weights = rewriter.call(_aten.softmax.int, scores, -1)
+    made = rewriter.call(_aten.bmm.default, weights, flat_value)
+    return rewriter.call(_aten.reshape.default, made, shape)
+
+
+def _additive_mask(rewriter: Rewriter, node: Node, queries: int, keys: int) -> Node | None:
+    """What is added to the scores: ``None`` where nothing is masked."""
+    mask = argument(node, "attn_mask")
+    if argument(node, "is_causal"):
+        seen = torch.ones(queries, keys, dtype=torch.bool).tril()
+        return rewriter.constant(torch.zeros(queries, keys).masked_fill(~seen, _MASKED), "_causal_mask")
+    if mask is None:
+        return None
+    held, meta = constant(rewriter.graph_module, mask), tensor_meta(mask)
+    is_bool = meta is not None and meta.dtype == torch.bool
+    if held is not None and is_bool:
+        if bool(held.all()):
+            return None
+        return rewriter.constant(torch.zeros(held.shape).masked_fill(~held, _MASKED), "_attention_mask")
+    if held is not None:
+        return rewriter.constant(held.detach().clamp(min=_MASKED), "_attention_mask")
+    if not is_bool:
+        return rewriter.call(_aten.clamp.default, mask, _MASKED)
+    nothing = rewriter.constant(torch.zeros(()), "_unmasked")
+    hidden = rewriter.call(_aten.logical_not.default, mask)
+    return rewriter.call(_aten.masked_fill.Scalar, rewriter.call(_aten.expand.default, nothing, list(meta.shape)),
+                         hidden, _MASKED)  # type: ignore[union-attr]  # a bool mask has metadata  # fmt: skip
 
 
 @_each(*_IDENTITIES)
@@ -220,6 +345,8 @@ def batch_norm_to_convolution(rewriter: Rewriter, node: Node) -> Node | None:
 
 
 REWRITES = (
+    fold_constants,
+    attention_to_products,
     drop_identities,
     reshapes_to_view,
     select_to_slice,
@@ -231,5 +358,6 @@ REWRITES = (
     mm_to_linear,
     prelu_to_four_dimensions,
     batch_norm_to_convolution,
+    layer_norm_to_products,
     scalars_to_tensors,
 )
