@@ -15,20 +15,11 @@ __all__ = ["SENTINEL", "nodes_with_sentinels"]
 
 SENTINEL = 1e30
 # after these, a sentinel is an ordinary number again
-_BOUNDING = frozenset(
+_CLIPPING = frozenset(("clamp", "hardtanh"))
+_BOUNDING = _CLIPPING | frozenset(
     (
-        *(
-            "softmax",
-            "_softmax",
-            "log_softmax",
-            "sigmoid",
-            "tanh",
-            "clamp",
-            "hardtanh",
-            "relu6",
-            "hardsigmoid",
-        ),
-        *("exp", "embedding", "scaled_dot_product_attention", "argmax", "eq", "ne", "gt", "lt", "ge", "le"),
+        *("softmax", "_softmax", "sigmoid", "tanh", "relu6", "hardsigmoid", "exp"),
+        *("embedding", "scaled_dot_product_attention", "argmax", "eq", "ne", "gt", "lt", "ge", "le"),
         *("isfinite", "isinf", "isneginf", "isnan", "logical_not", "bitwise_not"),
     )
 )
@@ -44,25 +35,31 @@ def nodes_with_sentinels(graph_module: fx.GraphModule) -> dict[fx.Node, str]:
     holds: dict[fx.Node, str] = {}
     touched: dict[fx.Node, str] = {}
     for node in graph_module.graph.nodes:
-        source = _own_sentinel(node, view) or next(
-            (holds[producer] for producer in node.all_input_nodes if producer in holds), None
-        )
+        own = _own_sentinel(node, view)
+        carried = next((holds[producer] for producer in node.all_input_nodes if producer in holds), None)
+        source = carried if carried is not None else own
         if source is None:
             continue
         if node.op == "call_function":
             touched[node] = source
-            if not _BOUNDING.isdisjoint(operator_name(node).split(".")[1:2]):
+            if _bounds(node, own is not None and carried is not None):
                 continue
         holds[node] = source
     return touched
 
 
+def _bounds(node: fx.Node, clips_at_sentinel: bool) -> bool:
+    """Whether the result is bounded; clipping a sentinel at another one leaves a sentinel."""
+    base = operator_name(node).split(".")[1:2]
+    return not _BOUNDING.isdisjoint(base) and not (clips_at_sentinel and not _CLIPPING.isdisjoint(base))
+
+
 def _own_sentinel(node: fx.Node, view: GraphView) -> str | None:
     if node.op == "get_attr":
         value = view.constant(node)
-        return node.name if value is not None and _tensor_has_sentinel(value) else None
+        return str(node.name) if value is not None and _tensor_has_sentinel(value) else None
     if node.op == "call_function" and any(map(_is_sentinel, arguments(node).values())):
-        return node.name
+        return str(node.name)
     return None
 
 
