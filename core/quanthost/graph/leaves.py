@@ -123,8 +123,8 @@ class ConstantSpec:
         Raises:
             InputError: the value differs.
         """
-        # repr tells apart what == does not, and holds NaN equal to itself
-        if type(value) is not type(self.value) or repr(value) != repr(self.value):
+        # repr tells 1 from True and 1.0, which == does not, and holds NaN equal to itself
+        if repr(value) != repr(self.value):
             remedy = "pass the captured value, capture again with this one, or make the argument a tensor"
             raise _refusal(where, value, f"{self.value!r}, which tracing made part of the program", remedy)
 
@@ -194,14 +194,9 @@ class _LeafReader:
             return int(formula)
         for symbol in sorted(formula.free_symbols, key=str):
             self._symbols.setdefault(symbol, type(symbol)(f"d{len(self._symbols)}", integer=True))
-        bounds = bounds_of(formula, self._ranges)
+        bounds = bound_sympy(formula, self._ranges)
         low, high = finite(bounds.lower), finite(bounds.upper)
         return DynamicDim(symbol=str(formula.xreplace(self._symbols)), minimum=max(low or 0, 0), maximum=high)
-
-
-def bounds_of(formula: Any, ranges: Mapping[Any, Any]) -> Any:
-    """The range of a size: the declared one, else what follows from those of its symbols."""
-    return ranges[formula] if formula in ranges else bound_sympy(formula, ranges)
 
 
 def finite(bound: Any) -> int | None:

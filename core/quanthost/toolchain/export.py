@@ -17,8 +17,9 @@ from torch.export import AdditionalInputs, Dim, ExportedProgram, ShapesCollectio
 from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.value_ranges import bound_sympy
 
-from quanthost.graph.leaves import bounds_of, finite
+from quanthost.graph.leaves import finite
 from quanthost.graph.provenance import Location
 from quanthost.graph.rewrite import ORIGIN
 from quanthost.graph.writes import find_writes
@@ -144,7 +145,7 @@ class _Dims:
         offset = formula.subs(symbol, 0)
         factor = formula.subs(symbol, 1) - offset
         if self._inferred or others or factor * symbol + offset != formula:
-            bounds = bounds_of(formula, self._ranges)
+            bounds = bound_sympy(formula, self._ranges)
             return Dim.AUTO(min=finite(bounds.lower), max=finite(bounds.upper))
         if symbol not in self._by_symbol:
             own = self._ranges[symbol]
