@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
 
 from quanthost.errors import OverrideError
 from quanthost.graph.operators import name_matches
 from quanthost.graph.provenance import NodeInfo
 from quanthost.hooks.manager import Plugins
-from quanthost.values import AnyQSpec, BackendInfo, Kernel, Override, QSpec, QSpecChoice, Request, Role
+from quanthost.values import (
+    AnyQSpec,
+    BackendInfo,
+    FixedQSpec,
+    Kernel,
+    Override,
+    QSpec,
+    QSpecChoice,
+    Request,
+    Role,
+    SharedQSpec,
+)
 
 __all__ = ["apply_qspecs", "resolve_overrides"]
+
+
+_READ: dict[str, tuple[str, Callable[[NodeInfo], str | None]]] = {
+    "node": ("nodes", lambda node: node.name),
+    "operator": ("operators", lambda node: node.operator),
+    "module_name": ("modules", lambda node: node.module),
+    "module_type": ("module types", lambda node: node.module_type),
+}
 
 
 def resolve_overrides(nodes: Iterable[NodeInfo], request: Request, plugins: Plugins) -> dict[str, Override]:
@@ -25,20 +47,20 @@ def resolve_overrides(nodes: Iterable[NodeInfo], request: Request, plugins: Plug
     for override in request.overrides:
         _check_honoured(override, request, plugins)
     rules: dict[str, Override] = {}
-    matched: dict[Override, int] = dict.fromkeys(request.overrides, 0)
+    matched, decided = [0] * len(request.overrides), [0] * len(request.overrides)
     for node in listed:
-        hits = [override for override in request.overrides if _selects(override, node)]
-        for override in hits:
-            matched[override] += 1
+        hits = [i for i, override in enumerate(request.overrides) if _selects(override, node)]
+        for i in hits:
+            matched[i] += 1
         if hits:
-            rules[node.name] = hits[0]
-    effective = set(rules.values())
-    for override in request.overrides:
-        if not matched[override]:
+            decided[hits[0]] += 1
+            rules[node.name] = request.overrides[hits[0]]
+    for i, override in enumerate(request.overrides):
+        if not matched[i]:
             raise _unused(override, listed)
-        if override not in effective:
+        if not decided[i]:
             raise OverrideError(
-                f"{override} has no effect: earlier overrides match all its {matched[override]} nodes",
+                f"{override} has no effect: earlier overrides match all its {matched[i]} nodes",
                 needed="an override that decides at least one node", stage="prepare", value=override,
                 remedy="move it before the overrides that hide it, or remove it",
             )  # fmt: skip
@@ -68,18 +90,23 @@ def _of_type(wanted: str, module_type: str | None) -> bool:
 
 
 def _unused(override: Override, nodes: list[NodeInfo]) -> OverrideError:
-    fields = (
-        ("node", "nodes", lambda n: n.name),
-        ("operator", "operators", lambda n: n.operator),
-        ("module_name", "modules", lambda n: n.module),
-        ("module_type", "module types", lambda n: n.module_type),
-    )
-    field, label, read = next(f for f in fields if getattr(override, f[0]) is not None)
-    there = sorted({str(read(node)) for node in nodes if read(node)})
-    shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
+    """The error for a rule that matches nothing; it blames the selector that matches nothing by itself."""
+    given = [name for name in _READ if getattr(override, name) is not None]
+    for name in given:
+        others: dict[str, Any] = dict.fromkeys(set(given) - {name})
+        alone = attrs.evolve(override, **others)
+        if not any(_selects(alone, node) for node in nodes):
+            label, read = _READ[name]
+            there = sorted({value for node in nodes if (value := read(node))})
+            shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
+            needed, remedy = f"a selector that matches; {label} of this model: {shown}", f"correct {name}"
+            break
+    else:
+        needed = f"one node that {' and '.join(given)} all match; each matches others"
+        remedy = "leave one of them out"
     return OverrideError(
-        f"{override} matches no node", needed=f"a selector that matches; {label} of this model: {shown}",
-        stage="prepare", value=override, remedy=f"correct {field}, or remove the override",
+        f"{override} matches no node", needed=needed, stage="prepare", value=override,
+        remedy=f"{remedy}, or remove the override",
     )  # fmt: skip
 
 
@@ -120,9 +147,23 @@ def _format(spec: AnyQSpec) -> str:
 
 
 def apply_qspecs(choice: QSpecChoice, override: Override, roles: dict[str, Role]) -> QSpecChoice:
-    """The choice with the override's qspecs in place of the recipe's; ``roles`` by capture name."""
-    replaced = {
-        name: override.qspecs.get(roles.get(name.split(".")[0], Role.ACTIVATION), spec)
-        for name, spec in choice.qspecs
-    }
-    return QSpecChoice(qspecs=replaced)
+    """The choice with the override's qspecs in place of the recipe's; ``roles`` by capture name.
+
+    A fixed or shared range is not the recipe's but the kernel's, and stays. So does the axis of a weight's
+    channels, which the row knows.
+    """
+    return QSpecChoice(
+        qspecs={
+            name: _replaced(spec, override, roles.get(name.split(".")[0], Role.ACTIVATION))
+            for name, spec in choice.qspecs
+        }
+    )
+
+
+def _replaced(spec: AnyQSpec, override: Override, role: Role) -> AnyQSpec:
+    wanted = override.qspecs.get(role)
+    if wanted is None or isinstance(spec, (FixedQSpec, SharedQSpec)):
+        return spec
+    if isinstance(wanted, QSpec) and isinstance(spec, QSpec) and None not in (wanted.axis, spec.axis):
+        return attrs.evolve(wanted, axis=spec.axis)
+    return wanted
