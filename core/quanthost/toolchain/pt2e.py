@@ -100,7 +100,7 @@ def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
         for point in points[1:]:
             _annotate(annotations, point, SharedQuantizationSpec(_key(first)))
     for point, derived, sources in plan.derived:
-        _annotate(annotations, point, _derived_spec(derived, sources))
+        _annotate(annotations, point, _derived_spec(derived, point, sources))
     for node, annotation in annotations.items():
         node.meta[ANNOTATION] = annotation
 
@@ -141,12 +141,16 @@ def _observer(spec: QSpec, point: Point, *, qat: bool) -> Any:
     return FusedMovingAvgObsFakeQuantize.with_args(observer=observer, eps=2**-12)
 
 
-def _derived_spec(spec: DerivedQSpec, sources: Iterable[Point]) -> DerivedQuantizationSpec:
+def _derived_spec(spec: DerivedQSpec, point: Point, sources: Iterable[Point]) -> DerivedQuantizationSpec:
+    """Scales along the first axis, equal ones where no source has a scale for each channel."""
+    channels = point.producer.meta["val"].shape[0]
+
     def product(observers: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         scales = [observer.calculate_qparams()[0] for observer in observers]
         scale = torch.as_tensor(scales[0])
         for other in scales[1:]:
             scale = scale * other
+        scale = scale.reshape(-1).expand(channels).contiguous()
         return scale, torch.zeros_like(scale, dtype=torch.int64)
 
     return DerivedQuantizationSpec(
