@@ -22,7 +22,17 @@ import torch
 from networks import NETWORKS, Batches, Inputs, Network, network
 from torch import nn
 
-__all__ = ["Attempt", "Clock", "apart", "attempt", "lower_incumbent", "measure_incumbent"]
+__all__ = [
+    "Attempt",
+    "Clock",
+    "accuracy_facts",
+    "apart",
+    "attempt",
+    "lower_incumbent",
+    "measure_incumbent",
+    "program_facts",
+    "provenance",
+]
 
 _RESULTS = Path(__file__).parent / "results" / "incumbent.json"
 
@@ -151,7 +161,7 @@ def measure_incumbent(net: Network, *, runs: int, limit: float) -> dict[str, Any
     row: dict[str, Any] = {"name": net.name, "note": net.note}
     row["parameters"] = sum(p.numel() for p in model.parameters())
     row["inputs"] = {"calibration": len(calibration), "evaluation": len(evaluation)}
-    row["eager"] = _accuracy(net, reference, reference)
+    row["eager"] = accuracy_facts(net, reference, reference)
     calls: dict[str, Callable[[], object]] = {}
     for variant, quantize in (("int8", True), ("float", False)):
         work = functools.partial(attempt, model, example_inputs, calibration, quantize)
@@ -161,21 +171,23 @@ def measure_incumbent(net: Network, *, runs: int, limit: float) -> dict[str, Any
         }
         if lowered.pte is None:
             continue
-        row[variant] |= _program_facts(lowered.pte)
+        row[variant] |= program_facts(lowered.pte)
         try:
             runner = measure.load(lowered.pte)
             outputs = [runner(inputs) for inputs in evaluation]
         except Exception as error:
             row[variant] |= {"failed_in": "run"} | _error_facts(error)
             continue
-        row[variant] |= _accuracy(net, outputs, reference)
+        row[variant] |= accuracy_facts(net, outputs, reference)
         calls[variant] = functools.partial(runner, evaluation[0])
     for variant, taken in measure.latency(calls, runs=runs).items():
         row[variant]["latency_ms"] = round(taken, 4)
+    # Above about 1 something else was running too, and the times of this row are too long.
+    row["load_average"] = round(os.getloadavg()[0], 2)
     return row
 
 
-def _program_facts(pte: bytes) -> dict[str, Any]:
+def program_facts(pte: bytes) -> dict[str, Any]:
     parts = measure.composition(pte)
     share = None if parts.share is None else round(parts.share, 4)
     return {
@@ -188,7 +200,7 @@ def _program_facts(pte: bytes) -> dict[str, Any]:
     }
 
 
-def _accuracy(net: Network, outputs: list[Any], reference: list[Any]) -> dict[str, Any]:
+def accuracy_facts(net: Network, outputs: list[Any], reference: list[Any]) -> dict[str, Any]:
     """SQNR and, for a classifier, top-1 on its labels or agreement with the float model."""
     facts: dict[str, Any] = {}
     if outputs is not reference:
@@ -217,6 +229,11 @@ def _error_facts(error: BaseException) -> dict[str, str]:
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[-1:]])
+
+
+def provenance() -> dict[str, Any]:
+    """What decides the numbers beside the code: machine and versions."""
+    return {"machine": _machine(), "versions": _versions()}
 
 
 def _machine() -> dict[str, Any]:
@@ -248,7 +265,7 @@ def _store(row: dict[str, Any]) -> None:
     stored = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"networks": []}
     rows = {old["name"]: old for old in stored["networks"]} | {row["name"]: row}
     ordered = [rows[net.name] for net in NETWORKS if net.name in rows]
-    document = {"machine": _machine(), "versions": _versions(), "networks": ordered}
+    document = provenance() | {"networks": ordered}
     _RESULTS.parent.mkdir(exist_ok=True)
     _RESULTS.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -115,12 +115,14 @@ def _kernels(value: Iterable[Kernel]) -> frozenset[Kernel]:
     return frozenset(value)
 
 
-def _roles(value: dict[str, Role]) -> tuple[tuple[str, Role], ...]:
-    return tuple(value.items()) if isinstance(value, dict) else tuple(value)
+def _roles(value: Mapping[str, Role] | Iterable[tuple[str, Role]]) -> tuple[tuple[str, Role], ...]:
+    return tuple(value.items()) if isinstance(value, Mapping) else tuple(value)
 
 
-def _specs(value: dict[str, AnyQSpec]) -> tuple[tuple[str, AnyQSpec], ...]:
-    return tuple(value.items()) if isinstance(value, dict) else tuple(value)
+def _specs(
+    value: Mapping[str, AnyQSpec] | Iterable[tuple[str, AnyQSpec]],
+) -> tuple[tuple[str, AnyQSpec], ...]:
+    return tuple(value.items()) if isinstance(value, Mapping) else tuple(value)
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from quanthost.arith.sketch import RangeSketch
 from quanthost.errors import CalibrationError, InputError
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import CalibratedModel, PreparedModel
@@ -20,7 +21,7 @@ __all__ = ["calibrate", "needs_data"]
 
 def needs_data(module: fx.GraphModule) -> list[str]:
     """Names of the tensors whose ranges must come from data, by node; constants and dynamic ones don't."""
-    return [node.args[0].name for node, _ in _static_observers(module)]  # type: ignore[union-attr]  # a node
+    return [node.args[0].name for node, _ in _static_observers(module)]
 
 
 def calibrate(
@@ -146,12 +147,14 @@ def _check_ranges(module: fx.GraphModule) -> None:
     for node, observer in _static_observers(module):
         tensor = node.args[0]
         name = tensor.name if isinstance(tensor, fx.Node) else str(node.target)
+        if not isinstance(observer.statistics, RangeSketch):
+            continue
         if observer.statistics.count == 0:
             raise CalibrationError(
                 f"no batch reached {name}", needed="data for each observed tensor", stage="calibrate",
                 node=name, remedy="add batches that take this path, or keep the node in float",
             )  # fmt: skip
-        if getattr(observer.statistics, "nan", 0):
+        if observer.statistics.nan:
             raise CalibrationError(
                 f"{name} became NaN {observer.statistics.nan} times while observed",
                 needed="finite numbers in each observed tensor", stage="calibrate", node=name,

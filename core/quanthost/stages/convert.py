@@ -61,7 +61,7 @@ def _representation(given: Representation | str) -> Representation:
     try:
         wanted = Representation(given)
     except ValueError:
-        wanted = None  # type: ignore[assignment]  # refused below
+        wanted = None
     if wanted in available:
         return wanted
     raise RequestError(

@@ -92,9 +92,9 @@ def place(decisions: Iterable[Decision], edge: EdgeResult, request: Request) -> 
         for name in piece.origins:
             home.setdefault(name, (number, piece))
     outside: dict[str, list[str]] = {}
-    for name, operator_ in edge.outside:
-        if name is not None:
-            outside.setdefault(name, []).append(operator_)
+    for source, operator_name in edge.outside:
+        if source is not None:
+            outside.setdefault(source, []).append(operator_name)
     return tuple(_place(decision, home, outside, request) for decision in decisions)
 
 

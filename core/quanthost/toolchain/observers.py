@@ -91,7 +91,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     def _grouped(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.spec.granularity is not Granularity.PER_GROUP:
             return tensor
-        return tensor.reshape(-1, self.spec.group_size)  # type: ignore[arg-type]  # set where per group
+        return tensor.reshape(-1, self.spec.group_size)
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale (float32) and zero point (int64): one element, or one a channel or group."""
@@ -123,7 +123,8 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         """Integer weights, scales and zero points as buffers, and one dequantize that reads them."""
         source = node.args[0]
         weight = constant(model, source)
-        assert weight is not None and self.spec.group_size is not None
+        assert weight is not None
+        assert self.spec.group_size is not None
         scale, zero_point = (value.reshape(weight.shape[0], -1) for value in self.calculate_qparams())
         limits = (self.quant_min, self.quant_max, self.dtype, self.spec.group_size)
         integers = _ops.quantize_per_channel_group(

@@ -50,7 +50,7 @@ _WHEN: dict[str, Callable[[Nodes], bool]] = {
 
 def needed_passes(passes: list[type], nodes: Nodes) -> list[type]:
     """The passes, in their order, that can have something to do on a partition's calls."""
-    return [kind for kind in passes if _WHEN.get(kind.__name__, lambda _: True)(nodes)]
+    return [kind for kind in passes if kind.__name__ not in _WHEN or _WHEN[kind.__name__](nodes)]
 
 
 @contextlib.contextmanager
@@ -58,16 +58,17 @@ def quick_preprocess() -> Iterator[None]:
     """While entered, the delegate's preprocess leaves out passes without effect."""
     from executorch.backends.xnnpack import xnnpack_preprocess
 
-    whole: Any = xnnpack_preprocess.XNNPACKPassManager
+    upstream: Any = xnnpack_preprocess
+    whole: Any = upstream.XNNPACKPassManager
 
     class Quick(whole):  # type: ignore[misc]  # executorch is untyped
         def __init__(self, exported_program: Any, passes: list[type] | None = None) -> None:
             super().__init__(exported_program, passes)
             calls = [n for n in exported_program.graph.nodes if n.op == "call_function"]
-            self.passes = needed_passes(self.passes, calls)
+            self.passes: list[type] = needed_passes(self.passes, calls)
 
-    xnnpack_preprocess.XNNPACKPassManager = Quick
+    upstream.XNNPACKPassManager = Quick
     try:
         yield
     finally:
-        xnnpack_preprocess.XNNPACKPassManager = whole
+        upstream.XNNPACKPassManager = whole

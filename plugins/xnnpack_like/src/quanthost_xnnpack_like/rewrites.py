@@ -172,12 +172,12 @@ def _additive_mask(rewriter: Rewriter, node: Node, queries: int, keys: int) -> N
         return rewriter.constant(torch.zeros(held.shape).masked_fill(~held, _MASKED), "_attention_mask")
     if held is not None:
         return rewriter.constant(held.detach().clamp(min=_MASKED), "_attention_mask")
-    if not is_bool:
+    if not is_bool or meta is None:
         return rewriter.call(_aten.clamp.default, mask, _MASKED)
     nothing = rewriter.constant(torch.zeros(()), "_unmasked")
+    whole = rewriter.call(_aten.expand.default, nothing, list(meta.shape))
     hidden = rewriter.call(_aten.logical_not.default, mask)
-    return rewriter.call(_aten.masked_fill.Scalar, rewriter.call(_aten.expand.default, nothing, list(meta.shape)),
-                         hidden, _MASKED)  # type: ignore[union-attr]  # a bool mask has metadata  # fmt: skip
+    return rewriter.call(_aten.masked_fill.Scalar, whole, hidden, _MASKED)
 
 
 @_each(*_IDENTITIES)
@@ -185,7 +185,7 @@ def drop_identities(rewriter: Rewriter, node: Node) -> Node | None:
     """Operators that do nothing in evaluation."""
     if argument(node, "train", False):
         return None
-    source: Node = node.args[0]  # type: ignore[assignment]  # a tensor by the operator's schema
+    source: Node = node.args[0]
     return source
 
 
@@ -201,9 +201,11 @@ def select_to_slice(rewriter: Rewriter, node: Node) -> Node | None:
     """One index of a dimension is a slice of length one, without the dimension."""
     shape = _static_shape(node)
     source, dim, index = (argument(node, name) for name in ("self", "dim", "index"))
-    if shape is None or not isinstance(index, int) or _static_shape(source) is None:
+    whole = _static_shape(source)
+    if shape is None or whole is None or not isinstance(index, int):
         return None
-    dim, size = dim % (len(shape) + 1), _static_shape(source)[dim]  # type: ignore[index]  # checked above
+    dim %= len(whole)
+    size = whole[dim]
     index %= size
     part = rewriter.call(_aten.slice.Tensor, source, dim, index, index + 1)
     return rewriter.call(_aten.reshape.default, part, shape)
@@ -221,7 +223,7 @@ def splits_to_slices(rewriter: Rewriter, node: Node) -> Node | None:
     unbinds = operator_name(node).startswith("aten.unbind.")
     ends = _ends(parts, dim, unbinds)
     for reader in readers:
-        number: int = reader.args[1]  # type: ignore[assignment]  # a getitem's index
+        number: int = reader.args[1]
         start = ends[number - 1] if number else 0
         here = Rewriter(rewriter.graph_module, reader)
         made = here.call(_aten.slice.Tensor, source, dim, start, ends[number])
@@ -276,7 +278,7 @@ def scalars_to_tensors(rewriter: Rewriter, node: Node) -> Node | None:
         return None
     if isinstance(second, (int, float)) and not isinstance(second, bool):
         scalar = rewriter.constant(torch.tensor([float(second)]), "_scalar")
-        return rewriter.call(node.target, first, scalar)  # type: ignore[arg-type]  # an overload
+        return rewriter.call(node.target, first, scalar)
     return None
 
 
@@ -297,7 +299,7 @@ def addmm_to_linear(rewriter: Rewriter, node: Node) -> Node | None:
 def mm_to_linear(rewriter: Rewriter, node: Node) -> Node | None:
     """The same without bias, also for a batch of matrices."""
     source = node.args[0]
-    matrix: Node = node.args[1]  # type: ignore[assignment]  # a tensor by the operator's schema
+    matrix: Node = node.args[1]
     weight = constant(rewriter.graph_module, matrix)
     if weight is None or weight.dim() != 2:
         return None

@@ -6,37 +6,32 @@ on the delegate with int8 tensors for each operator.
 
 from __future__ import annotations
 
-from quanthost.api import Constraint, DType, FixedQSpec, Gain, Kernel, Op, Row, SupportTable, op
-from quanthost.api import Role as R
+import attrs
+
+from quanthost.api import Constraint, DType, FixedQSpec, Gain, Kernel, Op, Role, Row, SupportTable, op
 from quanthost_xnnpack_like import constraints as c
 
 __all__ = ["TABLE"]
 
 FLOAT, STATIC, DYNAMIC, WEIGHT_ONLY = Kernel.FLOAT, Kernel.STATIC, Kernel.DYNAMIC, Kernel.WEIGHT_ONLY
-_GEMM_ROLES = {"weight": R.WEIGHT, "bias": R.BIAS}
+_GEMM_ROLES = {"weight": Role.WEIGHT, "bias": Role.BIAS}
 # what the delegate's serializer folds into the kernel before it
 _ACTIVATIONS = {"relu": ("relu",), "hardtanh": ("relu6", "hardtanh")}
 
 
 def _with_activations(row: Row, kernels: set[Kernel]) -> list[Row]:
     """The row itself, and one for each activation that the delegate fuses behind it."""
-    rows = [row]
-    for label, names in _ACTIVATIONS.items():
-        rows.append(
-            Row(
-                name=f"{row.name}_{label}",
-                pattern=op(*names, self=row.pattern),
-                kernels=kernels,
-                roles=row.roles,
-                constraints=row.constraints,
-                qspecs=row.qspecs,
-                weight_axis=row.weight_axis,
-                keeps=row.keeps,
-                gain=row.gain,
-                lowers_to=f"{row.lowers_to} with output bounds",
-            )  # fmt: skip
+    fused = (
+        attrs.evolve(
+            row,
+            name=f"{row.name}_{label}",
+            pattern=op(*names, self=row.pattern),
+            kernels=kernels,
+            lowers_to=f"{row.lowers_to} with output bounds",
         )
-    return rows
+        for label, names in _ACTIVATIONS.items()
+    )
+    return [row, *fused]
 
 
 _CONV = op("conv1d", "conv2d", "convolution", input="input", weight="weight", bias="bias?")
@@ -64,7 +59,8 @@ def _gemm() -> list[Row]:
     )  # fmt: skip
     linear = Row(
         name="linear", pattern=_LINEAR, kernels={FLOAT, STATIC, DYNAMIC}, roles=_GEMM_ROLES,
-        constraints=(c.float32, c.int4_groups_fit), gain=Gain.DRIVES, lowers_to="fully_connected", keeps=("linear",),
+        constraints=(c.float32, c.int4_groups_fit), gain=Gain.DRIVES, lowers_to="fully_connected",
+        keeps=("linear",),
     )  # fmt: skip
     return [
         *_with_activations(conv, {FLOAT, STATIC, DYNAMIC}),
@@ -78,7 +74,7 @@ def _gemm() -> list[Row]:
         ),
         Row(
             name="embedding_weight_only", pattern=op("embedding", weight="weight", indices="indices"),
-            kernels={WEIGHT_ONLY}, roles={"weight": R.WEIGHT, "indices": R.PASSTHROUGH},
+            kernels={WEIGHT_ONLY}, roles={"weight": Role.WEIGHT, "indices": Role.PASSTHROUGH},
             gain=Gain.DRIVES, delegated=False, lowers_to="quantized_decomposed.embedding_byte",
         ),
         Row(name="mm", pattern=op("mm", self="input", mat2="other"), kernels={FLOAT},
@@ -150,7 +146,7 @@ def _unary() -> list[Row]:
         Row(name="softmax", pattern=op("softmax.int", "_softmax", self="input"), kernels=only_float,
             constraints=(c.float32, c.last_dimension), lowers_to="softmax"),
         Row(name="prelu", pattern=op("prelu", self="input", weight="weight"), kernels=only_float,
-            roles={"weight": R.WEIGHT}, constraints=(c.float32,), lowers_to="prelu", keeps=("prelu",)),
+            roles={"weight": Role.WEIGHT}, constraints=(c.float32,), lowers_to="prelu", keeps=("prelu",)),
     ]  # fmt: skip
 
 
@@ -171,7 +167,8 @@ def _mover(
 
 def _movers_and_pools() -> list[Row]:
     return [
-        _mover("max_pool2d", op("max_pool2d", self="input"), c.pool_window, lowers_to="max_pooling_2d", keeps=("max_pool2d",)),
+        _mover("max_pool2d", op("max_pool2d", self="input"), c.pool_window, lowers_to="max_pooling_2d",
+               keeps=("max_pool2d",)),
         _mover("cat", op("cat", tensors="inputs*"), c.two_or_more, lowers_to="concatenate", shares="inputs"),
         _mover("pad", op("pad", "constant_pad_nd", self="input"), c.pads_with_zero,
                lowers_to="static_constant_pad"),
@@ -183,7 +180,8 @@ def _movers_and_pools() -> list[Row]:
                c.one_dynamic_dimension, lowers_to="static_reshape"),
         _mover("permute", op("permute", "transpose.int", "t", self="input"), lowers_to="static_transpose"),
         Row(name="mean", pattern=op("mean.dim", self="input"), kernels={FLOAT, STATIC},
-            constraints=(c.float32, c.mean_over_height_and_width), shares=("input", "output"), lowers_to="global_average_pooling_2d"),
+            constraints=(c.float32, c.mean_over_height_and_width), shares=("input", "output"),
+            lowers_to="global_average_pooling_2d"),
         Row(name="adaptive_avg_pool2d", pattern=op("adaptive_avg_pool2d", self="input"),
             kernels={FLOAT, STATIC}, constraints=(c.float32, c.unit_output), shares=("input", "output"),
             lowers_to="global_average_pooling_2d"),
@@ -199,7 +197,7 @@ def _conversions() -> list[Row]:
     namespace = "quantized_decomposed"
     return [
         Row(name=name, pattern=op(f"{namespace}.{name}_per_tensor.default", input="input"), kernels={FLOAT},
-            roles={"input": R.PASSTHROUGH}, converts=True, lowers_to="convert")
+            roles={"input": Role.PASSTHROUGH}, converts=True, lowers_to="convert")
         for name in ("quantize", "dequantize")
     ]  # fmt: skip
 
