@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from quanthost.arith.sketch import RangeSketch
+from quanthost.arith.sketch import HUGE, ChannelRange, RangeSketch
 from quanthost.errors import CalibrationError, InputError
+from quanthost.graph.rewrite import origin
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import CalibratedModel, PreparedModel
 from quanthost.toolchain.observers import RangeObserver
@@ -35,7 +36,7 @@ def calibrate(
 
     Raises:
         CalibrationError: no batch, NaN or Inf in a batch (with tensor and batch number) or in a tensor
-            that is observed, or a tensor that no batch reached.
+            that is observed, numbers beyond ±1e30 in such a tensor, or one that no batch reached.
         InputError: a batch that is not what the model was captured with.
     """
     module = deep_copy(prepared.module)
@@ -92,6 +93,13 @@ def _static_observers(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserv
     return found
 
 
+def _observed_name(node: fx.Node) -> str:
+    """The captured node that makes the tensor which an observer sees, so that an override can name it."""
+    tensor = node.args[0]
+    assert isinstance(tensor, fx.Node)
+    return origin(tensor) or str(tensor.name)
+
+
 def _refuse_missing(module: fx.GraphModule) -> None:
     names = needs_data(module)
     if not names:
@@ -106,7 +114,8 @@ def _refuse_missing(module: fx.GraphModule) -> None:
 def _arguments(batch: Any, count: int, prepared: PreparedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
     signature = prepared.captured.signature
     if isinstance(batch, Mapping) and not signature.takes_mapping():
-        return (), dict(batch)
+        named = dict(batch)
+        return tuple(named.pop(name) for name in signature.parameters if name in batch), named
     if isinstance(batch, (tuple, list)):
         return tuple(batch), {}
     if isinstance(batch, (torch.Tensor, Mapping)):
@@ -136,7 +145,9 @@ def _check(
             kind = "NaN" if bool(torch.isnan(tensor).any()) else "Inf"
             raise CalibrationError(
                 f"{kind} in the tensor {name!r} of batch {count}", needed="finite numbers",
-                stage="calibrate", value=tensor, remedy="clean the data, or leave this batch out",
+                stage="calibrate", value=tensor,
+                remedy="clean the data, or leave this batch out; an additive mask may hold"
+                " torch.finfo(dtype).min in place of -inf",
             )  # fmt: skip
         digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -145,18 +156,30 @@ def _check(
 
 def _check_ranges(module: fx.GraphModule) -> None:
     for node, observer in _static_observers(module):
-        tensor = node.args[0]
-        name = tensor.name if isinstance(tensor, fx.Node) else str(node.target)
-        if not isinstance(observer.statistics, RangeSketch):
-            continue
-        if observer.statistics.count == 0:
+        name = _observed_name(node)
+        seen, nan, beyond = _tally(observer.statistics)
+        if seen == 0:
             raise CalibrationError(
                 f"no batch reached {name}", needed="data for each observed tensor", stage="calibrate",
                 node=name, remedy="add batches that take this path, or keep the node in float",
             )  # fmt: skip
-        if observer.statistics.nan:
+        if nan:
             raise CalibrationError(
-                f"{name} became NaN {observer.statistics.nan} times while observed",
+                f"{name} became NaN {nan} times while observed",
                 needed="finite numbers in each observed tensor", stage="calibrate", node=name,
                 remedy="find the operator that makes NaN of these inputs, or keep the node in float",
             )  # fmt: skip
+        if beyond:
+            raise CalibrationError(
+                f"{name} was infinite or beyond ±{HUGE:g} {beyond} times while observed",
+                needed="a range that the integers can resolve", stage="calibrate", node=name,
+                remedy="if it holds a mask, keep the operators that make and take it in float by overrides;"
+                " else find the operator that overflows",
+            )  # fmt: skip
+
+
+def _tally(statistics: RangeSketch | ChannelRange) -> tuple[int, int, int]:
+    """How much was observed, how often it was NaN, and how often infinite or a mask's sentinel."""
+    if isinstance(statistics, ChannelRange):
+        return statistics.minimum.numel(), 0, statistics.excluded
+    return statistics.count, statistics.nan, statistics.count - statistics.nan - statistics.ordinary

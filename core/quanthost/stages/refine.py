@@ -27,13 +27,10 @@ _BIASED = (
 )
 
 
-# what AUTO stands for, and how many of them are tried with corrected biases as well
-_ESTIMATORS = (
-    RangeEstimator(kind=Estimator.MINMAX),
-    RangeEstimator(kind=Estimator.MSE),
-    RangeEstimator(kind=Estimator.PERCENTILE, percentile=99.99),
-)
-_FINALISTS = 3
+# what AUTO stands for; a percentile clips what calibration saw too seldom, and may lose unseen data
+_ESTIMATORS = (RangeEstimator(kind=Estimator.MINMAX), RangeEstimator(kind=Estimator.MSE))
+# a correction that brings less than this on unseen data may as well be chance
+_WORTH_DB = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +46,7 @@ class Refinement:
     """What was tried at convert, and what was taken."""
 
     trials: tuple[Trial, ...]
-    estimator: str
+    choice: str
     bias_corrected: bool
 
 
@@ -59,8 +56,9 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     ``observed`` is a calibrated graph that the caller owns, ``sample`` flat inputs that calibration saw.
     Correcting a bias adds the mean difference, channel by channel, between the float and the quantized
     result (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
-    section 4.2, with means from data). It is kept only where means of one half of the sample bring the
-    outputs of the other half nearer to the float model's. Without sample or ``AUTO`` nothing is tried.
+    section 4.2, with means from data). It is kept only where it brings a decibel over the best plain
+    candidate, and where means of one half of the sample bring the outputs of the other half a decibel
+    nearer to the float model's. Without sample or ``AUTO`` nothing is tried.
     """
     automatic = [m for m in observed.modules() if isinstance(m, RangeObserver) and _is_auto(m)]
     if not sample or not automatic:
@@ -68,25 +66,25 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     with torch.no_grad():
         reference = walk(observed, sample, lambda _, results: results)
         means = _means(observed, sample)
-        trials: list[Trial] = []
-
-        def judge(name: str, module: fx.GraphModule) -> float:
-            quality = _quality(module, sample, reference)
-            trials.append(Trial(name=name, sqnr_db=round(quality, 2)))
-            return quality
-
-        made = [_convert_with(estimator, observed, automatic) for estimator in _ESTIMATORS]
-        ranked = sorted(((judge(name, module), name, module) for name, module in made), key=_first)[::-1]
-        corrected = [(name, plain, _correct(plain, sample, means)) for _, name, plain in ranked[:_FINALISTS]]
-        best = max(corrected, key=lambda item: judge(f"{item[0]}, biases corrected", item[2]))
-        keep = len(sample) > 1 and _helps_unseen(observed, best[1], sample, reference)
-    if not keep:
-        best = (ranked[0][1], ranked[0][2], ranked[0][2])
-    return best[2], Refinement(trials=tuple(trials), estimator=best[0], bias_corrected=keep)
+        plain = [_trial(*_convert_with(kind, observed, automatic), sample, reference) for kind in _ESTIMATORS]
+        fixed = [
+            _trial(f"{trial.name}, biases corrected", _correct(module, sample, means), sample, reference)
+            for trial, module in plain
+        ]
+        best, finalist = (max(tried, key=lambda item: item[0].sqnr_db) for tried in (plain, fixed))
+        uncorrected = plain[fixed.index(finalist)][1]
+        keep = finalist[0].sqnr_db - best[0].sqnr_db >= _WORTH_DB and _helps_unseen(
+            observed, uncorrected, sample, reference
+        )
+    trials = tuple(trial for trial, _ in (*plain, *fixed))
+    taken = finalist if keep else best
+    return taken[1], Refinement(trials=trials, choice=taken[0].name, bias_corrected=keep)
 
 
-def _first(item: tuple[float, str, fx.GraphModule]) -> float:
-    return item[0]
+def _trial(
+    name: str, module: fx.GraphModule, sample: Batches, reference: Sequence[Sequence[Any]]
+) -> tuple[Trial, fx.GraphModule]:
+    return Trial(name=name, sqnr_db=round(_quality(module, sample, reference), 2)), module
 
 
 def _convert_with(
@@ -94,17 +92,18 @@ def _convert_with(
 ) -> tuple[str, fx.GraphModule]:
     for observer in automatic:
         observer.chosen = estimator
-    share = f" {estimator.percentile}" if estimator.percentile is not None else ""
-    return f"{estimator.kind.value}{share}", pt2e.convert(pt2e.deep_copy(observed))
+    return estimator.kind.value, pt2e.convert(pt2e.deep_copy(observed))
 
 
 def _helps_unseen(
     observed: fx.GraphModule, plain: fx.GraphModule, sample: Batches, reference: Sequence[Sequence[Any]]
 ) -> bool:
     """Whether biases corrected by one half of the sample bring the other half's outputs nearer."""
+    if len(sample) < 2:
+        return False
     corrected = _correct(plain, sample[::2], _means(observed, sample[::2]))
     before, after = (_quality(m, sample[1::2], reference[1::2]) for m in (plain, corrected))
-    return after > before
+    return after - before >= _WORTH_DB
 
 
 def _is_auto(observer: RangeObserver) -> bool:

@@ -85,8 +85,8 @@ class Timing(enum.Enum):
 class Estimator(enum.Enum):
     """How a range is chosen from what calibration saw.
 
-    ``AUTO`` is the one of ``MINMAX``, ``MSE`` and ``PERCENTILE`` with which the model's outputs come nearest
-    to the float model's on the calibration data; where no model is at hand to judge by, it is ``MSE``.
+    ``AUTO`` is the one of ``MINMAX`` and ``MSE`` with which the model's outputs come nearest to the float
+    model's on the calibration data; where no model is at hand to judge by, it is ``MSE``.
     """
 
     AUTO = "auto"
