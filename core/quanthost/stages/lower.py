@@ -7,8 +7,10 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from quanthost.errors import LoweringError, QuanthostError
 from quanthost.graph.operators import argument
@@ -124,7 +126,11 @@ def _lower_graph(module: fx.GraphModule, converted: ConvertedModel) -> tuple[Edg
 
 def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
     captured = converted.calibrated.prepared.captured
-    return export(module, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
+    # a program reads its inputs as contiguous, whatever strides the examples had
+    args, kwargs = pytree.tree_map_only(
+        torch.Tensor, torch.Tensor.contiguous, (captured.example_args, captured.example_kwargs)
+    )
+    return export(module, args, kwargs, captured.dynamic_shapes)
 
 
 def _first(options: list[LoweringOptions], name: str) -> Any:
@@ -145,7 +151,7 @@ def _input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
 
 def _output_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
     leaves = module.graph.output_node().args[0]
-    found = (_qparams(leaf.name, leaf) for leaf in leaves if is_dequantize(leaf))  # type: ignore[union-attr]  # nodes
+    found = (_qparams(leaf.name, leaf) for leaf in leaves if is_dequantize(leaf))
     return tuple(item for item in found if item is not None)
 
 

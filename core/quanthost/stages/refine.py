@@ -20,9 +20,10 @@ from quanthost.values import Estimator, RangeEstimator
 __all__ = ["Refinement", "Trial", "refine"]
 
 Batches = Sequence[Sequence[Any]]
-# operators with a bias, and the axis of their output channels
+# operators with a bias, and the axis of their output channels, with or without a batch dimension
 _BIASED = (
-    *((f"aten.{name}", 1) for name in ("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")),
+    *((f"aten.{name}", -2) for name in ("conv1d", "conv_transpose1d")),
+    *((f"aten.{name}", -3) for name in ("conv2d", "conv_transpose2d")),
     ("aten.linear", -1),
 )
 
@@ -138,7 +139,7 @@ def _channel_axis(node: fx.Node) -> int | None:
 
 def _channel_mean(results: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
     """Mean over all batches and positions, float64 ``[channels]``."""
-    flat = [r.movedim(axis, 0).flatten(1) for r in results]
+    flat = [r.movedim(axis, 0).reshape(r.shape[axis], -1) for r in results]
     total = torch.stack([r.double().sum(1) for r in flat]).sum(0)
     return total / sum(r.shape[1] for r in flat)
 

@@ -65,9 +65,10 @@ class Executor:
 
     def _said_on_failure(self, inputs: list[torch.Tensor]) -> str:
         """What the runtime writes when it fails: it fails the same way again, and is listened to."""
-        with native_messages() as messages, contextlib.suppress(Exception):
-            self._module.forward(inputs, clone_outputs=True)
-        return messages()
+        with native_messages() as messages:
+            with contextlib.suppress(Exception):
+                self._module.forward(inputs, clone_outputs=True)
+            return messages()
 
 
 def _failure(action: str, error: Exception, said: str, modules: Sequence[str]) -> ProgramError:
