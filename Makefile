@@ -1,0 +1,50 @@
+# Everything is installed into .venv inside this checkout; nothing else on the machine changes.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PLUGINS := $(wildcard plugins/*/src)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check types pytest format docs tables clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+# Looks at contents, not at times: nothing is done, in an instant, where nothing that is installed changed.
+setup: ## make .venv with the toolchain, the host, its plugins and the tools
+	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) here; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) scripts/bootstrap.py
+
+demo: setup ## quantize EfficientNet-Lite0, run it, and say what became of each node
+	@$(BIN)/python examples/demo.py
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@$(MAKE) --no-print-directory types
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate_tables.py --check
+
+# Each plugin is a root of its own; mypy would take their folders for packages.
+types: setup
+	MYPYPATH=core:$(subst $(eval ) ,:,$(PLUGINS)) $(BIN)/mypy core $(PLUGINS)
+
+# Two test processes, each with a thread for every core, would wait for one another.
+pytest: export OMP_NUM_THREADS = 1
+pytest: check
+	$(BIN)/pytest -n 2
+
+test: pytest ## run every check and every test, as CI does
+
+format: setup ## fix what ruff can fix, and format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+tables: setup ## write docs/backends anew from the support tables
+	$(BIN)/python docs/generate_tables.py
+
+docs: setup ## build the site into site/, a warning being an error
+	$(BIN)/mkdocs build --strict --quiet
+
+clean: ## remove .venv and all that was made
+	rm -rf .venv site out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,94 @@
+"""The set-up of .venv: it installs when something that decides its content changed, and only then."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bootstrap.py"
+
+
+@pytest.fixture
+def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, working on a checkout with one plugin; pip is not called."""
+    spec = importlib.util.spec_from_file_location("bootstrap", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    plugin = tmp_path / "plugins" / "one"
+    plugin.mkdir(parents=True)
+    (plugin / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "pyproject.toml").write_text(
+        '[project.optional-dependencies]\ntoolchain = ["torch==1", "executorch==2"]\n'
+    )
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "installed")
+    monkeypatch.setattr(module, "PYTHON", Path(sys.executable))
+    return module
+
+
+@pytest.fixture
+def commands(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The arguments of each call of pip."""
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bootstrap, "pip", lambda *arguments: called.append(arguments))
+    return called
+
+
+def test_toolchain_is_installed_in_one_command(
+    bootstrap: ModuleType, commands: list[tuple[str, ...]]
+) -> None:
+    """torch and executorch are pinned together; then come host, plugins and tools."""
+    bootstrap.main()
+    upgrade, toolchain, rest = commands
+    assert upgrade == ("--upgrade", "pip>=25.1")
+    assert toolchain == ("torch==1", "executorch==2")
+    assert rest == (
+        *("--editable", ".[toolchain,demo]", "--editable", str(bootstrap.ROOT / "plugins" / "one")),
+        *("--group", "dev", "--group", "docs"),
+    )
+
+
+def test_second_run_installs_nothing(bootstrap: ModuleType, commands: list[tuple[str, ...]]) -> None:
+    """Where the stamp agrees, pip isn't even started."""
+    bootstrap.main()
+    commands.clear()
+    bootstrap.main()
+    assert commands == []
+
+
+@pytest.mark.parametrize(
+    "changed", ["pyproject.toml", "plugins/one/pyproject.toml", "plugins/two/pyproject.toml"]
+)
+def test_a_changed_or_new_distribution_is_installed(
+    changed: str, bootstrap: ModuleType, commands: list[tuple[str, ...]]
+) -> None:
+    """The contents decide, not the times of the files."""
+    bootstrap.main()
+    commands.clear()
+    path = bootstrap.ROOT / changed
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as stream:
+        stream.write("# changed\n")
+    bootstrap.main()
+    assert len(commands) == 3
+
+
+def test_a_failed_installation_is_tried_again(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stamp is written after the last step, so a half-filled environment isn't taken for a whole one."""
+
+    def fail(*_: str) -> None:
+        raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setattr(bootstrap, "pip", fail)
+    with pytest.raises(subprocess.CalledProcessError):
+        bootstrap.main()
+    assert not bootstrap.STAMP.exists()
