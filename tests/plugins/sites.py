@@ -1,0 +1,46 @@
+"""Plugins installed for real: built from their sources by pip into a folder that a new process sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PLUGINS", "TESTS", "ask", "install"]
+
+TESTS = Path(__file__).parent
+PLUGINS = TESTS.parent.parent / "plugins"
+_PIP = (
+    *("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"),
+    *("--disable-pip-version-check", "--no-warn-script-location"),
+)
+
+
+def install(sources: Sequence[Path], folder: Path) -> Path:
+    """Build each distribution from a copy of its sources; returns the folder that it is importable from."""
+    site = folder / "site"
+    copies = [
+        shutil.copytree(source, folder / "sources" / source.name, ignore=shutil.ignore_patterns("*.egg-info"))
+        for source in sources
+    ]
+    _run([sys.executable, "-m", "pip", *_PIP, "--target", str(site), *map(str, copies)], os.environ)
+    return site
+
+
+def ask(site: Path, code: str) -> Any:
+    """What code prints as JSON in its last line, run in a new process that sees the folder's plugins."""
+    paths = [str(site), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+    env.pop("QUANTHOST_BACKENDS", None)
+    return json.loads(_run([sys.executable, "-c", code], env).splitlines()[-1])
+
+
+def _run(command: Sequence[str], env: Any) -> str:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
