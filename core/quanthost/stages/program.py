@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ import attrs
 import torch
 
 from quanthost.errors import ProgramError
+from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import OutputLeaf, assemble
 from quanthost.graph.signature import Signature
 from quanthost.stages.refine import Refinement
-from quanthost.values import Decision, Override, from_json, to_json
+from quanthost.values import Decision, Override, from_data, to_json
 
 __all__ = ["LoweredProgram", "PieceRecord", "PluginRecord", "ProgramRecord", "TensorQParams", "load"]
 
@@ -120,22 +122,41 @@ class LoweredProgram:
                 from quanthost.toolchain.runtime import Executor
 
                 self._runner = Executor(self.buffer, self.record.runtime_modules)
+        taken = [x for x, leaf in zip(flat, self._signature.inputs) if not isinstance(leaf, ConstantSpec)]
         with torch.no_grad():
-            outputs = self._runner(flat)
+            outputs = self._runner(taken)
         return self._signature.unflatten(assemble(self.record.outputs, outputs, flat))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the ``.pte`` and ``<name>.json`` beside it, each whole or not at all.
+        """Write the ``.pte`` and ``<name>.json`` beside it; where that fails, both stay as they were.
 
         Raises:
-            ProgramError: the folder does not exist, or is not writable.
+            ProgramError: the folder does not exist or is not writable, the disk is full, or the name
+                ends in ``.json``.
         """
         target = Path(path)
-        texts = {target: self.buffer, record_path(target): to_json(self.record, indent=1).encode()}
-        with contextlib.ExitStack() as stack:
-            staged = [(stack.enter_context(_staged(p, content)), p) for p, content in texts.items()]
-            for temporary, final in staged:
-                os.replace(temporary, final)
+        beside = record_path(target)
+        if beside == target:
+            raise ProgramError(
+                f"a program named {target.name}", needed="a name that leaves .json to the record",
+                where=str(target.parent), value=target,
+                remedy=f"save it as {target.with_suffix('.pte').name}",
+            )  # fmt: skip
+        text = to_json(self.record, indent=1).encode()
+        try:
+            with (
+                _staged(beside, text) as record,
+                _staged(target, self.buffer) as program,
+                _put_back_on_failure(beside),
+            ):
+                os.replace(record, beside)
+                os.replace(program, target)
+        except OSError as error:
+            raise ProgramError(
+                f"cannot write {target}: {error.strerror or error}",
+                needed="a folder that exists and is writable, on a disk with room", where=str(target.parent),
+                remedy="make the folder or room in it, or choose another path", value=target,
+            ) from error  # fmt: skip
         return target
 
 
@@ -147,13 +168,7 @@ def record_path(program: Path) -> Path:
 @contextlib.contextmanager
 def _staged(target: Path, content: bytes) -> Iterator[str]:
     """The content in a temporary file of the same folder; removed unless it was moved away."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise ProgramError(
-            f"cannot write {target}: {error.strerror}", needed="a folder that exists and is writable",
-            where=str(target.parent), remedy="make the folder, or choose another path", value=target,
-        ) from error  # fmt: skip
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -166,6 +181,21 @@ def _staged(target: Path, content: bytes) -> Iterator[str]:
             os.unlink(temporary)
 
 
+@contextlib.contextmanager
+def _put_back_on_failure(target: Path) -> Iterator[None]:
+    """A file that is moved over ``target`` inside gives way to the earlier one where what follows fails."""
+    with contextlib.ExitStack() as stack:
+        earlier = stack.enter_context(_staged(target, target.read_bytes())) if target.exists() else None
+        try:
+            yield
+        except BaseException:
+            if earlier is not None:
+                os.replace(earlier, target)
+            else:
+                target.unlink(missing_ok=True)
+            raise
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -176,7 +206,7 @@ def load(path: str | os.PathLike[str]) -> LoweredProgram:
     """Read a program and its record back.
 
     Raises:
-        ProgramError: a file is missing, or the two do not belong together.
+        ProgramError: a file is missing or cannot be read, or the two do not belong together.
     """
     target = Path(path)
     beside = record_path(target)
@@ -187,7 +217,7 @@ def load(path: str | os.PathLike[str]) -> LoweredProgram:
                 where=str(target.parent), remedy="check the path, and copy both files", value=file,
             )  # fmt: skip
     buffer = target.read_bytes()
-    record = from_json(ProgramRecord, beside.read_text(), where=str(beside))
+    record = _read_record(beside)
     if record.program_digest != program_digest(buffer):
         raise ProgramError(
             f"{beside.name} belongs to another program than {target.name}",
@@ -195,6 +225,25 @@ def load(path: str | os.PathLike[str]) -> LoweredProgram:
             remedy="copy both files of one save() again, or lower the model again", value=target,
         )  # fmt: skip
     return LoweredProgram(buffer=buffer, record=record)
+
+
+def _read_record(file: Path) -> ProgramRecord:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ProgramError(
+            f"{file.name} is not JSON: {error}", needed="the whole record that save() wrote",
+            where=str(file.parent), remedy="copy it again, or lower the model again", value=file,
+        ) from error  # fmt: skip
+    written = data.get("format") if isinstance(data, dict) else None
+    # before its fields are looked at: those of another format are another's
+    if written != FORMAT:
+        raise ProgramError(
+            f"{file.name} is a record of the format {written!r}", needed=f"the format {FORMAT}",
+            where=str(file.parent), value=written,
+            remedy="read it with the quanthost that wrote it, or lower the model again with this one",
+        )  # fmt: skip
+    return from_data(ProgramRecord, data, where=str(file))
 
 
 def program_digest(buffer: bytes) -> str:
