@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from quanthost.graph.operators import argument, functional_name, operator_name
+from quanthost.graph.operators import argument, arguments, functional_name, operator_name, overload
 from quanthost.graph.view import storage, tensor_meta
 
 __all__ = ["ORIGIN", "Rewriter", "functionalize", "origin", "tag_origins"]
@@ -92,12 +92,14 @@ def _fake_result(target: Callable[..., Any], args: Any, kwargs: Any) -> Any | No
         return target(*fake_args, **fake_kwargs)
 
 
-def functionalize(graph_module: fx.GraphModule) -> None:
+def functionalize(graph_module: fx.GraphModule) -> tuple[fx.Node, ...]:
     """Turn in-place activations and arithmetic into their functional twins, in place in the graph.
 
     Later users of the changed tensor read the twin's result, as eager execution would. An operator is
     left alone where that is not all: it changes a view of another tensor; memory that outlives the call
-    or that another node reads later; or its twin would promote the dtype.
+    or that another node reads later; or its twin would promote the dtype. Those that are left and write
+    into a tensor of the call are returned: a copy of what they change, as quantization makes it, would
+    not see the change.
     """
     order = {node: i for i, node in enumerate(graph_module.graph.nodes)}
     sharers: dict[int | None, list[fx.Node]] = defaultdict(list)
@@ -111,7 +113,33 @@ def functionalize(graph_module: fx.GraphModule) -> None:
         changed = node.args[0]
         node.target = twin
         changed.replace_all_uses_with(node, delete_user_cb=lambda user, n=node: order[user] > order[n])
+    writers = tuple(_writers(graph_module))
+    if writers:
+        _drop_idle_dropout(graph_module)
     graph_module.recompile()
+    return writers
+
+
+def _drop_idle_dropout(graph_module: fx.GraphModule) -> None:
+    """Dropout that does not train gives its input itself; decomposed, it would give a copy."""
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_function" and operator_name(node) in _DROPOUT and not argument(node, "train"):
+            node.replace_all_uses_with(argument(node, "input"))
+            graph_module.graph.erase_node(node)
+
+
+def _writers(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
+    """Operators that write into a tensor of the call; statistics of training lie outside of it."""
+    nodes = graph_module.graph.nodes
+    outliving = {_memory(node) for node in nodes if node.op in ("placeholder", "get_attr")} - {None}
+    for node in nodes:
+        op = overload(node) if node.op == "call_function" else None
+        if op is None or not op._schema.is_mutable or torch.Tag.inplace_view in op.tags:
+            continue
+        given = arguments(node)
+        written = (given[parameter.name] for parameter in op._schema.arguments if parameter.is_write)
+        if any(isinstance(held, fx.Node) and _memory(held) not in outliving for held in written):
+            yield node
 
 
 def _memory(node: fx.Node) -> int | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import fx
 
 from quanthost.errors import RequestError, TableError
-from quanthost.graph.provenance import NodeInfo, node_infos
+from quanthost.graph.layouts import forget_layouts
+from quanthost.graph.operators import operator_name
+from quanthost.graph.provenance import NodeInfo, node_infos, source_line
 from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capture import CapturedModel
@@ -14,6 +18,7 @@ from quanthost.stages.planning import Planned, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
+from quanthost.toolchain.export import without_writes
 from quanthost.values import Decision, Recipe, Request
 
 __all__ = ["HostQuantizer", "prepare", "recipe_of"]
@@ -70,7 +75,11 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         if self._nodes is None:
             tag_origins(graph_module)
             self._nodes = tuple(node_infos(graph_module.graph))
-            functionalize(graph_module)
+            _refuse_writes(
+                functionalize(graph_module), needed="a graph that makes new tensors",
+                remedy="call run_decompositions({}) on the exported program before .module()",
+            )  # fmt: skip
+        forget_layouts(graph_module)
         return self.plugins.transform(graph_module, self.request)
 
     def _plan_graph(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
@@ -96,7 +105,8 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
     """Insert observers (fake quantize modules where ``request.qat``) into a copy of the captured graph.
 
     Raises:
-        RequestError: the recipe or an option does not exist, or the model was captured in the wrong mode.
+        RequestError: the recipe or an option does not exist, the model was captured in the wrong mode, or
+            one that is trained writes in place into what others read.
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
@@ -108,9 +118,29 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         )  # fmt: skip
     graph = private_copy(captured.exported)
     nodes = tuple(node_infos(graph.graph))
-    functionalize(graph)
+    writers = functionalize(graph)
+    if captured.train:
+        _refuse_writes(
+            writers, needed="a forward that makes new tensors, where it is trained",
+            remedy="write torch.cat, torch.where or masked_fill in place of the assignment",
+        )  # fmt: skip
+        # training must leave the float model as it is
+        graph = pt2e.deep_copy(graph, share=False)
+    elif writers:
+        graph = without_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
     quantizer = HostQuantizer(plugins, request, nodes)
     module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
         captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions
     )
+
+
+def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> None:
+    if not writers:
+        return
+    line = source_line(writers[0])
+    raise RequestError(
+        f"{operator_name(writers[0])} writes into a tensor that others read", needed=needed,
+        where=None if line is None else line.described(), stage="prepare", node=writers[0].name,
+        remedy=remedy, value=tuple(node.name for node in writers),
+    )  # fmt: skip

@@ -21,11 +21,11 @@ from torch.utils._sympy.value_ranges import bound_sympy
 
 from quanthost.graph.leaves import finite
 from quanthost.graph.provenance import Location
-from quanthost.graph.rewrite import ORIGIN
+from quanthost.graph.rewrite import ORIGIN, Rewriter
 from quanthost.graph.writes import find_writes
 from quanthost.toolchain.quiet import quiet
 
-__all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines"]
+__all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines", "without_writes"]
 
 _LOG_WHAT_THEY_RAISE = ("torch._subclasses.fake_tensor", "torch.export._trace")
 
@@ -101,6 +101,34 @@ def graph_module(exported: ExportedProgram) -> fx.GraphModule:
             # not setdefault: a program traced from an earlier copy still has the names of that one
             node.meta["custom"] = {**(node.meta.get("custom") or {}), ORIGIN: node.name}
     return made
+
+
+def without_writes(
+    graph: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any
+) -> fx.GraphModule:
+    """The same computation with each write in place, also through views, as a new tensor.
+
+    ``graph`` is in evaluation form; what its nodes carry as custom metadata is kept.
+    """
+    exported = export(graph, args, kwargs, dynamic_shapes)
+    with quiet():
+        made = exported.run_decompositions({}).module(check_guards=False)
+    assert isinstance(made, fx.GraphModule)
+    for node in list(made.graph.nodes):
+        if node.target is torch.ops.aten._native_batch_norm_legit_no_training.default:
+            _restore_batch_norm(made, node)
+    made.recompile()
+    return made
+
+
+def _restore_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Put back the operator that ``run_decompositions`` takes apart whatever its table says."""
+    (reader,) = node.users
+    tensors, (momentum, eps) = node.args[:5], node.args[5:7]
+    rewriter = Rewriter(graph, reader)
+    made = rewriter.call(torch.ops.aten.batch_norm.default, *tensors, False, momentum, eps, False)
+    rewriter.replace_with(made)
+    graph.graph.erase_node(node)
 
 
 def dynamic_shapes(exported: ExportedProgram, given: Any = None) -> tuple[Any, ...] | None:

@@ -176,9 +176,10 @@ def convert(graph_module: fx.GraphModule, *, reference: bool = False) -> fx.Grap
     return converted
 
 
-def deep_copy(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """A copy with graph and observers of its own; parameters and large buffers are shared."""
-    shared = {id(tensor): tensor for tensor in (*graph_module.parameters(), *graph_module.buffers())}
+def deep_copy(graph_module: fx.GraphModule, *, share: bool = True) -> fx.GraphModule:
+    """A copy with graph and observers of its own; parameters and buffers too, unless they are shared."""
+    tensors = (*graph_module.parameters(), *graph_module.buffers()) if share else ()
+    shared = {id(tensor): tensor for tensor in tensors}
     with quiet():
         made = copy.deepcopy(graph_module, dict(shared))
     _move_annotations(dict(zip(graph_module.graph.nodes, made.graph.nodes)))

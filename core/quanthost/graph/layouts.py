@@ -1,0 +1,67 @@
+"""Memory layouts: a program has none but the contiguous one, and what asks for another is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from quanthost.graph.operators import argument, operator_name, overload
+from quanthost.graph.view import tensor_meta
+
+__all__ = ["forget_layouts"]
+
+_COPIES = ("aten.contiguous.", "aten.clone.", "aten.to.", "aten._to_copy.")
+
+
+def forget_layouts(graph_module: fx.GraphModule) -> None:
+    """Leave out, in place in the graph, what asks for an order of dimensions in memory.
+
+    A program's tensors are contiguous, weights too, so that such a request has no effect on values; what
+    was a view of memory in the asked order becomes a reshape, which copies where it must.
+    """
+    for node in list(graph_module.graph.nodes):
+        if node.op == "get_attr":
+            _make_contiguous(graph_module, str(node.target))
+        if node.op != "call_function":
+            continue
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+        if argument(node, "memory_format") in (None, torch.preserve_format):
+            continue
+        source = node.args[0] if node.args else None
+        if _only_moves(node, source):
+            node.replace_all_uses_with(source)
+            graph_module.graph.erase_node(node)
+        else:
+            _without(node, "memory_format")
+    graph_module.recompile()
+
+
+def _make_contiguous(graph_module: fx.GraphModule, path: str) -> None:
+    owner_path, _, name = path.rpartition(".")
+    owner = graph_module.get_submodule(owner_path)
+    held = getattr(owner, name)
+    if not isinstance(held, torch.Tensor) or held.is_contiguous():
+        return
+    made = held.detach().contiguous()
+    if isinstance(held, nn.Parameter):
+        made = nn.Parameter(made, requires_grad=held.requires_grad)
+    setattr(owner, name, made)
+
+
+def _only_moves(node: fx.Node, source: Any) -> bool:
+    """Whether the values of a call, and their dtype, are those of its first argument."""
+    if not isinstance(source, fx.Node) or not operator_name(node).startswith(_COPIES):
+        return False
+    before, after = tensor_meta(source), tensor_meta(node)
+    return before is not None and after is not None and before.dtype == after.dtype
+
+
+def _without(node: fx.Node, name: str) -> None:
+    op = overload(node)
+    assert op is not None
+    position = [parameter.name for parameter in op._schema.arguments].index(name)
+    node.args = node.args[:position]
+    node.kwargs = {key: value for key, value in node.kwargs.items() if key != name}
