@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
+from torch.fx.graph import CodeGen
 
 from quanthost.errors import LoweringError, QuanthostError
+from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.operators import argument
 from quanthost.graph.outputs import OutputLeaf, plan_outputs
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.specs import LoweringOptions
+from quanthost.stages.capture import CapturedModel
 from quanthost.stages.decisions import place
 from quanthost.stages.program import (
     LoweredProgram,
@@ -116,7 +118,7 @@ def _lower_graph(module: fx.GraphModule, converted: ConvertedModel) -> tuple[Edg
             raise
         except Exception as error:
             raise LoweringError(
-                f"the toolchain refused the graph: {str(error).strip() or type(error).__name__}",
+                f"the toolchain refused the graph: {_why(error)}",
                 needed="a graph that torch.export and ExecuTorch accept", stage="lower",
                 plugin=", ".join(request.backends),
                 remedy="keep the operator named above in float or outside by an override, and report it",
@@ -124,13 +126,54 @@ def _lower_graph(module: fx.GraphModule, converted: ConvertedModel) -> tuple[Edg
     return edge, modules
 
 
+def _why(error: BaseException) -> str:
+    """What the error says, and what the first one in its chain says, which is the nearest to the graph."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    said = [str(each).strip() or type(each).__name__ for each in (error, first)]
+    return "; ".join(dict.fromkeys(said))
+
+
 def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
+    """Trace the graph with its inputs in a row, without the arguments that tracing fixed."""
     captured = converted.calibrated.prepared.captured
-    # a program reads its inputs as contiguous, whatever strides the examples had
-    args, kwargs = pytree.tree_map_only(
-        torch.Tensor, torch.Tensor.contiguous, (captured.example_args, captured.example_kwargs)
+    fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for node, is_fixed in zip(placeholders, fixed):
+        if is_fixed:
+            module.graph.erase_node(node)
+    module.graph.set_codegen(CodeGen())
+    module.recompile()
+    examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
+    shapes = _flat_shapes(captured)
+    return export(
+        module,
+        [_contiguous(leaf) for leaf, is_fixed in zip(examples, fixed) if not is_fixed],
+        None,
+        None if shapes is None else [shape for shape, is_fixed in zip(shapes, fixed) if not is_fixed],
     )
-    return export(module, args, kwargs, captured.dynamic_shapes)
+
+
+def _flat_shapes(captured: CapturedModel) -> list[Any] | None:
+    """The dynamic dimensions of each leaf of the inputs."""
+    if captured.dynamic_shapes is None:
+        return None
+    in_args, in_kwargs = captured.signature.in_spec.children()
+    args, named = (
+        captured.dynamic_shapes[: in_args.num_children],
+        captured.dynamic_shapes[in_args.num_children :],
+    )
+    leaves: list[Any] = [
+        *in_args.flatten_up_to(args),
+        *in_kwargs.flatten_up_to(dict(zip(in_kwargs.context or (), named))),
+    ]
+    return leaves
+
+
+def _contiguous(leaf: Any) -> Any:
+    """A program reads its inputs as contiguous, whatever strides the examples had."""
+    return leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _first(options: list[LoweringOptions], name: str) -> Any:

@@ -44,9 +44,9 @@ class Executor:
         self._lock = threading.Lock()
         self._started = False
 
-    def __call__(self, inputs: Sequence[torch.Tensor]) -> list[Any]:
-        """Execute on flat inputs; each output is a tensor of its own."""
-        contiguous = [tensor.contiguous() for tensor in inputs]
+    def __call__(self, inputs: Sequence[torch.Tensor | int]) -> list[Any]:
+        """Execute on flat inputs, tensors and sizes; each output is a tensor of its own."""
+        contiguous = [leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
         with self._lock:
             try:
                 return self._forward(contiguous)
@@ -54,7 +54,7 @@ class Executor:
                 said = self._said_on_failure(contiguous)
                 raise _failure("execute", error, said, self._runtime_modules) from error
 
-    def _forward(self, inputs: list[torch.Tensor]) -> list[Any]:
+    def _forward(self, inputs: list[torch.Tensor | int]) -> list[Any]:
         if self._started:
             return list(self._module.forward(inputs, clone_outputs=True))
         # delegates are compiled at the first call, and their libraries introduce themselves
@@ -63,7 +63,7 @@ class Executor:
         self._started = True
         return outputs
 
-    def _said_on_failure(self, inputs: list[torch.Tensor]) -> str:
+    def _said_on_failure(self, inputs: list[torch.Tensor | int]) -> str:
         """What the runtime writes when it fails: it fails the same way again, and is listened to."""
         with native_messages() as messages:
             with contextlib.suppress(Exception):
