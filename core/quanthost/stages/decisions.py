@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 from torch import fx
 
+from quanthost.graph.operators import overload
 from quanthost.graph.provenance import NodeInfo
 from quanthost.graph.rewrite import origin
 from quanthost.stages.planning import Chosen, Planned
@@ -36,17 +37,30 @@ def decide(
             node=info.name, operator=info.operator, module=info.module, source=info.source,
             verdict=Verdict.FLOAT, cause=Cause.NO_ROW, reason="",
         )  # fmt: skip
-        made = next((quantized[n] for n in present.get(info.name, ()) if n in quantized), None)
-        if made is not None:
-            decisions[info.name] = _quantized(base, made)
+        here = _computing(present.get(info.name, []))
+        made = [quantized[node] for node in here if node in quantized]
+        if made and len(made) == len(here):
+            decisions[info.name] = _quantized(base, made[0])
         elif info.name not in present:
             decisions[info.name] = attrs.evolve(
                 base, verdict=Verdict.FOLDED, cause=Cause.CONSTANT,
                 reason="folded into the weights of its neighbour, or without effect on the outputs",
             )  # fmt: skip
         else:
-            decisions[info.name] = _float(base, present[info.name], decisions, planned, request, recipe)
+            left = [node for node in here if node not in quantized]
+            decisions[info.name] = _float(base, left, decisions, planned, request, recipe)
     return tuple(decisions.values())
+
+
+def _computing(here: list[fx.Node]) -> list[fx.Node]:
+    """What a rewrite made of a node, without the views around it; all of them where it is views alone."""
+    computing = [node for node in here if not _is_view(node)]
+    return computing if computing else here
+
+
+def _is_view(node: fx.Node) -> bool:
+    op = overload(node)
+    return op is not None and any(result.alias_info is not None for result in op._schema.returns)
 
 
 def _quantized(base: Decision, made: Chosen) -> Decision:
