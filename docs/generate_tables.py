@@ -29,6 +29,7 @@ from quanthost.values import Manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "backends"
+BENCHMARKS = ROOT / "docs" / "benchmarks"
 NOTE = "<!-- Written by docs/generate_tables.py: change the plugin, then run `make tables`. -->"
 # a rule that so many rows share is said once, above the table
 COMMON = 6
@@ -204,16 +205,14 @@ def write(texts: dict[Path, str]) -> None:
 
 
 def on_config(config: Any) -> Any:
-    """Called by mkdocs first: the stored pages, which the site takes and lists, are brought up to date."""
-    texts = pages()
-    write(texts)
-    section = next(entry for entry in config["nav"] if "Backends" in entry)
-    section["Backends"] = sorted((f"backends/{path.name}" for path in texts), key=_index_first)
+    """Called by mkdocs first: bring the stored pages up to date, and list the pages that scripts write."""
+    write(pages())
+    for title, folder in (("Backends", FOLDER), ("Benchmarks", BENCHMARKS)):
+        section = next(entry for entry in config["nav"] if title in entry)
+        names = sorted(path.name for path in folder.glob("*.md"))
+        section[title] = [f"{folder.name}/{name}" for name in sorted(names, key="index.md".__ne__)]
+    config["nav"] = [entry for entry in config["nav"] if list(entry.values()) != [[]]]
     return config
-
-
-def _index_first(page: str) -> tuple[bool, str]:
-    return not page.endswith("index.md"), page
 
 
 def main(arguments: list[str]) -> int:

@@ -39,7 +39,7 @@ def main() -> None:
     stored = quanthost.load(program.save(PROGRAM))
     heading("\nWhat became of each node\n")
     write(summary(stored.decisions))
-    heading("\nThe stored program in the ExecuTorch runtime, on the photographs that it has not seen\n")
+    heading("\nThe stored program, run on photographs that it has not seen\n")
     judge(reference, stored, unseen)
     console.print(f"\nDone in {time.perf_counter() - start:.0f} s.")
     next_steps()
@@ -53,8 +53,11 @@ def network() -> tuple[Any, Any, list[Any], list[Any]]:
     """Model, example inputs, and two lists of batches that have no photograph in common."""
     # benchmarks/ is a folder of scripts; late, so that the first line stands there while torch is imported
     sys.path.insert(0, str(ROOT / "benchmarks"))
+    import torch
     from networks import network as named
 
+    # with a second thread, the many small operators cost minutes on a machine that is busy otherwise
+    torch.set_num_threads(1)
     found = named("efficientnet-lite0")
     return *found.build(), found.calibration(), found.evaluation()
 

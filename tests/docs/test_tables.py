@@ -71,16 +71,18 @@ def test_stale_missing_and_foreign_pages_are_named(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.md", "b.md", "c.md"]
 
 
-def test_the_site_lists_every_backend(
+def test_the_site_lists_what_scripts_wrote(
     tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The index first, then the backends by name; the other sections stay."""
-    monkeypatch.setattr(tables, "FOLDER", tmp_path)
-    monkeypatch.setattr(tables, "pages", lambda: {tmp_path / f"{n}.md": n for n in ("z", "a", "index")})
-    config = {"nav": [{"Home": "index.md"}, {"Backends": ["backends/index.md"]}]}
+    """The index first, then the others by name; a section without pages is left out, others stay."""
+    folder = tmp_path / "backends"
+    monkeypatch.setattr(tables, "FOLDER", folder)
+    monkeypatch.setattr(tables, "BENCHMARKS", tmp_path / "benchmarks")
+    monkeypatch.setattr(tables, "pages", lambda: {folder / f"{n}.md": n for n in ("z", "a", "index")})
+    config = {"nav": [{"Home": "index.md"}, {"Backends": []}, {"Benchmarks": []}]}
     listed = ["backends/index.md", "backends/a.md", "backends/z.md"]
     assert tables.on_config(config) == {"nav": [{"Home": "index.md"}, {"Backends": listed}]}
-    assert (tmp_path / "z.md").read_text() == "z"
+    assert (folder / "z.md").read_text() == "z"
 
 
 def test_check_says_what_to_do(
