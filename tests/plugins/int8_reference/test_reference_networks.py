@@ -8,6 +8,7 @@ import pytest
 import torch
 from kit import Proof, prove
 from torch import Tensor, nn
+from torch.export import Dim
 
 import quanthost
 from quanthost.values import Cause, Verdict
@@ -80,8 +81,8 @@ def _network(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     model = build()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)  # type: ignore[arg-type]  # tracked here
-            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]  # tracked here
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
     return model.eval(), (torch.randn(shape),)
 
 
@@ -145,11 +146,25 @@ def test_unsigned_activations() -> None:
     assert (result.scale, result.zero_point, result.quant_min, result.quant_max) == (1 / 256, 0, 0, 255)
 
 
+def test_a_dynamic_batch() -> None:
+    """Batches of one, two and five images through one program, 0 LSB each; nothing stays float for it."""
+    model, inputs = _network("digits")
+    proof = prove(
+        model, inputs, backend=backend, recipe="int8_static", placement="all",
+        dynamic_shapes=({0: Dim("batch", min=1, max=8)},),
+        others=[(torch.randn(count, 1, 8, 8),) for count in (1, 5)],
+    )  # fmt: skip
+
+    assert [len(run[0].runtime) for run in proof.runs] == [2, 1, 5]
+    assert {output.lsb for output in proof.outputs} == {0.0}
+    assert all(d.verdict is not Verdict.FLOAT for d in proof.decisions)
+
+
 def test_weights_are_stored_as_int8_and_biases_as_int32() -> None:
     """The program holds the very integers: weights round(w / s_c), biases round(b / (s_input · s_c))."""
     model, _ = _network("perceptron")
     program = _proof("perceptron", "int8_static").program
-    layer = model[0]  # type: ignore[index]  # a Sequential
+    layer = model[0]
     scale = layer.weight.detach().abs().amax(1) / 127
     integers = torch.round(layer.weight.detach() / scale[:, None]).to(torch.int8)
     entry = program.record.quantized_inputs[0].scale
