@@ -133,7 +133,7 @@ def apart(work: Callable[[], Attempt], limit: float) -> Attempt:
     A fork starts with everything imported, leaves no caches to the next network, and can be ended, where
     the toolchain takes hours or dies.
     """
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), _cpu_of_ended_children()
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=lambda: sender.send(work()))
@@ -149,7 +149,13 @@ def apart(work: Callable[[], Attempt], limit: float) -> Attempt:
     finally:
         process.kill()
         process.join()
-    return Attempt(pte=None, failure=failure, seconds={"total": time.perf_counter() - start})
+    seconds = {"total": time.perf_counter() - start, "cpu": _cpu_of_ended_children() - cpu_start}
+    return Attempt(pte=None, failure=failure, seconds=seconds)
+
+
+def _cpu_of_ended_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def measure_incumbent(net: Network, *, runs: int, limit: float) -> dict[str, Any]:
