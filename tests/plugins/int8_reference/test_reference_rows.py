@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from kit import Branches, Case, Proof, beyond, prove
 from reference_cases import cases
 
+import quanthost
 from quanthost.api import Kernel
 from quanthost.values import Verdict
 from quanthost_int8_reference.backend import backend
@@ -27,6 +30,10 @@ _UNSIGNED = (
     "cat",
     "pad",
 )
+_SHARING = {
+    *("max_pool", "avg_pool", "mean", "cat", "stack", "pad", "view", "squeeze", "unsqueeze", "permute"),
+    *("slice", "select", "expand", "copy", "dropout", "upsample_nearest"),
+}
 UNSIGNED = [case for case in CASES if case.row in _UNSIGNED]
 
 
@@ -76,6 +83,25 @@ def test_the_runtime_has_the_bits_of_the_qdq_form(static: Proof) -> None:
 def test_the_results_are_those_of_the_model(static: Proof) -> None:
     """At least 25 dB on what calibration saw: a wrong scale or zero point anywhere would leave less."""
     assert [(number, o.sqnr) for number, o in enumerate(static.runs[0]) if o.sqnr < 25.0] == []
+
+
+def test_what_moves_data_keeps_its_parameters() -> None:
+    """Where a row only moves, joins, pools or averages, operands and result have one scale and zero point."""
+    listed = [case for case in CASES if case.row in _SHARING]
+    inputs = tuple(tensor for case in listed for tensor in case.inputs)
+    captured = quanthost.capture(Branches(listed), inputs)
+    prepared = quanthost.prepare(captured, "int8_reference", "int8_static", placement="all")
+    module = quanthost.convert(quanthost.calibrate(prepared, [inputs])).module
+    found = [node for node in module.graph.nodes if node.op == "call_function" and not _converts(node)]
+
+    assert len(found) >= len(listed)
+    for node in found:
+        around = [other for other in (*node.all_input_nodes, *node.users) if _converts(other)]
+        assert len({other.args[1:] for other in around}) == 1, node.name
+
+
+def _converts(node: Any) -> bool:
+    return "quantized_decomposed" in str(node.target)
 
 
 def test_nothing_is_delegated(static: Proof) -> None:
