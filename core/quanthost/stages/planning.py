@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 
 import attrs
@@ -83,9 +82,7 @@ def plan_quantization(
 
 
 def _calls(graph_module: fx.GraphModule) -> list[fx.Node]:
-    return [
-        n for n in graph_module.graph.nodes if n.op == "call_function" and n.target is not operator.getitem
-    ]
+    return [node for node in graph_module.graph.nodes if node.op == "call_function"]
 
 
 def _choose(

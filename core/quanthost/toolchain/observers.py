@@ -120,7 +120,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         return super().__getattr__(name)
 
     def _to_groups(self, model: fx.GraphModule, node: fx.Node) -> None:
-        """Integer weights, scales and zero points as buffers, and one dequantize that reads them."""
+        """Integer weights, scales and zero points as buffers, and a dequantize of them for each user."""
         source = node.args[0]
         weight = constant(model, source)
         assert weight is not None
@@ -140,10 +140,11 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
                     ("_zero_point_", zero_point.to(torch.int32)),
                 )
             ]
-            made = graph.call_function(
-                _ops.dequantize_per_channel_group.default, (*held, *limits, torch.float32)
-            )
-        node.replace_all_uses_with(made)
+            for user in list(node.users):
+                made = graph.call_function(
+                    _ops.dequantize_per_channel_group.default, (*held, *limits, torch.float32)
+                )
+                user.replace_input_with(node, made)
         graph.erase_node(node)
 
     def _to_tokens(self, model: fx.GraphModule, node: fx.Node) -> None:

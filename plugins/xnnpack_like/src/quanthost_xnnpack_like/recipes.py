@@ -15,7 +15,7 @@ from quanthost.api import (
     Timing,
 )
 
-__all__ = ["RECIPES"]
+__all__ = ["PER_INPUT", "RECIPES", "WEIGHT_PER_TENSOR"]
 
 _MINMAX = RangeEstimator(kind=Estimator.MINMAX)
 

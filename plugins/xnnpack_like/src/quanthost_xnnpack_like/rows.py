@@ -10,11 +10,16 @@ import attrs
 
 from quanthost.api import Constraint, DType, FixedQSpec, Gain, Kernel, Op, Role, Row, SupportTable, op
 from quanthost_xnnpack_like import constraints as c
+from quanthost_xnnpack_like import layout
+from quanthost_xnnpack_like import windows as w
+from quanthost_xnnpack_like.recipes import WEIGHT_PER_TENSOR
 
 __all__ = ["TABLE"]
 
 FLOAT, STATIC, DYNAMIC, WEIGHT_ONLY = Kernel.FLOAT, Kernel.STATIC, Kernel.DYNAMIC, Kernel.WEIGHT_ONLY
 _GEMM_ROLES = {"weight": Role.WEIGHT, "bias": Role.BIAS}
+# where the delegate has no integer kernel with a scale for each channel
+_ONE_SCALE = {"weight": WEIGHT_PER_TENSOR}
 # what the delegate's serializer folds into the kernel before it
 _ACTIVATIONS = {"relu": ("relu",), "hardtanh": ("relu6", "hardtanh")}
 
@@ -38,23 +43,33 @@ _CONV = op("conv1d", "conv2d", "convolution", input="input", weight="weight", bi
 _CONV_TRANSPOSE = op(
     "conv_transpose1d", "conv_transpose2d", "convolution", input="input", weight="weight", bias="bias?"
 )
+# the first result, by position
+_VALUES = Op(names=("getitem",), operands=(("0", op("max.dim", self="input")), ("1", 0)))
 _LINEAR = op("linear", input="input", weight="weight", bias="bias?")
 
 
 def _gemm() -> list[Row]:
     conv = Row(
         name="conv", pattern=_CONV, kernels={FLOAT, STATIC, DYNAMIC}, roles=_GEMM_ROLES,
-        constraints=(c.float32, c.no_transposition, c.conv_has_kernel, c.no_groups), gain=Gain.DRIVES,
-        lowers_to="convolution_2d, depthwise_convolution_2d",
+        constraints=(
+            c.float32, c.no_groups, w.no_transposition, w.conv_has_kernel, w.pads_both_sides, w.plain_2d,
+            layout.reads_alone,
+        ),
+        gain=Gain.DRIVES, lowers_to="convolution_2d, depthwise_convolution_2d",
+    )  # fmt: skip
+    # in evaluation form the norm is in the weights before this table is asked
+    trained = attrs.evolve(
+        conv, name="conv_batch_norm", pattern=op("batch_norm", input=_CONV, training=True), kernels={STATIC},
+        delegated=False, lowers_to="after training the norm lies in the weights, see conv",
     )  # fmt: skip
     conv_transpose = Row(
         name="conv_transpose", pattern=_CONV_TRANSPOSE, kernels={FLOAT, STATIC}, roles=_GEMM_ROLES,
-        constraints=(c.float32, c.transposition, c.groups_is_one, c.conv_has_kernel), weight_axis=1,
+        constraints=(c.float32, w.transposition, w.groups_is_one, w.conv_has_kernel), weight_axis=1,
         gain=Gain.DRIVES, lowers_to="deconvolution_2d",
     )  # fmt: skip
     grouped = Row(
-        name="conv_transpose_grouped", pattern=_CONV_TRANSPOSE, kernels={FLOAT}, roles=_GEMM_ROLES,
-        constraints=(c.float32, c.transposition, c.grouped, c.conv_has_kernel), weight_axis=1,
+        name="conv_transpose_grouped", pattern=_CONV_TRANSPOSE, kernels={FLOAT, STATIC}, roles=_GEMM_ROLES,
+        constraints=(c.float32, w.transposition, w.grouped, w.conv_has_kernel), qspecs=_ONE_SCALE,
         gain=Gain.DRIVES, lowers_to="deconvolution_2d",
     )  # fmt: skip
     linear = Row(
@@ -64,8 +79,9 @@ def _gemm() -> list[Row]:
     )  # fmt: skip
     return [
         *_with_activations(conv, {FLOAT, STATIC, DYNAMIC}),
+        *_with_activations(trained, {STATIC}),
         *_with_activations(conv_transpose, {FLOAT, STATIC}),
-        *_with_activations(grouped, {FLOAT}),
+        *_with_activations(grouped, {FLOAT, STATIC}),
         *_with_activations(linear, {FLOAT, STATIC, DYNAMIC}),
         Row(
             name="linear_weight_only", pattern=_LINEAR, kernels={WEIGHT_ONLY}, roles=_GEMM_ROLES,
@@ -75,7 +91,8 @@ def _gemm() -> list[Row]:
         Row(
             name="embedding_weight_only", pattern=op("embedding", weight="weight", indices="indices"),
             kernels={WEIGHT_ONLY}, roles={"weight": Role.WEIGHT, "indices": Role.PASSTHROUGH},
-            gain=Gain.DRIVES, delegated=False, lowers_to="quantized_decomposed.embedding_byte",
+            gain=Gain.DRIVES, delegated=False,
+            lowers_to="dequantize_per_channel and embedding in portable kernels",
         ),
         Row(name="mm", pattern=op("mm", self="input", mat2="other"), kernels={FLOAT},
             constraints=(c.float32,), lowers_to="fully_connected or batch_matrix_multiply"),
@@ -114,7 +131,7 @@ def _unary() -> list[Row]:
     # in int8 the argument of a root or logarithm can become zero, so these stay float
     listed: tuple[tuple[str, tuple[str, ...], set[Kernel], str], ...] = (
         ("relu", ("relu",), both, "clamp"),
-        ("hardtanh", ("relu6", "hardtanh", "clamp"), both, "clamp"),
+        ("hardtanh", ("relu6", "hardtanh", "clamp.default"), both, "clamp"),
         ("hardswish", ("hardswish",), both, "hardswish"),
         ("gelu", ("gelu",), both, "gelu"),
         ("elu", ("elu",), both, "elu"),
@@ -130,9 +147,11 @@ def _unary() -> list[Row]:
         ("rsqrt", ("rsqrt",), only_float, "reciprocal_square_root"),
         ("log", ("log",), only_float, "log"),
     )
+    more = {"gelu": (c.exact_gelu,), "elu": (c.plain_elu,)}
     rows = [
-        Row(name=name, pattern=op(*names, self="input"), kernels=kernels, constraints=(c.float32,),
-            lowers_to=kernel, keeps=names if name in ("hardswish", "elu") else ())
+        Row(name=name, pattern=op(*names, self="input"), kernels=kernels,
+            constraints=(c.float32, *more.get(name, ())), lowers_to=kernel,
+            keeps=names if name in ("hardswish", "elu") else ())
         for name, names, kernels, kernel in listed
     ]  # fmt: skip
     return [
@@ -141,12 +160,13 @@ def _unary() -> list[Row]:
             qspecs=_fixed(1 / 256, -128), lowers_to="sigmoid"),
         Row(name="tanh", pattern=op("tanh", self="input"), kernels=both, constraints=(c.float32,),
             qspecs=_fixed(1 / 128, 0), lowers_to="tanh"),
-        Row(name="square", pattern=op("pow.Tensor_Scalar", self="input"), kernels=both,
+        Row(name="square", pattern=op("square", "pow.Tensor_Scalar", self="input"), kernels=both,
             constraints=(c.float32, c.square_only), lowers_to="square"),
         Row(name="softmax", pattern=op("softmax.int", "_softmax", self="input"), kernels=only_float,
-            constraints=(c.float32, c.last_dimension), lowers_to="softmax"),
-        Row(name="prelu", pattern=op("prelu", self="input", weight="weight"), kernels=only_float,
-            roles={"weight": Role.WEIGHT}, constraints=(c.float32,), lowers_to="prelu", keeps=("prelu",)),
+            constraints=(c.float32, c.last_dimension, layout.contiguous), lowers_to="softmax"),
+        Row(name="prelu", pattern=op("prelu", self="input", weight="weight"), kernels=both,
+            roles={"weight": Role.WEIGHT}, constraints=(c.float32, c.slope_for_each_channel),
+            qspecs=_ONE_SCALE, lowers_to="prelu", keeps=("prelu",)),
     ]  # fmt: skip
 
 
@@ -167,8 +187,9 @@ def _mover(
 
 def _movers_and_pools() -> list[Row]:
     return [
-        _mover("max_pool2d", op("max_pool2d", self="input"), c.pool_window, lowers_to="max_pooling_2d",
+        _mover("max_pool2d", op("max_pool2d", self="input"), w.pool_window, lowers_to="max_pooling_2d",
                keeps=("max_pool2d",)),
+        _mover("max", _VALUES, w.maximum_over_height_or_width, lowers_to="max_pooling_2d"),
         _mover("cat", op("cat", tensors="inputs*"), c.two_or_more, lowers_to="concatenate", shares="inputs"),
         _mover("pad", op("pad", "constant_pad_nd", self="input"), c.pads_with_zero,
                lowers_to="static_constant_pad"),
@@ -180,13 +201,13 @@ def _movers_and_pools() -> list[Row]:
                c.one_dynamic_dimension, lowers_to="static_reshape"),
         _mover("permute", op("permute", "transpose.int", "t", self="input"), lowers_to="static_transpose"),
         Row(name="mean", pattern=op("mean.dim", self="input"), kernels={FLOAT, STATIC},
-            constraints=(c.float32, c.mean_over_height_and_width), shares=("input", "output"),
+            constraints=(c.float32, w.mean_over_height_and_width), shares=("input", "output"),
             lowers_to="global_average_pooling_2d"),
         Row(name="adaptive_avg_pool2d", pattern=op("adaptive_avg_pool2d", self="input"),
-            kernels={FLOAT, STATIC}, constraints=(c.float32, c.unit_output), shares=("input", "output"),
+            kernels={FLOAT, STATIC}, constraints=(c.float32, w.unit_output), shares=("input", "output"),
             lowers_to="global_average_pooling_2d"),
         Row(name="avg_pool2d", pattern=op("avg_pool2d", self="input"), kernels={FLOAT},
-            constraints=(c.float32, c.average_of_plain_window), lowers_to="average_pooling_2d"),
+            constraints=(c.float32, w.average_of_plain_window), lowers_to="average_pooling_2d"),
         Row(name="upsample_bilinear2d", pattern=op("upsample_bilinear2d.vec", input="input"),
             kernels={FLOAT}, constraints=(c.float32, c.resize_to_constant_size),
             lowers_to="static_resize_bilinear_2d", keeps=("upsample_bilinear2d.vec",)),

@@ -1,0 +1,95 @@
+"""Where the delegate holds a tensor channels-last, and the constraints that follow from it.
+
+Its compiler gives each 4-d tensor a layout: some operators want channels-last, some contiguous, the
+others take the layout of what they read. Source: ``ChannelsLastTaggedReshapePass`` of
+``executorch.backends.xnnpack`` 1.5.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quanthost.api import Kernel, Site, constraint, operator_name, tensor_meta
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+__all__ = ["contiguous", "reads_alone"]
+
+# names of the captured and of the edge graph
+_CHANNELS_LAST = frozenset(
+    (
+        *("convolution", "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
+        *("mean", "max", "prelu", "upsample_bilinear2d"),
+    )
+)
+_CONTIGUOUS = frozenset(("view", "reshape", "flatten", "_unsafe_view", "squeeze", "unsqueeze", "linear"))
+_ACTIVATIONS = frozenset(("relu", "relu6", "hardtanh", "clamp", "hardswish", "sigmoid", "tanh", "gelu"))
+_RANGE_AT_RUN_TIME = frozenset(("choose_qparams", "quantize_per_tensor"))
+
+
+def _base(node: Node) -> str:
+    """The operator without namespace and overload; what is no call has the node's kind."""
+    if node.op != "call_function":
+        return str(node.op)
+    parts = operator_name(node).split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def _maker(node: Node) -> Node | None:
+    """The operator by which a tensor comes to be channels-last, ``None`` where it is contiguous."""
+    waiting, seen = [node], {node}
+    while waiting:
+        current = waiting.pop()
+        meta = tensor_meta(current)
+        # the first result of ``max`` is read by a getitem and is no tensor of its own
+        if current.op != "call_function" or (meta is not None and meta.dim() != 4):
+            continue
+        if _base(current) in _CHANNELS_LAST:
+            return current
+        if _base(current) not in _CONTIGUOUS:
+            fresh = [source for source in current.all_input_nodes if source not in seen]
+            seen.update(fresh)
+            waiting.extend(fresh)
+    return None
+
+
+@constraint("the input is held contiguous, not channels-last")
+def contiguous(site: Site) -> str | None:
+    """For an operator whose axis the compiler does not translate."""
+    maker = _maker(site.tensors("input")[0])
+    if maker is None:
+        return None
+    return f"the delegate holds the input channels-last, since {maker.name} makes it so"
+
+
+@constraint(
+    "the input is one of the model's, or comes from a channels-last kernel, and nothing else reads it",
+    kernels={Kernel.DYNAMIC},
+)
+def reads_alone(site: Site) -> str | None:
+    """With ranges at run time the compiler turns the whole chain before a convolution channels-last.
+
+    It does so for all readers of that chain's first tensor, whatever layout they were given before.
+    """
+    reader, node = site.anchor, _float_source(site.tensors("input")[0])
+    while True:
+        others = [user for user in node.users if user is not reader and _base(user) not in _RANGE_AT_RUN_TIME]
+        if others or len(_chains(node)) > 1:
+            return f"{node.name} has other readers, which would get it channels-last"
+        if node.op == "placeholder" or _base(node) in _CHANNELS_LAST:
+            return None
+        if _base(node) not in _ACTIVATIONS:
+            return f"the input comes from {node.name}, whose result is not known to be channels-last"
+        reader, node = node, node.all_input_nodes[0]
+
+
+def _chains(node: Node) -> list[Node]:
+    return [user for user in node.users if _base(user) == "quantize_per_tensor"]
+
+
+def _float_source(node: Node) -> Node:
+    """The tensor before quantize and dequantize, where there are any."""
+    while _base(node) in ("dequantize_per_tensor", "quantize_per_tensor"):
+        node = node.all_input_nodes[0]
+    return node
