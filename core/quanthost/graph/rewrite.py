@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from quanthost.graph.operators import argument, arguments, functional_name, operator_name, overload
 from quanthost.graph.view import storage, tensor_meta
 
-__all__ = ["ORIGIN", "Rewriter", "functionalize", "origin", "tag_origins"]
+__all__ = ["ORIGIN", "Rewriter", "drop_idle_dropout", "functionalize", "origin", "tag_origins"]
 
 ORIGIN = "quanthost"
 _DROPOUT = ("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
@@ -54,13 +54,16 @@ class Rewriter:
         return made
 
     def constant(self, value: torch.Tensor, name: str) -> fx.Node:
-        """Insert a constant tensor as a buffer under a free name that starts with ``name``."""
+        """Insert a constant tensor under a free name that starts with ``name``: a buffer, or a parameter."""
         free = name
         count = 0
         while hasattr(self.graph_module, free):
             count += 1
             free = f"{name}_{count}"
-        self.graph_module.register_buffer(free, value)
+        if isinstance(value, nn.Parameter):
+            self.graph_module.register_parameter(free, value)
+        else:
+            self.graph_module.register_buffer(free, value)
         with self.graph_module.graph.inserting_before(self.node):
             made = self.graph_module.graph.get_attr(free)
         made.meta = dict(self._meta)
@@ -115,17 +118,18 @@ def functionalize(graph_module: fx.GraphModule) -> tuple[fx.Node, ...]:
         changed.replace_all_uses_with(node, delete_user_cb=lambda user, n=node: order[user] > order[n])
     writers = tuple(_writers(graph_module))
     if writers:
-        _drop_idle_dropout(graph_module)
+        drop_idle_dropout(graph_module)
     graph_module.recompile()
     return writers
 
 
-def _drop_idle_dropout(graph_module: fx.GraphModule) -> None:
+def drop_idle_dropout(graph_module: fx.GraphModule) -> None:
     """Dropout that does not train gives its input itself; decomposed, it would give a copy."""
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function" and operator_name(node) in _DROPOUT and not argument(node, "train"):
             node.replace_all_uses_with(argument(node, "input"))
             graph_module.graph.erase_node(node)
+    graph_module.recompile()
 
 
 def _writers(graph_module: fx.GraphModule) -> Iterator[fx.Node]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from quanthost.errors import ConversionError, QuanthostError, RequestError
+from quanthost.graph.rewrite import drop_idle_dropout
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
 from quanthost.stages.refine import Refinement, refine
@@ -33,6 +34,7 @@ def convert(
     module = pt2e.deep_copy(calibrated.module)
     if calibrated.prepared.request.qat:
         pt2e.switch_to_eval(module)
+        drop_idle_dropout(module)
     try:
         converted, refinement = _converted(module, calibrated, wanted)
     except QuanthostError:

@@ -102,6 +102,9 @@ def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
     for point, derived, sources in plan.derived:
         _annotate(annotations, point, _derived_spec(derived, point, sources))
     for node, annotation in annotations.items():
+        # torchao, fusing for training, takes the first for a convolution's input, the second for its weight
+        given = annotation.input_qspec_map
+        annotation.input_qspec_map = {n: given[n] for n in node.all_input_nodes if n in given}
         node.meta[ANNOTATION] = annotation
 
 
