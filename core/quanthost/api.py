@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quanthost.errors import QuanthostError
 from quanthost.graph.operators import argument, operator_name
-from quanthost.graph.pattern import Op, op
+from quanthost.graph.pattern import Binding, Op, bind, op
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.table import Claim, Constraint, Row, Site, SupportTable, constraint
 from quanthost.graph.view import constant, tensor_meta
@@ -39,6 +39,7 @@ from quanthost.values import (
 __all__ = [
     "AnyQSpec",
     "BackendInfo",
+    "Binding",
     "Cause",
     "Claim",
     "Constraint",
@@ -73,6 +74,7 @@ __all__ = [
     "TableBackend",
     "Timing",
     "argument",
+    "bind",
     "constant",
     "constraint",
     "hookimpl",
