@@ -99,8 +99,11 @@ def _float(
     )
 
 
-def place(decisions: Iterable[Decision], edge: EdgeResult, request: Request) -> tuple[Decision, ...]:
-    """The decisions with what lowering made of them: which partition, or why none."""
+def place(decisions: Iterable[Decision], edge: EdgeResult, delegating: Sequence[str]) -> tuple[Decision, ...]:
+    """The decisions with what lowering made of them: which partition, or why none.
+
+    ``delegating`` are the backends of the request that have a delegate.
+    """
     home: dict[str, tuple[int, Piece]] = {}
     for number, piece in enumerate(edge.pieces):
         for name in piece.origins:
@@ -109,14 +112,14 @@ def place(decisions: Iterable[Decision], edge: EdgeResult, request: Request) -> 
     for source, operator_name in edge.outside:
         if source is not None:
             outside.setdefault(source, []).append(operator_name)
-    return tuple(_place(decision, home, outside, request) for decision in decisions)
+    return tuple(_place(decision, home, outside, delegating) for decision in decisions)
 
 
 def _place(
     decision: Decision,
     home: dict[str, tuple[int, Piece]],
     outside: dict[str, list[str]],
-    request: Request,
+    delegating: Sequence[str],
 ) -> Decision:
     if decision.node in home:
         number, piece = home[decision.node]
@@ -126,7 +129,7 @@ def _place(
         return attrs.evolve(decision, delegated=True, partition=partition, placement=placement)
     if decision.node in outside:
         names = ", ".join(dict.fromkeys(outside[decision.node]))
-        backends = " or ".join(request.backends)
-        placement = f"portable kernels run {names}: no row of {backends} takes it there"
+        refusal = f": no row of {' or '.join(delegating)} takes it there" if delegating else ""
+        placement = f"the runtime's own kernels run {names}{refusal}"
         return attrs.evolve(decision, delegated=False, placement=placement)
     return attrs.evolve(decision, delegated=False, placement="nothing of it is left in the program")

@@ -28,7 +28,7 @@ from quanthost.stages.program import (
     TensorQParams,
     program_digest,
 )
-from quanthost.stages.records import ConvertedModel
+from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.toolchain.edge import EdgeResult, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
@@ -72,11 +72,15 @@ def lower(converted: ConvertedModel, plugins: Sequence[PluginRecord] = ()) -> Lo
         pieces=tuple(PieceRecord(delegate=p.delegate, operators=p.operators) for p in edge.pieces),
         outside=tuple(name for _, name in edge.outside),
         runtime_modules=modules,
-        decisions=place(converted.decisions, edge, request),
+        decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement,
     )
     runner = prepared.plugins.runner(edge.buffer, request)
     return LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
+
+
+def _delegating(prepared: PreparedModel) -> list[str]:
+    return [name for name in prepared.request.backends if prepared.plugins.info(name).runtime]
 
 
 def _version(distribution: str) -> str:

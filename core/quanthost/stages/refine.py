@@ -165,8 +165,11 @@ def _correct(module: fx.GraphModule, batches: Batches, means: dict[str, torch.Te
 
     def visit(node: fx.Node, results: list[Any]) -> list[Any]:
         axis, name = _channel_axis(node), origin(node)
-        if axis is None or name not in means or constant(made, node.args[1]) is not None:
-            return results  # a float weight: nothing was quantized here
+        bias = argument(node, "bias")
+        quantized_bias = isinstance(bias, fx.Node) and constant(made, bias) is None
+        # with a float weight nothing was quantized here, and an integer bias has no room for a correction
+        if axis is None or name not in means or quantized_bias or constant(made, node.args[1]) is not None:
+            return results
         offset = (means[name] - _channel_mean(results, axis)).to(results[0].dtype)
         offsets[node] = offset
         shape = [1] * results[0].dim()
