@@ -10,6 +10,8 @@ import torch
 from torch.fx import map_arg
 
 from quanthost.api import Rewriter, argument, constant, operator_name, tensor_meta
+from quanthost_xnnpack_like.biases import bias_for_each_layer
+from quanthost_xnnpack_like.hardswish import written_out_hardswish
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -253,6 +255,39 @@ def mean_keeps_dimensions(rewriter: Rewriter, node: Node) -> Node | None:
     return rewriter.call(_aten.reshape.default, kept, shape)
 
 
+@_each("aten.amax.default")
+def amax_to_values_of_max(rewriter: Rewriter, node: Node) -> Node | None:
+    """The delegate has no ``amax``, but the values of ``max``."""
+    dims = argument(node, "dim")
+    return _values_of_max(rewriter, list(dims), argument(node, "keepdim")) if dims else None
+
+
+@_each("aten.max.dim")
+def max_keeps_dimension(rewriter: Rewriter, node: Node) -> Node | None:
+    """Where only the values are read; the delegate does not count dimensions from the last."""
+    dim, keeps = argument(node, "dim"), argument(node, "keepdim")
+    readers = [reader for reader in node.users if reader.users]
+    if (keeps and dim >= 0) or any(reader.args[1] != 0 for reader in readers):
+        return None
+    made = _values_of_max(rewriter, [dim], keeps)
+    for reader in readers if made is not None else ():
+        Rewriter(rewriter.graph_module, reader).replace_with(made)
+    return None
+
+
+def _values_of_max(rewriter: Rewriter, dims: list[int], keeps: bool) -> Node | None:
+    """The maximum over height, width or both, one after the other; dropping them is a reshape."""
+    made: Node = argument(rewriter.node, "self")
+    shape = _static_shape(made)
+    if shape is None or len(shape) != 4 or not {dim % 4 for dim in dims} <= {2, 3}:
+        return None
+    for dim in {dim % 4 for dim in dims}:
+        made = rewriter.call(operator.getitem, rewriter.call(_aten.max.dim, made, dim, True), 0)
+    dropped = () if keeps else {dim % 4 for dim in dims}
+    rest = [size for dim, size in enumerate(shape) if dim not in dropped]
+    return made if keeps else rewriter.call(_aten.reshape.default, made, rest)
+
+
 @_each("aten.silu.default")
 def silu_to_product(rewriter: Rewriter, node: Node) -> Node | None:
     """x · sigmoid(x)."""
@@ -273,13 +308,29 @@ def clamp_to_hardtanh(rewriter: Rewriter, node: Node) -> Node | None:
 def scalars_to_tensors(rewriter: Rewriter, node: Node) -> Node | None:
     """A number as operand becomes a constant tensor, which has a range and can be integer."""
     first, second = argument(node, "self"), argument(node, "other")
-    meta = tensor_meta(node)
-    if meta is None or meta.dtype != torch.float32 or argument(node, "alpha", 1) != 1:
+    if argument(node, "alpha", 1) != 1 or isinstance(second, bool) or not isinstance(second, (int, float)):
         return None
-    if isinstance(second, (int, float)) and not isinstance(second, bool):
-        scalar = rewriter.constant(torch.tensor([float(second)]), "_scalar")
-        return rewriter.call(node.target, first, scalar)
-    return None
+    scalar = _scalar(rewriter, second)
+    return None if scalar is None else rewriter.call(node.target, first, scalar)
+
+
+@_each("aten.rsub.Scalar")
+def reversed_difference_to_difference(rewriter: Rewriter, node: Node) -> Node | None:
+    """A number minus a tensor: the same with the number as a constant tensor."""
+    number = argument(node, "other")
+    if argument(node, "alpha", 1) != 1 or not isinstance(number, (int, float)):
+        return None
+    scalar = _scalar(rewriter, number)
+    return None if scalar is None else rewriter.call(_aten.sub.Tensor, scalar, argument(node, "self"))
+
+
+def _scalar(rewriter: Rewriter, number: float) -> Node | None:
+    """A constant for a float32 result, of the result's rank."""
+    meta = tensor_meta(rewriter.node)
+    if meta is None or meta.dtype != torch.float32:
+        return None
+    # of lower rank, the delegate would hold both operands contiguous, and transpose between convolutions
+    return rewriter.constant(torch.full([1] * max(meta.dim(), 1), float(number)), "_scalar")
 
 
 @_each("aten.addmm.default")
@@ -354,12 +405,17 @@ REWRITES = (
     select_to_slice,
     splits_to_slices,
     mean_keeps_dimensions,
+    amax_to_values_of_max,
+    max_keeps_dimension,
     silu_to_product,
     clamp_to_hardtanh,
+    written_out_hardswish,
     addmm_to_linear,
     mm_to_linear,
     prelu_to_four_dimensions,
     batch_norm_to_convolution,
     layer_norm_to_products,
     scalars_to_tensors,
+    reversed_difference_to_difference,
+    bias_for_each_layer,
 )
