@@ -22,7 +22,7 @@ __all__ = ["calibrate", "needs_data"]
 
 def needs_data(module: fx.GraphModule) -> list[str]:
     """Names of the tensors whose ranges must come from data, by node; constants and dynamic ones don't."""
-    return [node.args[0].name for node, _ in _static_observers(module)]
+    return list(dict.fromkeys(_observed_name(node) for node, _ in _static_observers(module)))
 
 
 def calibrate(
