@@ -71,8 +71,9 @@ class Pair(nn.Module):
 
 def sqnr(wanted: torch.Tensor, got: torch.Tensor) -> float:
     """Signal to quantization noise, 10·log10(Σ wanted² / Σ (wanted - got)²), in dB."""
-    noise = (wanted - got).double().square().sum().clamp(min=1e-30)
-    return float(10 * torch.log10(wanted.double().square().sum() / noise))
+    true = wanted.detach().double()
+    noise = (true - got.detach()).square().sum().clamp(min=1e-30)
+    return float(10 * torch.log10(true.square().sum() / noise))
 
 
 def prepared(model: nn.Module | None = None, inputs: Any = None, **options: Any) -> PreparedModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +200,8 @@ def test_a_folder_in_the_place_of_the_program(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Iterator[Path]:
-    yield a_program().save(tmp_path / "net.pte")
+def saved(tmp_path: Path) -> Path:
+    return a_program().save(tmp_path / "net.pte")
 
 
 @pytest.mark.parametrize("name", ["net.pte", "net.json"])
@@ -264,7 +263,9 @@ net.json is a record of the format {number!r}
 def test_json_of_something_else_is_refused(saved: Path, text: str) -> None:
     """A document that is no record."""
     record_path(saved).write_text(text)
-    with pytest.raises((ProgramError, ValueCheckError), match="format|ProgramRecord that does not fit"):
+    with pytest.raises(
+        (ProgramError, ValueCheckError), match=r"record of the format|ProgramRecord that does not fit"
+    ):
         load(saved)
 
 
