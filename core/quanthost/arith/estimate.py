@@ -153,6 +153,8 @@ def _minmax(sketch: RangeSketch, spec: QSpec) -> _Range:
 def _percentile(sketch: RangeSketch, spec: QSpec) -> _Range:
     percent = spec.estimator.percentile
     assert percent is not None
+    if percent == 100.0:
+        return _minmax(sketch, spec)
     edges = _edges(sketch)
     below = torch.cat((torch.zeros(1, dtype=torch.int64), sketch.histogram.cumsum(0)))
 
