@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -92,3 +94,18 @@ def test_a_failed_installation_is_tried_again(bootstrap: ModuleType, monkeypatch
     with pytest.raises(subprocess.CalledProcessError):
         bootstrap.main()
     assert not bootstrap.STAMP.exists()
+
+
+def test_two_runs_wait_for_one_another(bootstrap: ModuleType, commands: list[tuple[str, ...]]) -> None:
+    """The second of two runs in one checkout starts when the first is done, and finds the work done."""
+    with (bootstrap.ROOT / "pyproject.toml").open("rb") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        second = threading.Thread(target=bootstrap.main)
+        second.start()
+        second.join(timeout=0.3)
+        assert second.is_alive()
+        assert commands == []
+        bootstrap.STAMP.write_text(bootstrap.fingerprint())
+    second.join(timeout=10)
+    assert not second.is_alive()
+    assert commands == []
