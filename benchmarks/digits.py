@@ -69,12 +69,14 @@ def _train(model: DigitsNet) -> None:
     steps = _EPOCHS * -(-len(labels) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
     model.train()
-    for _ in range(_EPOCHS):
-        for batch in torch.randperm(len(labels)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(pixels[batch]), labels[batch]).backward()
-            optimizer.step()
-            schedule.step()
+    # whoever asks for the network may be evaluating, without gradients
+    with torch.enable_grad():
+        for _ in range(_EPOCHS):
+            for batch in torch.randperm(len(labels)).split(64):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(pixels[batch]), labels[batch]).backward()
+                optimizer.step()
+                schedule.step()
 
 
 def trained() -> DigitsNet:
