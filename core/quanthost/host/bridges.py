@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from quanthost.hooks.manager import Plugins
 from quanthost.host.discovery import Policy
 from quanthost.host.pipeline import Backend, Options, gather, make_request
-from quanthost.stages.prepare import HostQuantizer
+from quanthost.stages.prepare import HostQuantizer, recipe_of
 from quanthost.toolchain.partition import Partitioner
-from quanthost.values import Kernel, Override, Placement
+from quanthost.toolchain.runtime import register_kernels
+from quanthost.values import Kernel, Override, Placement, Request
 
 if TYPE_CHECKING:
     from executorch.export import ExportRecipe
@@ -45,9 +47,15 @@ def as_partitioners(
     options: Options | None = None,
     policy: Policy | None = None,
 ) -> list[Partitioner]:
-    """The ExecuTorch partitioners for ``to_edge_transform_and_lower``, in order of priority."""
+    """The ExecuTorch partitioners for ``to_edge_transform_and_lower``, in order of priority.
+
+    The kernels that the backend leaves operators to are registered, so that ``to_executorch`` finds them.
+    """
     plugins = gather(backend, policy)
-    return plugins.partitioners(make_request(plugins, recipe=recipe, options=options), Partitioner)
+    request = make_request(plugins, recipe=recipe, options=options)
+    recipe_of(plugins, request)
+    _register_kernels(plugins, request)
+    return plugins.partitioners(request, Partitioner)
 
 
 def as_export_recipe(
@@ -65,12 +73,12 @@ def as_export_recipe(
     request = make_request(plugins, recipe=recipe, overrides=overrides, options=options)
     quantizer = HostQuantizer(plugins, request)
     given = plugins.lowering_options(request)
+    _register_kernels(plugins, request)
 
     def first(name: str) -> Any:
         return next((getattr(o, name) for o in given if getattr(o, name) is not None), None)
 
-    info = plugins.info(plugins.backends[0]).recipe(request.recipe)
-    quantizes = info is not None and info.kernel is not Kernel.FLOAT
+    quantizes = recipe_of(plugins, request).kernel is not Kernel.FLOAT
     lowering = LoweringRecipe(
         partitioners=plugins.partitioners(request, Partitioner),
         edge_compile_config=first("edge_compile_config"),
@@ -81,3 +89,8 @@ def as_export_recipe(
         lowering_recipe=lowering,
         executorch_backend_config=first("backend_config"),
     )
+
+
+def _register_kernels(plugins: Plugins, request: Request) -> None:
+    for options in plugins.lowering_options(request):
+        register_kernels(options.runtime_modules)
