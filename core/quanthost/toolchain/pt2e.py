@@ -104,7 +104,10 @@ def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
     for node, annotation in annotations.items():
         # torchao, fusing for training, takes the first for a convolution's input, the second for its weight
         given = annotation.input_qspec_map
-        annotation.input_qspec_map = {n: given[n] for n in node.all_input_nodes if n in given}
+        ordered = [n for n in node.all_input_nodes if n in given]
+        # a derived spec reads the observers that its sources have by then
+        ordered.sort(key=lambda n: isinstance(given[n], DerivedQuantizationSpec))
+        annotation.input_qspec_map = {n: given[n] for n in ordered}
         node.meta[ANNOTATION] = annotation
 
 
