@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 
 __all__ = ["native_messages", "quiet", "quiet_imports"]
 
-# (category, message) of warnings that concern the toolchain's own code, not the user's
-_NOISE: tuple[tuple[type[Warning], str], ...] = (
-    (UserWarning, r".*(API is experimental|erase_node|is deprecated and will be removed).*"),
-    (UserWarning, r".*must run observer before calling calculate_qparams.*"),
-    (FutureWarning, r".*"),
-    (DeprecationWarning, r".*"),
+# (category, message, module) of warnings that concern the toolchain's own code, not the user's
+_ITS_OWN = r"(torch|torchao|executorch|functorch|copyreg|coremltools|quanthost)(\..*)?$"
+_NOISE: tuple[tuple[type[Warning], str, str], ...] = (
+    (UserWarning, r".*(API is experimental|erase_node|is deprecated and will be removed).*", ""),
+    (UserWarning, r".*must run observer before calling calculate_qparams.*", ""),
+    (FutureWarning, "", _ITS_OWN),
+    (DeprecationWarning, "", _ITS_OWN),
+    (Warning, "", r"(torchao|executorch|copyreg|coremltools)(\..*)?$"),
 )
 _LOGGERS = (
     "root",
@@ -39,9 +41,8 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(None if name == "root" else name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for category, message in _NOISE:
-            warnings.filterwarnings("ignore", message=message, category=category)
-        warnings.filterwarnings("ignore", module=r"(torchao|executorch|copyreg|coremltools)(\..*)?")
+        for category, message, module in _NOISE:
+            warnings.filterwarnings("ignore", message=message, category=category, module=module)
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
@@ -65,7 +66,7 @@ def quiet_imports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def native_messages() -> Iterator[Callable[[], str]]:
-    """Collect what native libraries write to the process's standard error.
+    """Collect what native libraries write to the process's standard error, or to Python's.
 
     Gives a function that returns the text so far, without chatter. Where nobody asked for it, it is
     written through at the end, so that nothing is lost.
@@ -86,8 +87,11 @@ def native_messages() -> Iterator[Callable[[], str]]:
 
         before = os.dup(2)
         os.dup2(held.fileno(), 2)
+        # the runtime writes part of it to sys.stderr, which need not be the process's (notebooks, tests)
+        python = os.fdopen(os.dup(held.fileno()), "w", buffering=1, errors="replace")
         try:
-            yield taken
+            with python, contextlib.redirect_stderr(python):
+                yield taken
         finally:
             os.dup2(before, 2)
             os.close(before)

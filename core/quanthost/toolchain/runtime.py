@@ -38,6 +38,8 @@ class Executor:
             self._program = program
             try:
                 self._module = portable_lib._load_for_executorch_from_buffer(program)
+                # the bytes are not looked at before
+                self._module.method_names()
             except Exception as error:
                 raise _failure("load", error, messages(), runtime_modules) from error
         self._runtime_modules = tuple(runtime_modules)
