@@ -61,7 +61,8 @@ def index_page(found: Iterable[Installed]) -> str:
     )
 
 
-def backend_page(item: Installed, backend: TableBackend) -> str:
+def backend_page(item: Installed, backend: object) -> str:
+    assert isinstance(backend, TableBackend), f"{item.name} has no support table to show"
     manifest, info = _manifest(item), backend.info
     runtime = f"ExecuTorch's `{info.runtime}`" if info.runtime else "ExecuTorch's portable kernels"
     facts = [
