@@ -28,7 +28,8 @@ class Case:
     """A module that does what one row is about, and inputs for it.
 
     ``decided`` are the rows that its decisions name, ``taken`` those that the partitioner claims: the edge
-    graph has other operators than the captured one.
+    graph has other operators than the captured one. ``varies`` is unset where drawn bounds or values may
+    make the result a constant.
     """
 
     row: str
@@ -36,6 +37,7 @@ class Case:
     inputs: tuple[torch.Tensor, ...]
     decided: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: (self.row,), takes_self=True))
     taken: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.decided, takes_self=True))
+    varies: bool = True
 
 
 class Branches(nn.Module):
