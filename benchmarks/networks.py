@@ -118,8 +118,8 @@ def _digit_labels() -> list[int]:
 
 
 def _pitch_bins(part: Part) -> list[int]:
-    # Both parts sweep about 60 Hz to 1 kHz, on different bins.
-    return list(range(60 if part is Part.CALIBRATION else 66, 300, 12))
+    # About 60 Hz to 1 kHz: every twelfth bin, and all the others.
+    return [bin_ for bin_ in range(60, 300) if (bin_ % 12 == 0) is (part is Part.CALIBRATION)]
 
 
 def _tones(part: Part) -> Batches:
@@ -133,7 +133,8 @@ def _tones(part: Part) -> Batches:
 
 
 def _seeds(part: Part, count: int) -> range:
-    return range(count) if part is Part.CALIBRATION else range(100, 100 + count)
+    """Four times as many to judge with: what one example more or less changes must not decide."""
+    return range(count) if part is Part.CALIBRATION else range(100, 100 + 4 * count)
 
 
 def _voices(part: Part) -> Batches:

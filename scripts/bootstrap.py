@@ -21,9 +21,16 @@ def plugins() -> list[Path]:
     return sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 
 
+def networks() -> tuple[Path, Path]:
+    """The requirements of the networks that tests and benchmarks lower; the second's come without theirs."""
+    folder = ROOT / "benchmarks"
+    return folder / "requirements.txt", folder / "requirements-no-deps.txt"
+
+
 def fingerprint() -> str:
     """Digest of everything that decides what gets installed."""
-    inputs = (Path(__file__), ROOT / "pyproject.toml", *(plugin / "pyproject.toml" for plugin in plugins()))
+    manifests = (folder / "pyproject.toml" for folder in (ROOT, *plugins()))
+    inputs = (Path(__file__), *manifests, *networks())
     summed = hashlib.sha256(sys.version.encode())
     for path in inputs:
         summed.update(path.read_bytes())
@@ -54,6 +61,10 @@ def install() -> None:
     say("installing quanthost, its plugins and the tools")
     editable = [argument for plugin in plugins() for argument in ("--editable", str(plugin))]
     pip("--editable", ".[toolchain,demo]", *editable, "--group", "dev", "--group", "docs")
+    say("installing the networks that tests and benchmarks lower")
+    whole, alone = networks()
+    pip(*toolchain(), "--requirement", str(whole))
+    pip("--no-deps", "--requirement", str(alone))
 
 
 def say(step: str) -> None:

@@ -112,7 +112,6 @@ class TestLowering:
 
         That piece is the convolution and the sum between two changes of layout; int8 adds two conversions.
         """
-        pytest.importorskip("executorch")
         model = small()
         inputs = [(torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(i)),) for i in range(4)]
         clock = incumbent.Clock()
@@ -127,7 +126,6 @@ class TestLowering:
 
     def test_a_failure_is_a_value_that_names_the_step(self):
         """The linear layer takes four values, not three: capture refuses."""
-        pytest.importorskip("executorch")
         result = incumbent.attempt(nn.Linear(4, 2), (torch.ones(1, 3),), [], quantize=False)
         assert result.pte is None
         assert result.failure["failed_in"] == "export"

@@ -1,7 +1,5 @@
 """The table of benchmark networks: names, seeded and disjoint data, and models that take it."""
 
-import contextlib
-
 import digits
 import networks
 import pytest
@@ -11,15 +9,6 @@ from networks import NETWORKS, Network, Part
 
 # These build within a second or two, from packages that the demo extra already needs.
 QUICK = ("efficientnet-lite0", "resnet8", "ds-cnn", "mobilenet-v1-025", "deep-autoencoder")
-
-
-@contextlib.contextmanager
-def packages_or_skip():
-    """A network whose package is not installed is skipped by name, never passed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        pytest.skip(f"needs {error.name}")
 
 
 @pytest.fixture(params=NETWORKS, ids=lambda row: row.name)
@@ -51,20 +40,17 @@ class TestTable:
 class TestData:
     def test_is_the_same_every_time(self, row):
         """Two results are comparable only if they saw the same values."""
-        with packages_or_skip():
-            for part in Part:
-                assert all(same(a, b) for a, b in zip(row.data(part), row.data(part), strict=True))
+        for part in Part:
+            assert all(same(a, b) for a, b in zip(row.data(part), row.data(part), strict=True))
 
     def test_evaluation_shares_no_example_with_calibration(self, row):
         """Ranges found on an example would flatter the result on it."""
-        with packages_or_skip():
-            calibration, evaluation = row.calibration(), row.evaluation()
+        calibration, evaluation = row.calibration(), row.evaluation()
         assert not any(same(a, b) for a in calibration for b in evaluation)
 
     def test_has_one_shape_and_is_finite(self, row):
         """Programs have static shapes, and a range over NaN is none."""
-        with packages_or_skip():
-            batches = row.calibration() + row.evaluation()
+        batches = row.calibration() + row.evaluation()
         assert len({tuple((x.shape, x.dtype) for x in inputs) for inputs in batches}) == 1
         assert all(bool(torch.isfinite(x).all()) for inputs in batches for x in inputs)
 
@@ -73,8 +59,7 @@ class TestData:
         if row.known is None:
             assert row.labels is None
             return
-        with packages_or_skip():
-            assert len(row.labels) == len(row.evaluation())
+        assert len(row.labels) == len(row.evaluation())
         assert len(set(row.labels)) > 1
 
     def test_photographs_are_calibrated_or_evaluated_never_both(self):
@@ -83,7 +68,6 @@ class TestData:
 
     def test_digits_are_trained_or_held_out_never_both(self):
         """Together they are all of the digits, so nothing held out was trained on."""
-        pytest.importorskip("sklearn")
         train, held_out = digits.train_set()[0], digits.held_out()[0]
         assert (len(train), len(held_out)) == (1437, 360)
 
@@ -93,8 +77,7 @@ class TestBuild:
     def test_gives_the_same_outputs_in_eval_mode_each_time(self, name):
         """Weights are packaged or seeded, whatever the caller drew before."""
         row = networks.network(name)
-        with packages_or_skip():
-            (first, inputs), (second, _) = row.build(), row.build()
+        (first, inputs), (second, _) = row.build(), row.build()
         assert not first.training
         assert torch.equal(first(*inputs), second(*inputs))
 
@@ -130,9 +113,8 @@ class TestBuild:
     def test_packaged_weights_know_their_labels(self, name):
         """Faces and pitches are found: the weights, the scaling and the labels belong together."""
         row = networks.network(name)
-        with packages_or_skip():
-            model, _ = row.build()
-            outputs = [model(*inputs) for inputs in row.evaluation()]
+        model, _ = row.build()
+        outputs = [model(*inputs) for inputs in row.evaluation()]
         leaves = [output if isinstance(output, tuple) else (output,) for output in outputs]
         classes = [int(leaf[row.scores].argmax(1)) for leaf in leaves]
         hits = sum(a == b for a, b in zip(classes, row.labels, strict=True))
@@ -141,7 +123,6 @@ class TestBuild:
     @pytest.mark.slow
     def test_the_digits_network_learns_the_held_out_digits(self):
         """Accuracy lost to quantization shows only where the float network is accurate."""
-        pytest.importorskip("sklearn")
         pixels, labels = digits.held_out()
         with torch.no_grad():
             hits = digits.trained()(pixels).argmax(1) == labels

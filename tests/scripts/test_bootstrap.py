@@ -29,6 +29,9 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (tmp_path / "pyproject.toml").write_text(
         '[project.optional-dependencies]\ntoolchain = ["torch==1", "executorch==2"]\n'
     )
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("requirements.txt", "requirements-no-deps.txt"):
+        (tmp_path / "benchmarks" / name).touch()
     (tmp_path / ".venv").mkdir()
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
@@ -48,15 +51,18 @@ def commands(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tup
 def test_toolchain_is_installed_in_one_command(
     bootstrap: ModuleType, commands: list[tuple[str, ...]]
 ) -> None:
-    """torch and executorch are pinned together; then come host, plugins and tools."""
+    """torch and executorch are pinned together; then come host, plugins and tools, and the networks."""
     bootstrap.main()
-    upgrade, toolchain, rest = commands
+    upgrade, toolchain, rest, networks, alone = commands
     assert upgrade == ("--upgrade", "pip>=25.1")
     assert toolchain == ("torch==1", "executorch==2")
     assert rest == (
         *("--editable", ".[toolchain,demo]", "--editable", str(bootstrap.ROOT / "plugins" / "one")),
         *("--group", "dev", "--group", "docs"),
     )
+    folder = bootstrap.ROOT / "benchmarks"
+    assert networks == (*toolchain, "--requirement", str(folder / "requirements.txt"))
+    assert alone == ("--no-deps", "--requirement", str(folder / "requirements-no-deps.txt"))
 
 
 def test_second_run_installs_nothing(bootstrap: ModuleType, commands: list[tuple[str, ...]]) -> None:
@@ -68,7 +74,11 @@ def test_second_run_installs_nothing(bootstrap: ModuleType, commands: list[tuple
 
 
 @pytest.mark.parametrize(
-    "changed", ["pyproject.toml", "plugins/one/pyproject.toml", "plugins/two/pyproject.toml"]
+    "changed",
+    [
+        *("pyproject.toml", "plugins/one/pyproject.toml", "plugins/two/pyproject.toml"),
+        *("benchmarks/requirements.txt", "benchmarks/requirements-no-deps.txt"),
+    ],
 )
 def test_a_changed_or_new_distribution_is_installed(
     changed: str, bootstrap: ModuleType, commands: list[tuple[str, ...]]
@@ -81,7 +91,7 @@ def test_a_changed_or_new_distribution_is_installed(
     with path.open("a") as stream:
         stream.write("# changed\n")
     bootstrap.main()
-    assert len(commands) == 3
+    assert len(commands) == 5
 
 
 def test_a_failed_installation_is_tried_again(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
