@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
@@ -20,7 +21,7 @@ from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import OutputLeaf, assemble
 from quanthost.graph.signature import Signature
 from quanthost.stages.refine import Refinement
-from quanthost.values import Decision, Override, from_data, to_json
+from quanthost.values import Decision, Override, Verdict, from_data, to_json
 
 __all__ = ["LoweredProgram", "PieceRecord", "PluginRecord", "ProgramRecord", "TensorQParams", "load"]
 
@@ -90,18 +91,28 @@ class ProgramRecord:
         return inside / total if total else 0.0
 
 
-@attrs.define(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class LoweredProgram:
     """A program that the ExecuTorch runtime executes."""
 
-    buffer: bytes = attrs.field(repr=False, on_setattr=attrs.setters.frozen)
-    record: ProgramRecord = attrs.field(repr=False, on_setattr=attrs.setters.frozen)
-    _runner: Callable[[list[Any]], list[Any]] | None = attrs.field(default=None, repr=False)
-    _lock: Lock = attrs.field(factory=Lock, repr=False, init=False)
-    _signature: Signature = attrs.field(init=False, repr=False)
+    buffer: bytes = attrs.field(on_setattr=attrs.setters.frozen)
+    record: ProgramRecord = attrs.field(on_setattr=attrs.setters.frozen)
+    _runner: Callable[[list[Any]], list[Any]] | None = None
+    _lock: Lock = attrs.field(factory=Lock, init=False)
+    _signature: Signature = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._signature = Signature.from_json(self.record.signature)
+
+    def __repr__(self) -> str:
+        record = self.record
+        counts = Counter(decision.verdict for decision in record.decisions)
+        became = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+        return (
+            f"<LoweredProgram {record.model} for {' and '.join(record.backends)} ({record.recipe}): "
+            f"{became or 'no nodes'}; delegated pieces: {len(record.pieces)}, "
+            f"operators outside: {len(record.outside)}; {len(self.buffer) / 1000:.1f} kB>"
+        )
 
     @property
     def decisions(self) -> tuple[Decision, ...]:

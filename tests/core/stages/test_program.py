@@ -80,6 +80,19 @@ def a_program(buffer: bytes = b"program", **options: Any) -> LoweredProgram:
     return LoweredProgram(buffer=buffer, record=a_record(buffer), **options)
 
 
+def test_a_program_at_the_prompt_says_what_it_is() -> None:
+    """Model, backends, recipe, what became of the nodes, what runs where, and the size."""
+    piece = PieceRecord(delegate="XnnpackBackend", operators=3)
+    buffer = bytes(1234)
+    program = LoweredProgram(
+        buffer=buffer, record=a_record(buffer, pieces=(piece,), outside=("aten::mul.out",))
+    )
+    assert repr(program) == (
+        "<LoweredProgram Several for one and two (int8): 1 float; delegated pieces: 1, operators outside: 1; "
+        "1.2 kB>"
+    )
+
+
 def files(folder: Path) -> dict[str, bytes]:
     """What lies in a folder, hidden files too."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
