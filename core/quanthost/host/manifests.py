@@ -112,8 +112,8 @@ def _build(data: Mapping[str, Any], path: Path, plugin: str) -> Manifest:
     if data["name"] != plugin:
         raise _refusal(
             f"{data['name']!r}", f"{plugin!r}, the name of the entry point", "name", path, plugin,
-            remedy="give the manifest and the entry point one name; several plugins in one distribution have a "
-            f"package with a {FILE} each",
+            remedy="give the manifest and the entry point one name; of several plugins in one distribution, "
+            f"each has a package with a {FILE}",
         )  # fmt: skip
     try:
         manifest = Manifest(**data)
