@@ -53,9 +53,10 @@ def convert(
 def _converted(
     module: fx.GraphModule, calibrated: CalibratedModel, wanted: Representation
 ) -> tuple[fx.GraphModule, Refinement | None]:
-    if wanted is Representation.QDQ:
+    qat = calibrated.prepared.request.qat
+    if wanted is Representation.QDQ and not qat:
         return refine(module, calibrated.sample)
-    return pt2e.convert(module, reference=True), None
+    return pt2e.convert(module, qat=qat, reference=wanted is Representation.REFERENCE), None
 
 
 def _representation(given: Representation | str) -> Representation:

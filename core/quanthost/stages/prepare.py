@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import fx
 
 from quanthost.errors import RequestError, TableError
+from quanthost.graph.fold import fold_batch_norms, not_trainable
 from quanthost.graph.layouts import forget_layouts
 from quanthost.graph.operators import operator_name
 from quanthost.graph.provenance import NodeInfo, node_infos, source_line
@@ -106,7 +107,8 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
 
     Raises:
         RequestError: the recipe or an option does not exist, the model was captured in the wrong mode, or
-            one that is trained writes in place into what others read.
+            one that is trained writes in place into what others read, or has a batch norm that cannot be
+            trained with its convolution.
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
@@ -124,10 +126,13 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
             writers, needed="a forward that makes new tensors, where it is trained",
             remedy="write torch.cat, torch.where or masked_fill in place of the assignment",
         )  # fmt: skip
+        _refuse_untrainable(graph)
         # training must leave the float model as it is
         graph = pt2e.deep_copy(graph, share=False)
     elif writers:
         graph = without_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
+    if not captured.train:
+        fold_batch_norms(graph)
     quantizer = HostQuantizer(plugins, request, nodes)
     module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
@@ -143,4 +148,19 @@ def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> N
         f"{operator_name(writers[0])} writes into a tensor that others read", needed=needed,
         where=None if line is None else line.described(), stage="prepare", node=writers[0].name,
         remedy=remedy, value=tuple(node.name for node in writers),
+    )  # fmt: skip
+
+
+def _refuse_untrainable(graph_module: fx.GraphModule) -> None:
+    found = not_trainable(graph_module)
+    if not found:
+        return
+    layer, reason = found[0]
+    line = source_line(layer)
+    raise RequestError(
+        f"{layer.name} with a batch norm behind it, which cannot be trained together: {reason}",
+        needed="a convolution with a weight of its own, and a batch norm with running statistics",
+        where=None if line is None else line.described(), stage="prepare", node=layer.name,
+        remedy="give each batch norm a convolution module of its own, or calibrate with qat=False",
+        value=tuple(node.name for node, _ in found),
     )  # fmt: skip

@@ -79,6 +79,7 @@ class CallbackQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
         self._transform, self._plan, self._check, self._qat = transform, plan, check, qat
 
     def transform_for_annotation(self, model: fx.GraphModule) -> fx.GraphModule:
+        _show_batch_norms(model)
         return self._transform(model)
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
@@ -167,19 +168,61 @@ def _derived_spec(spec: DerivedQSpec, point: Point, sources: Iterable[Point]) ->
 
 
 def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) -> fx.GraphModule:
-    """``prepare_pt2e`` or ``prepare_qat_pt2e`` on a graph that the caller owns."""
+    """``prepare_pt2e`` or ``prepare_qat_pt2e`` on a graph that the caller owns.
+
+    Batch norms that can be folded are folded by the caller: ``prepare_pt2e`` of torchao 0.18 would fold
+    one into weights that other layers read too, and past other readers of the layer.
+    """
+    if not qat:
+        _hide_batch_norms(graph_module)
     with quiet():
         prepared = (prepare_qat_pt2e if qat else prepare_pt2e)(graph_module, quantizer)
     assert isinstance(prepared, fx.GraphModule)
     return prepared
 
 
-def convert(graph_module: fx.GraphModule, *, reference: bool = False) -> fx.GraphModule:
-    """``convert_pt2e`` on a graph that the caller owns."""
+def convert(graph_module: fx.GraphModule, *, qat: bool = False, reference: bool = False) -> fx.GraphModule:
+    """``convert_pt2e`` on a graph that the caller owns.
+
+    Only a graph that was trained has batch norms that torchao fused; it takes seconds to look for them.
+    """
+    if not qat:
+        _hide_batch_norms(graph_module)
     with quiet():
         converted = convert_pt2e(graph_module, use_reference_representation=reference)
     assert isinstance(converted, fx.GraphModule)
+    _show_batch_norms(converted)
     return converted
+
+
+def _hidden_batch_norm(*args: Any) -> Any:
+    return torch.ops.aten.batch_norm.default(*args)
+
+
+def _hidden_legit_batch_norm(*args: Any) -> Any:
+    return torch.ops.aten._native_batch_norm_legit_no_training.default(*args)
+
+
+_HIDDEN = (
+    (torch.ops.aten.batch_norm.default, _hidden_batch_norm),
+    (torch.ops.aten._native_batch_norm_legit_no_training.default, _hidden_legit_batch_norm),
+)
+
+
+def _hide_batch_norms(graph_module: fx.GraphModule) -> None:
+    """Keep torchao from batch norms, which it knows by their operator."""
+    _exchange(graph_module, _HIDDEN)
+
+
+def _show_batch_norms(graph_module: fx.GraphModule) -> None:
+    _exchange(graph_module, [(shown, hidden) for hidden, shown in _HIDDEN])
+
+
+def _exchange(graph_module: fx.GraphModule, pairs: Iterable[tuple[Any, Any]]) -> None:
+    for old, new in pairs:
+        for node in graph_module.graph.find_nodes(op="call_function", target=old):
+            node.target = new
+    graph_module.recompile()
 
 
 def deep_copy(graph_module: fx.GraphModule, *, share: bool = True) -> fx.GraphModule:

@@ -253,6 +253,37 @@ def test_writes_are_refused_where_the_model_is_trained() -> None:
     assert caught.value.needed == "a forward that makes new tensors, where it is trained"
 
 
+class Twice(nn.Module):
+    """A shared convolution, and a batch norm behind one of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.norm(self.layer(self.layer(x)))
+        return made
+
+
+def test_norms_that_cannot_be_trained_with_their_convolution_are_refused() -> None:
+    """torchao would fold the norm into what the other call reads; calibrated, the two are told apart."""
+    captured = quanthost.capture(Twice(), IMAGE, train=True)
+    with pytest.raises(RequestError) as caught:
+        quanthost.prepare(captured, BACKEND, qat=True)
+    assert caught.value.seen == (
+        "conv2d_1 with a batch norm behind it, which cannot be trained together: "
+        "other operators read its weight"
+    )
+    assert caught.value.where.endswith(
+        "in forward: made: torch.Tensor = self.norm(self.layer(self.layer(x)))"
+    )
+    assert caught.value.remedy == (
+        "give each batch norm a convolution module of its own, or calibrate with qat=False"
+    )
+    assert caught.value.node == "conv2d_1"
+    assert prepared(Twice().eval(), IMAGE).module is not None
+
+
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's own, of run_decompositions
 def test_writes_are_refused_in_a_graph_of_the_users(plugins: Plugins) -> None:
     """A quantizer has no inputs to trace with again; the remedy is one call, and it works."""

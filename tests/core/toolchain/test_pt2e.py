@@ -43,6 +43,7 @@ GROUP = QSpec(
     dtype=DType.INT4, granularity=Granularity.PER_GROUP, axis=0, group_size=2, symmetry=Symmetry.SYMMETRIC
 )
 X = rand(2, 4)
+IMAGE = rand(1, 3, 8, 8)
 
 
 def layer_graph() -> tuple[fx.GraphModule, fx.Node, list[fx.Node]]:
@@ -267,3 +268,27 @@ def test_the_model_of_a_net_is_not_trained_by_accident() -> None:
     """A copy for calibration leaves the gradients' switch of its parameters."""
     made = pt2e.deep_copy(calibrated().module)
     assert {p.requires_grad for p in made.parameters()} == {p.requires_grad for p in Net().parameters()}
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "_native_batch_norm_legit_no_training"])
+def test_batch_norms_are_the_callers(name: str) -> None:
+    """torchao folds none by itself, and the quantizer's steps and the result show them as they are."""
+    exported = torch.export.export(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval(), (IMAGE,))
+    if name.startswith("_"):
+        exported = exported.run_decompositions({})
+    module = exported.module(check_guards=False)
+    wanted = module(IMAGE)
+    seen: list[str] = []
+
+    def look(graph_module: fx.GraphModule) -> fx.GraphModule:
+        seen.extend(str(node.target) for node in graph_module.graph.nodes)
+        return graph_module
+
+    quantizer = pt2e.CallbackQuantizer(
+        transform=look, plan=lambda _: pt2e.QuantPlan(), check=lambda graph_module: None
+    )
+    observed = pt2e.prepare(module, quantizer, qat=False)
+    assert f"aten.{name}.default" in seen
+    converted = pt2e.convert(observed)
+    assert f"aten.{name}.default" in [str(node.target) for node in converted.graph.nodes]
+    assert torch.equal(converted(IMAGE), wanted)

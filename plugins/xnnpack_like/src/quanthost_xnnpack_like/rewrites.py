@@ -295,6 +295,16 @@ def silu_to_product(rewriter: Rewriter, node: Node) -> Node | None:
     return rewriter.call(_aten.mul.Tensor, node.args[0], gate)
 
 
+@_each("aten.hardsigmoid.default")
+def hardsigmoid_to_products(rewriter: Rewriter, node: Node) -> Node | None:
+    """min(max(x + 3, 0), 6) / 6: the delegate has no kernel for the function, but for its parts."""
+    three, sixth = _scalar(rewriter, 3.0), _scalar(rewriter, 1 / 6)
+    if three is None or sixth is None:
+        return None
+    shifted = rewriter.call(_aten.add.Tensor, node.args[0], three)
+    return rewriter.call(_aten.mul.Tensor, rewriter.call(_aten.hardtanh.default, shifted, 0.0, 6.0), sixth)
+
+
 @_each("aten.clamp.default")
 def clamp_to_hardtanh(rewriter: Rewriter, node: Node) -> Node | None:
     """The delegate fuses a hardtanh, but not a clamp, into the kernel before it."""
@@ -383,18 +393,23 @@ def batch_norm_to_convolution(rewriter: Rewriter, node: Node) -> Node | None:
         constant(rewriter.graph_module, part) if part is not None else None for part in read
     )
     meta = tensor_meta(node)
-    if mean is None or variance is None or meta is None or meta.dim() not in (3, 4):
+    if mean is None or variance is None or meta is None or meta.dim() not in (2, 3, 4):
         return None
     scale = torch.rsqrt(variance.detach() + argument(node, "eps"))
     scale = scale if weight is None else scale * weight.detach()
     shift = -mean.detach() * scale
     shift = shift if bias is None else shift + bias.detach()
-    channels, spatial = scale.numel(), meta.dim() - 2
+    rows = meta.dim() == 2
+    channels, spatial = scale.numel(), 1 if meta.dim() == 3 else 2
+    source = argument(node, "input")
+    if rows:
+        source = rewriter.call(_aten.reshape.default, source, [-1, channels, 1, 1])
     kernel = rewriter.constant(scale.reshape(channels, 1, *([1] * spatial)), "_norm_scale")
     offset = rewriter.constant(shift, "_norm_shift")
     convolution = _aten.conv2d.default if spatial == 2 else _aten.conv1d.default
     ones, zeros = [1] * spatial, [0] * spatial
-    return rewriter.call(convolution, argument(node, "input"), kernel, offset, ones, zeros, ones, channels)
+    made = rewriter.call(convolution, source, kernel, offset, ones, zeros, ones, channels)
+    return rewriter.call(_aten.reshape.default, made, [-1, channels]) if rows else made
 
 
 REWRITES = (
@@ -410,6 +425,7 @@ REWRITES = (
     silu_to_product,
     clamp_to_hardtanh,
     written_out_hardswish,
+    hardsigmoid_to_products,
     addmm_to_linear,
     mm_to_linear,
     prelu_to_four_dimensions,
