@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -36,7 +38,10 @@ _FRAME = re.compile(
 
 @attrs.frozen(kw_only=True)
 class Location:
-    """A line of source; ``text`` is empty where the source cannot be read."""
+    """A line of source; ``text`` is empty where the source cannot be read.
+
+    As text it has the file's path as Python knows it, which an editor can open: what errors show.
+    """
 
     file: str
     line: int
@@ -52,6 +57,15 @@ class Location:
         return f"{self}, in {self.function}{of}" + (f": {self.text}" if self.text else "")
 
     @property
+    def portable(self) -> str:
+        """``package/file.py:line``: the same on every machine, for what is kept.
+
+        Relative to the entry of ``sys.path`` or the working directory that the file lies deepest under,
+        the file's name alone where it lies under none.
+        """
+        return f"{_portable(self.file, (*sys.path, os.getcwd()))}:{self.line}"
+
+    @property
     def is_users(self) -> bool:
         """Whether the line lies neither in torch, nor the standard library, nor quanthost."""
         if self.file.startswith(_FOREIGN):
@@ -65,8 +79,8 @@ class NodeInfo:
 
     ``operator`` is the aten name with overload. ``module`` is the dotted path of the innermost module
     whose forward was running, ``""`` for the model itself; ``module_type`` its class, with its Python
-    module. ``source`` is ``file:line`` of the innermost line that belongs to the user's code, as far as
-    torch recorded it: mostly one of a forward, also where that calls a function.
+    module. ``source`` is the innermost line that belongs to the user's code, as ``Location.portable``, as
+    far as torch recorded it: mostly one of a forward, also where that calls a function.
     """
 
     name: str
@@ -86,8 +100,20 @@ def _info(node: fx.Node) -> NodeInfo:
     line = source_line(node)
     return NodeInfo(
         name=node.name, operator=operator_name(node), module=module, module_type=module_type,
-        source=None if line is None else str(line),
+        source=None if line is None else line.portable,
     )  # fmt: skip
+
+
+@functools.lru_cache
+def _portable(file: str, entries: tuple[str, ...]) -> str:
+    if file.startswith("<"):
+        return file
+    path = Path(os.path.abspath(file))
+    roots = (Path(os.path.abspath(entry)) for entry in entries)
+    # relative to the root of all files, a path would be whole
+    holding = [root for root in roots if root in path.parents and root != root.parent]
+    deepest = max(holding, key=lambda root: len(root.parts), default=path.parent)
+    return str(path.relative_to(deepest).as_posix())
 
 
 def source_line(node: fx.Node) -> Location | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def infos(model: nn.Module, *args: Any, strict: bool = False) -> tuple[NodeInfo,
 def text_at(source: str | None) -> str:
     assert source is not None
     file, line = source.rsplit(":", 1)
-    return linecache.getline(file, int(line)).strip()
+    assert file == Path(HERE).name
+    return linecache.getline(HERE, int(line)).strip()
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["non-strict", "strict"])
@@ -135,6 +137,28 @@ FILES = {
 def test_whose_code_a_file_is(file: str, expected: bool) -> None:
     """Installed models are code that a user can look at; torch and the standard library are not."""
     assert Location(file=file, line=1, function="f").is_users is expected
+
+
+PORTABLE = {
+    "a package on the path": ("/home/me/site-packages/zoo/nets/x.py", "zoo/nets/x.py"),
+    "the deepest entry": ("/home/me/work/src/net.py", "net.py"),
+    "below the working directory": ("/home/me/work/models/net.py", "models/net.py"),
+    "a relative path": ("models/net.py", "models/net.py"),
+    "a relative path that leads out": ("../secret/net.py", "net.py"),
+    "no entry": ("/home/other/net.py", "net.py"),
+    "a name that begins like an entry": ("/home/me/working/net.py", "net.py"),
+    "a notebook cell": ("<ipython-input-3-1c2d>", "<ipython-input-3-1c2d>"),
+}
+
+
+@pytest.mark.parametrize(("file", "expected"), PORTABLE.values(), ids=PORTABLE.keys())
+def test_kept_lines_do_not_tell_where_the_machine_keeps_its_files(
+    file: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines that trace one model keep the same lines."""
+    monkeypatch.setattr(sys, "path", ["", "/", "/home/me/site-packages", "/home/me/work/src"])
+    monkeypatch.setattr(os, "getcwd", lambda: "/home/me/work")
+    assert Location(file=file, line=12, function="forward").portable == f"{expected}:12"
 
 
 def test_innermost_is_the_last_line_of_the_users() -> None:
