@@ -214,11 +214,20 @@ class SqueezeExcite(nn.Module):
         return made
 
 
-def test_squeeze_and_excitation() -> None:
-    """Pool, two layers, gate and product lie in one delegated piece."""
-    proof = prove(SqueezeExcite(torch.sigmoid), IMAGES)
+GATES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "relu6(x + 3) / 6": lambda x: F.relu6(x + 3) / 6,
+}
+
+
+@pytest.mark.parametrize("gate", GATES.values(), ids=GATES.keys())
+def test_squeeze_and_excitation(gate: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Pool, two layers, gate and product lie in one delegated piece, all of them integer."""
+    proof = prove(SqueezeExcite(gate), IMAGES)
     hold(proof)
     assert (proof.pieces, proof.outside) == (1, ())
+    assert [d.node for d in proof.program.decisions if d.verdict is Verdict.FLOAT] == []
 
 
 @pytest.mark.parametrize("where", ["before", "behind a ReLU", "of rows"])

@@ -17,12 +17,14 @@ class Candidate:
     """A match as the cost rule sees it: its operators, activations that are no constants, and its gain.
 
     ``keeps_parameters`` is true of what only moves data: integer or float, nothing is lost.
+    ``has_fixed_range`` is true of a bounded function, whose result no calibration has to range.
     """
 
     nodes: tuple[fx.Node, ...]
     inputs: tuple[fx.Node, ...]
     gain: Gain
     keeps_parameters: bool
+    has_fixed_range: bool = False
 
     @property
     def output(self) -> fx.Node:
@@ -39,7 +41,9 @@ def prune(candidates: Iterable[Candidate]) -> dict[Candidate, str]:
     A tensor is anchored where a ``DRIVES`` candidate makes or takes it: it is quantized in any case. A
     ``FOLLOWS`` candidate stays integer where all its tensors are anchored, since it then saves
     conversions and adds no rounding. One that moves a single tensor stays where either side is anchored,
-    and passes the anchor on. Anchors only grow, so the answer does not depend on the order of the graph.
+    and passes the anchor on. A gate, which is a bounded function of an anchored tensor, anchors its result
+    where all that reads it stays: the tensor that is gated then needs no conversion. Anchors only grow, and
+    gates only fall, so the answer does not depend on the order of the graph.
     """
     listed = list(candidates)
     anchored = {t for c in listed if c.gain is Gain.DRIVES for t in c.tensors}
@@ -50,11 +54,24 @@ def prune(candidates: Iterable[Candidate]) -> dict[Candidate, str]:
         if len(grown) == len(anchored):
             break
         anchored = grown
+    anchored |= _gated(listed, anchored)
     return {c: reason for c in listed if (reason := _reason(c, anchored)) is not None}
 
 
 def _moves_one(candidate: Candidate) -> bool:
     return candidate.keeps_parameters and len(candidate.inputs) == 1
+
+
+def _gated(candidates: list[Candidate], anchored: set[fx.Node]) -> set[fx.Node]:
+    """Results of gates that are read by nothing but what stays integer with them."""
+    gated = {c.output for c in candidates if c.has_fixed_range and anchored.issuperset(c.inputs)}
+    while True:
+        held = anchored | gated
+        stays = {node for c in candidates if _reason(c, held) is None for node in c.nodes}
+        left = {result for result in gated if result.users and stays.issuperset(result.users)}
+        if left == gated:
+            return gated
+        gated = left
 
 
 def _reason(candidate: Candidate, anchored: set[fx.Node]) -> str | None:

@@ -21,6 +21,7 @@ from quanthost.values import (
     AnyQSpec,
     Cause,
     DerivedQSpec,
+    FixedQSpec,
     Gain,
     Kernel,
     Match,
@@ -158,6 +159,7 @@ def _drop_costly(
             inputs=_varying_inputs(made, view),
             gain=made.match.gain if made.match.kernel is Kernel.STATIC else Gain.DRIVES,
             keeps_parameters=bool(made.match.shares),
+            has_fixed_range=isinstance(made.qspecs.get("output"), FixedQSpec),
         ): made
         for made in chosen
     }

@@ -23,11 +23,22 @@ class Chain:
         """A tensor that no candidate makes: a graph input, or the result of a float operator."""
         return self.graph.placeholder(name)
 
-    def add(self, name: str, *inputs: fx.Node, gain: Gain = Gain.FOLLOWS, moves: bool = False) -> fx.Node:
+    def add(
+        self, name: str, *inputs: fx.Node, gain: Gain = Gain.FOLLOWS, moves: bool = False, gates: bool = False
+    ) -> fx.Node:
         """A candidate of one operator; its node is the tensor that it makes."""
         node = self.graph.create_node("call_function", lambda *args: args, inputs, name=name)
-        self.candidates[name] = Candidate(nodes=(node,), inputs=inputs, gain=gain, keeps_parameters=moves)
+        self.candidates[name] = Candidate(
+            nodes=(node,), inputs=inputs, gain=gain, keeps_parameters=moves, has_fixed_range=gates
+        )
         return node
+
+    def gate(self, name: str, *inputs: fx.Node) -> fx.Node:
+        return self.add(name, *inputs, gates=True)
+
+    def read_as_float(self, node: fx.Node) -> None:
+        """One more reader, which is no candidate."""
+        self.graph.create_node("call_function", lambda *args: args, (node,))
 
     def drive(self, name: str, *inputs: fx.Node) -> fx.Node:
         return self.add(name, *inputs, gain=Gain.DRIVES)
@@ -69,6 +80,48 @@ def test_reason_names_the_tensors() -> None:
     assert prune(chain.candidates.values()) == {
         chain.candidates["add"]: "int8 brings nothing here: mask, add would be quantized for it alone"
     }
+
+
+def test_gate_between_drivers() -> None:
+    """x · sigmoid(x): the gate's result has no driver, but nothing around the product is converted then."""
+    chain = Chain()
+    driven = chain.drive("conv", chain.float("x"))
+    chain.drive("conv_1", chain.add("mul", driven, chain.gate("sigmoid", driven)))
+    assert chain.fallen() == set()
+
+
+def test_gate_of_a_gate() -> None:
+    """A product of two gates is anchored by both."""
+    chain = Chain()
+    driven = chain.drive("conv", chain.float("x"))
+    product = chain.add("mul", chain.gate("sigmoid", driven), chain.gate("tanh", driven))
+    chain.drive("conv_1", product)
+    assert chain.fallen() == set()
+
+
+def test_gate_that_a_float_operator_reads_too() -> None:
+    """It is computed in float then, and the product with it."""
+    chain = Chain()
+    driven = chain.drive("conv", chain.float("x"))
+    gate = chain.gate("sigmoid", driven)
+    chain.read_as_float(gate)
+    chain.drive("conv_1", chain.add("mul", driven, gate))
+    assert chain.fallen() == {"sigmoid", "mul"}
+
+
+def test_gate_that_feeds_what_falls() -> None:
+    """Where the product goes to nobody who wants integers, product and gate stay float."""
+    chain = Chain()
+    driven = chain.drive("conv", chain.float("x"))
+    chain.add("mul", driven, chain.gate("sigmoid", driven))
+    assert chain.fallen() == {"sigmoid", "mul"}
+
+
+def test_gate_at_the_head() -> None:
+    """A probability that is the model's result keeps its float digits."""
+    chain = Chain()
+    chain.gate("sigmoid", chain.drive("linear", chain.float("x")))
+    assert chain.fallen() == {"sigmoid"}
 
 
 def test_float_island() -> None:
@@ -145,7 +198,7 @@ def random_chain(seed: int, size: int) -> Chain:
     chain = Chain()
     made = [chain.float("x"), chain.float("y")]
     for i in range(size):
-        kind = generator.choice(["drive", "move", "add", "add2", "float"])
+        kind = generator.choice(["drive", "move", "add", "add2", "gate", "float"])
         if kind == "float":
             made.append(chain.float(f"float_{i}"))
         elif kind == "add2":

@@ -11,7 +11,8 @@ from torch.fx import map_arg
 
 from quanthost.api import Rewriter, argument, constant, operator_name, tensor_meta
 from quanthost_xnnpack_like.biases import bias_for_each_layer
-from quanthost_xnnpack_like.hardswish import written_out_hardswish
+from quanthost_xnnpack_like.hardsigmoid import hardsigmoid_into_layer
+from quanthost_xnnpack_like.hardswish import written_out_hardsigmoid, written_out_hardswish
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -425,6 +426,8 @@ REWRITES = (
     silu_to_product,
     clamp_to_hardtanh,
     written_out_hardswish,
+    written_out_hardsigmoid,
+    hardsigmoid_into_layer,
     hardsigmoid_to_products,
     addmm_to_linear,
     mm_to_linear,
