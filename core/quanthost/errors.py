@@ -65,12 +65,22 @@ class QuanthostError(Exception):
         parts = (("stage", self.stage), ("backend", self.plugin), ("node", self.node))
         return ", ".join(f"{label} {name}" for label, name in parts if name is not None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.seen, self.needed, self.remedy), self.__dict__
+
     def __str__(self) -> str:
         lines = [self.seen, f"  needed: {self.needed}"]
         if self.where:
             lines.append(f"  where:  {self.where}")
         lines.append(f"  to do:  {self.remedy}")
         return "\n".join(lines)
+
+
+def _remade(kind: type[QuanthostError], seen: str, needed: str, remedy: str) -> QuanthostError:
+    """An error that comes out of a pickle or a copy; its state follows."""
+    error = kind.__new__(kind, seen)
+    QuanthostError.__init__(error, seen, needed=needed, remedy=remedy)
+    return error
 
 
 class ValueCheckError(QuanthostError, ValueError):

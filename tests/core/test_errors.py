@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 
 from quanthost import errors
@@ -84,6 +88,44 @@ def test_error_is_caught_as_its_builtin(name: str) -> None:
     for promised in PROMISED[name]:
         assert isinstance(error, promised)
     assert str(error) == "seen\n  needed: needed\n  where:  backend npu\n  to do:  remedy"
+
+
+ROUNDS: dict[str, Callable[[QuanthostError], QuanthostError]] = {
+    "pickle": lambda error: pickle.loads(pickle.dumps(error)),
+    "oldest pickle": lambda error: pickle.loads(pickle.dumps(error, protocol=0)),
+    "copy": copy.copy,
+    "deep copy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("remake", ROUNDS.values(), ids=ROUNDS.keys())
+@pytest.mark.parametrize("name", errors.__all__)
+def test_errors_leave_a_process_whole(name: str, remake: Callable[[QuanthostError], QuanthostError]) -> None:
+    """Class, message and attributes are the same in another process, and in a copy."""
+    error = getattr(errors, name)(
+        "seen", needed="needed", remedy="remedy", where="there", plugin="npu", stage="lower", node="add",
+        value=(1, "two"),
+    )  # fmt: skip
+    error.add_note("while lowering")
+    made = remake(error)
+    assert type(made) is type(error)
+    assert str(made) == str(error)
+    assert made.args == error.args
+    assert vars(made) == vars(error)
+
+
+class OwnError(errors.LoweringError):
+    """An error of a plugin, made of other arguments."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__(f"the operator {operator}", needed="another", remedy="rewrite it", node=operator)
+
+
+def test_errors_of_plugins_leave_a_process_whole() -> None:
+    """Whatever their constructor takes."""
+    made = pickle.loads(pickle.dumps(OwnError("add")))
+    assert type(made) is OwnError
+    assert (str(made), made.node) == (str(OwnError("add")), "add")
 
 
 def test_blocked_backend_is_no_error_of_the_system() -> None:
