@@ -49,7 +49,9 @@ def installed(policy: Policy | None = None, *, group: Group = Group.BACKENDS) ->
     """
     policy = Policy.of() if policy is None else policy
     found = registered(group)
-    return tuple(_examined(plugin, found, policy) for plugin in found)
+    # a run has backends and extensions under their names: an extension must not have a backend's
+    registrations = [*registered(Group.BACKENDS), *found] if group is Group.EXTENSIONS else found
+    return tuple(_examined(plugin, registrations, policy) for plugin in found)
 
 
 def load(name: str, policy: Policy | None = None) -> object:
@@ -94,12 +96,17 @@ def check_loaded(name: str, info: BackendInfo, policy: Policy | None = None) -> 
             check_manifest(backend.manifest, info)
 
 
-def _examined(plugin: Installed, found: Sequence[Installed], policy: Policy) -> Installed:
+def _examined(plugin: Installed, registrations: Sequence[Installed], policy: Policy) -> Installed:
     if plugin.problem is not None:
         return plugin
     manifest, problem = read(plugin.as_entry_point().module, plugin=plugin.name)
     requires = () if manifest is None else manifest.requires
-    problems = (_blocked(plugin, policy), _doubled(plugin, found), problem, _lacking(plugin, requires))
+    problems = (
+        _blocked(plugin, policy),
+        _doubled(plugin, registrations),
+        problem,
+        _lacking(plugin, requires),
+    )
     first = next((given for given in problems if given is not None), None)
     return attrs.evolve(plugin, manifest=manifest, problem=first)
 
@@ -116,13 +123,16 @@ def _blocked(plugin: Installed, policy: Policy) -> DiscoveryError | None:
     )  # fmt: skip
 
 
-def _doubled(plugin: Installed, found: Sequence[Installed]) -> DiscoveryError | None:
-    claims = [other for other in found if other.name == plugin.name]
+def _doubled(plugin: Installed, registrations: Sequence[Installed]) -> DiscoveryError | None:
+    claims = [other for other in registrations if other.name == plugin.name]
     if len(claims) == 1:
         return None
     return DuplicateBackendError(
         f"the {plugin.group.noun} {plugin.name!r}, registered by "
-        + " and by ".join(claim.origin for claim in claims),
+        + " and by ".join(
+            claim.origin if claim.group is plugin.group else f"{claim.origin} as {claim.group.noun}"
+            for claim in claims
+        ),
         needed="one distribution for a name", where="; ".join(claim.where for claim in claims),
         plugin=plugin.name, value=plugin.name,
         remedy="uninstall all but one: pip uninstall "

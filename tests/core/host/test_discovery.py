@@ -338,6 +338,27 @@ def test_broken_extension(site: Site, manifest: str | None, code: str, seen: str
     assert [str(warning.message).splitlines()[0] for warning in caught] == [f"left out: {seen}"]
 
 
+def test_extension_with_the_name_of_a_backend(site: Site) -> None:
+    """It is left out with a warning that names both distributions; the backend loads."""
+    site.add("npu")
+    site.add("npu", distribution="fake-npu-guard", group="quanthost.extensions")
+    site.add("smooth", group="quanthost.extensions")
+
+    with pytest.warns(RuntimeWarning) as caught:
+        found = extensions()
+
+    assert [name for name, _ in found] == ["smooth"]
+    (told,) = (str(warning.message).splitlines() for warning in caught)
+    assert (
+        told[0]
+        == "left out: the extension 'npu', registered by fake-npu 1.0 as backend and by fake-npu-guard 1.0"
+    )
+    assert told[1] == "  needed: one distribution for a name"
+    assert told[3] == "  to do:  uninstall all but one: pip uninstall fake-npu or fake-npu-guard"
+    assert type(load("npu")).__name__ == "Backend"
+    assert [backend.problem for backend in installed()] == [None]
+
+
 def test_blocked_extension(site: Site) -> None:
     """A blocked extension is left out silently, its code never runs, and the listing says why."""
     site.add("guard", group="quanthost.extensions", code=RAISES)
