@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import quanthost
 from quanthost.cli.output import write, write_json
 from quanthost.errors import ProgramError
 from quanthost.report.program import method_facts, program_document, record_facts
 from quanthost.report.pte import read_pte
+from quanthost.stages.files import read_program
 
 __all__ = ["inspect", "show_program"]
 
@@ -33,7 +33,7 @@ def show_program(path: Path, *, as_json: bool, decisions: bool = False) -> None:
     beside = path.with_suffix(".json")
     record = None
     if beside.is_file():
-        record = quanthost.load(path).record
+        _, record = read_program(path)
     if as_json:
         write_json(program_document(str(path), len(buffer), methods, record, decisions=decisions))
         return

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Any
 
-import attrs
 import torch
 from torch import fx
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
-__all__ = ["LeafSource", "OutputLeaf", "assemble", "plan_outputs"]
+from quanthost.values import LeafSource, OutputLeaf
 
-
-class LeafSource(enum.Enum):
-    """Where a leaf of the model's result comes from when the program is run."""
-
-    PROGRAM = "program"
-    INPUT = "input"
-    CONSTANT = "constant"
-
-
-@attrs.frozen(kw_only=True)
-class OutputLeaf:
-    """One leaf: number ``index`` of the program's outputs or of the inputs, or a constant ``value``."""
-
-    source: LeafSource
-    index: int = -1
-    value: str | int | float | bool | None = None
+__all__ = ["assemble", "plan_outputs"]
 
 
 def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:

@@ -13,9 +13,9 @@ from quanthost.stages import convert as _convert
 from quanthost.stages import lower as _lower
 from quanthost.stages import prepare as _prepare
 from quanthost.stages.capture import CapturedModel, capture
-from quanthost.stages.program import LoweredProgram, PluginRecord
+from quanthost.stages.program import LoweredProgram
 from quanthost.stages.progress import Progress, silent
-from quanthost.values import Kernel, Override, Placement, Representation, Request
+from quanthost.values import Kernel, Override, Placement, PluginRecord, Representation, Request
 
 if TYPE_CHECKING:
     from torch import nn

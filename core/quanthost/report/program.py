@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quanthost.report.layout import byte_size
-from quanthost.values import Verdict, to_data
+from quanthost.values import ProgramRecord, Verdict, to_data
 
 if TYPE_CHECKING:
     from quanthost.report.pte import MethodFacts, TensorFacts
-    from quanthost.stages.program import ProgramRecord
 
 __all__ = ["method_facts", "program_document", "record_facts"]
 

@@ -8,9 +8,9 @@ from quanthost.errors import ConversionError, QuanthostError, RequestError
 from quanthost.graph.rewrite import drop_idle_dropout
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
-from quanthost.stages.refine import Refinement, refine
+from quanthost.stages.refine import refine
 from quanthost.toolchain import pt2e
-from quanthost.values import Representation
+from quanthost.values import Refinement, Representation
 
 __all__ = ["convert"]
 

@@ -15,25 +15,20 @@ from torch.fx.graph import CodeGen
 from quanthost.errors import LoweringError, QuanthostError
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.operators import argument
-from quanthost.graph.outputs import OutputLeaf, plan_outputs
+from quanthost.graph.outputs import plan_outputs
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.specs import LoweringOptions
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.decisions import place
-from quanthost.stages.program import (
-    LoweredProgram,
-    PieceRecord,
-    PluginRecord,
-    ProgramRecord,
-    TensorQParams,
-    program_digest,
-)
+from quanthost.stages.files import program_digest
+from quanthost.stages.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.toolchain.edge import EdgeResult, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.pt2e import deep_copy
 from quanthost.toolchain.runtime import register_kernels
+from quanthost.values import OutputLeaf, PieceRecord, PluginRecord, ProgramRecord, TensorQParams
 
 __all__ = ["lower"]
 

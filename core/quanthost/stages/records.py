@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from quanthost.values import Decision, Representation, Request
+from quanthost.values import Decision, Refinement, Representation, Request
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from quanthost.hooks.manager import Plugins
     from quanthost.stages.capture import CapturedModel
-    from quanthost.stages.refine import Refinement
 
 __all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
 

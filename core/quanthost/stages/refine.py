@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
 import torch
 from torch import fx
 
@@ -15,9 +14,9 @@ from quanthost.graph.view import constant
 from quanthost.graph.walk import walk
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.observers import RangeObserver
-from quanthost.values import Estimator, RangeEstimator
+from quanthost.values import Estimator, RangeEstimator, Refinement, Trial
 
-__all__ = ["Refinement", "Trial", "refine"]
+__all__ = ["refine"]
 
 Batches = Sequence[Sequence[Any]]
 # operators with a bias, and the axis of their output channels, with or without a batch dimension
@@ -32,23 +31,6 @@ _BIASED = (
 _ESTIMATORS = (RangeEstimator(kind=Estimator.MINMAX), RangeEstimator(kind=Estimator.MSE))
 # a correction that brings less than this on unseen data may as well be chance
 _WORTH_DB = 1.0
-
-
-@attrs.frozen(kw_only=True)
-class Trial:
-    """A candidate and the SQNR of the model's outputs with it, in dB, on the kept calibration data."""
-
-    name: str
-    sqnr_db: float
-
-
-@attrs.frozen(kw_only=True)
-class Refinement:
-    """What was tried at convert, and what was taken."""
-
-    trials: tuple[Trial, ...]
-    choice: str
-    bias_corrected: bool
 
 
 def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, Refinement | None]:

@@ -4,6 +4,16 @@ from quanthost.values.codec import digest, from_data, from_json, to_data, to_jso
 from quanthost.values.decision import Cause, Decision, Gain, Match, QSpecChoice, Refusal, Verdict
 from quanthost.values.manifest import BackendInfo, Manifest
 from quanthost.values.override import Override
+from quanthost.values.program import (
+    LeafSource,
+    OutputLeaf,
+    PieceRecord,
+    PluginRecord,
+    ProgramRecord,
+    Refinement,
+    TensorQParams,
+    Trial,
+)
 from quanthost.values.qspec import (
     AnyQSpec,
     DerivedQSpec,
@@ -33,14 +43,20 @@ __all__ = [
     "Gain",
     "Granularity",
     "Kernel",
+    "LeafSource",
     "Manifest",
     "Match",
+    "OutputLeaf",
     "Override",
+    "PieceRecord",
     "Placement",
+    "PluginRecord",
+    "ProgramRecord",
     "QSpec",
     "QSpecChoice",
     "RangeEstimator",
     "Recipe",
+    "Refinement",
     "Refusal",
     "Representation",
     "Request",
@@ -48,7 +64,9 @@ __all__ = [
     "ScaleFormat",
     "SharedQSpec",
     "Symmetry",
+    "TensorQParams",
     "Timing",
+    "Trial",
     "Verdict",
     "digest",
     "from_data",

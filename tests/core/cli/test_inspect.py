@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +86,40 @@ def test_what_is_no_program_is_refused(cli: Cli, tmp_path: Path, name: str) -> N
     ended = cli("inspect", str(tmp_path / name))
     assert (ended.code, ended.out) == (1, "")
     assert ("no file" if name == "nix.pte" else "no ExecuTorch program") in ended.err
+
+
+@pytest.mark.parametrize("options", [[], ["--decisions"], ["--json"]], ids=lambda options: " ".join(options))
+def test_loads_no_toolchain(program: Path, options: list[str]) -> None:
+    """What a program is can be read from its two files, in a moment."""
+    code = (
+        "import sys\nfrom quanthost.cli import main\n"
+        f"try: main({['inspect', str(program), *options]!r})\nexcept SystemExit as end: assert not end.code\n"
+        "print(sorted({'torch', 'torchao', 'executorch', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["inspect"], ["run", "--inputs", "random", "--repeat", "0"]], ids=" ".join
+)
+def test_says_nothing_beside_its_result(program: Path, command: list[str]) -> None:
+    """Neither in a pipe nor on a terminal does the toolchain write of itself."""
+    name, *options = command
+    line = [sys.executable, "-c", "from quanthost.cli import main; main()", name, str(program), *options]
+    piped = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert piped.stderr == ""
+    assert piped.stdout
+    ours, theirs = pty.openpty()
+    shown = subprocess.Popen(line, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    written = b""
+    # at the end of a terminal's output Linux raises, other systems give nothing
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 4096):
+            written += part
+    os.close(ours)
+    assert shown.wait() == 0
+    first = piped.stdout.split()[0]
+    assert re.sub(r"\x1b\[[0-9;]*m", "", written.decode()).lstrip().startswith(first)
+    assert "arning" not in written.decode()

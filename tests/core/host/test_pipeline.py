@@ -20,8 +20,18 @@ from torch.utils import _pytree as pytree
 
 import quanthost
 from quanthost.errors import OverrideError, RequestError
-from quanthost.stages.program import ProgramRecord
-from quanthost.values import Cause, Decision, DType, Override, QSpec, Symmetry, Verdict, from_json, to_json
+from quanthost.values import (
+    Cause,
+    Decision,
+    DType,
+    Override,
+    ProgramRecord,
+    QSpec,
+    Symmetry,
+    Verdict,
+    from_json,
+    to_json,
+)
 
 IMAGES = images()
 

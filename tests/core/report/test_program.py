@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 
-from quanthost.graph.outputs import LeafSource, OutputLeaf
 from quanthost.report.program import method_facts, program_document, record_facts
 from quanthost.report.pte import MethodFacts, TensorFacts
-from quanthost.stages.program import PieceRecord, PluginRecord, ProgramRecord
-from quanthost.values import Cause, Decision, Override, Verdict
+from quanthost.values import (
+    Cause,
+    Decision,
+    LeafSource,
+    OutputLeaf,
+    Override,
+    PieceRecord,
+    PluginRecord,
+    ProgramRecord,
+    Verdict,
+)
 
 _METHOD = MethodFacts(
     name="forward",

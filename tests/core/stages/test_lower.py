@@ -20,8 +20,9 @@ from quanthost.graph.operators import argument
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.manager import Plugins
 from quanthost.stages import lower as stage
-from quanthost.stages.program import LoweredProgram, PluginRecord
+from quanthost.stages.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel
+from quanthost.values import PluginRecord
 
 IMAGE = images(1)[0]
 

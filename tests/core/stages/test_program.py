@@ -15,16 +15,20 @@ from torch import nn
 
 import quanthost
 from quanthost.errors import InputError, ProgramError, ValueCheckError
-from quanthost.graph.outputs import LeafSource, OutputLeaf
-from quanthost.stages.program import (
-    LoweredProgram,
+from quanthost.stages.files import program_digest, record_path
+from quanthost.stages.program import LoweredProgram, load
+from quanthost.values import (
+    Cause,
+    Decision,
+    DType,
+    LeafSource,
+    OutputLeaf,
+    Override,
     PieceRecord,
     ProgramRecord,
-    load,
-    program_digest,
-    record_path,
+    QSpec,
+    Verdict,
 )
-from quanthost.values import Cause, Decision, DType, Override, QSpec, Verdict
 
 X = rand(2, 3)
 
