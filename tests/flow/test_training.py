@@ -1,4 +1,4 @@
-"""A model trained with quantization by the user's own loop, up to the program, and the module it came from."""
+"""A model trained with quantization by the user's own loop, to the program, and the module it came from."""
 
 from __future__ import annotations
 
