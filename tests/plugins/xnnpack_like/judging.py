@@ -14,7 +14,17 @@ from quanthost.values import Decision, Verdict
 from quanthost_xnnpack_like.backend import backend
 from quanthost_xnnpack_like.rows import TABLE
 
-__all__ = ["KERNELS", "RECIPES", "judge", "judged", "lowered", "rows_of"]
+__all__ = [
+    "KERNELS",
+    "MOST_RELATIVE",
+    "MOST_STEPS",
+    "RECIPES",
+    "compiled",
+    "judge",
+    "judged",
+    "lowered",
+    "rows_of",
+]
 
 RECIPES = {recipe.name: recipe for recipe in backend.info.recipes}
 KERNELS = {name: recipe.kernel for name, recipe in RECIPES.items()}
@@ -77,7 +87,11 @@ def judge(
     first one's result.
     """
     edges = 1 + len(cases) if chained else sum(len(case.inputs) + _results(case) for case in cases)
-    problems = list(_compiled(proof, cases, kernel, calls, edges))
+    problems = []
+    if all(TABLE.row(case.row).delegated for case in cases):
+        problems.extend(compiled(proof, kernel, calls, edges))
+    if kernel is Kernel.DYNAMIC and sum("qdint8" in call.types for call in calls) < 2 * len(cases):
+        problems.append(f"not all ranges are made at run time: {[call.operator for call in calls]}")
     for number, case in enumerate(cases):
         problems.extend(f"{case.row}: {text}" for text in _placed(proof, number, case, kernel))
     numbers = [number for number, case in enumerate(cases) for _ in range(_results(case))]
@@ -118,12 +132,11 @@ def _stays_float(decision: Decision) -> bool:
     return decision.verdict is not Verdict.QUANTIZED
 
 
-def _compiled(
-    proof: Proof, cases: Sequence[Case], kernel: Kernel, calls: Sequence[Call], edges: int
-) -> Iterator[str]:
-    """Nothing is left outside, and the delegate's operators have the kernel's datatypes."""
-    if not all(TABLE.row(case.row).delegated for case in cases):
-        return
+def compiled(proof: Proof, kernel: Kernel, calls: Sequence[Call], edges: int) -> Iterator[str]:
+    """Nothing is left outside, and the delegate's operators have the kernel's datatypes.
+
+    ``edges`` is the number of the program's inputs and outputs, which are converted where they are float.
+    """
     if proof.program.record.outside:
         yield f"outside of the delegate: {proof.program.record.outside}"
     conversions = [call for call in calls if call.operator == "Convert"]
@@ -132,8 +145,6 @@ def _compiled(
     if kernel in _OPERANDS:
         wrong = [c for c in calls if c.operator != "Convert" and not c.types <= _OPERANDS[kernel]]
         yield from (f"the delegate computes {call.operator} with {dict(call.datatypes)}" for call in wrong)
-    if kernel is Kernel.DYNAMIC and sum("qdint8" in call.types for call in calls) < 2 * len(cases):
-        yield f"not all are computed with ranges at run time: {[call.operator for call in calls]}"
 
 
 def _computed(output: Output, case: Case, kernel: Kernel, off: float, *, calibrated: bool) -> Iterator[str]:

@@ -13,7 +13,7 @@ from judging import KERNELS, RECIPES, judged, rows_of
 from kit import Case
 from torch import nn
 
-from quanthost.api import Granularity, Kernel, QSpec
+from quanthost.api import Granularity, Kernel, QSpec, Role
 from quanthost_xnnpack_like.rows import TABLE
 
 pytestmark = pytest.mark.slow
@@ -34,10 +34,21 @@ def _has_group_weights(recipe: str) -> bool:
     return isinstance(weight, QSpec) and weight.granularity is Granularity.PER_GROUP
 
 
+def _has_weight(row: str) -> bool:
+    return Role.WEIGHT in dict(TABLE.row(row).roles).values()
+
+
 def _rows(recipe: str) -> list[str]:
-    """The rows of a recipe's kernel; 4-bit groups are for linear layers only, by a constraint."""
+    """The rows of a recipe's kernel.
+
+    4-bit groups are for linear layers only, by a constraint. The first recipe has all its rows, another one
+    of the same kernel only those with a weight: the others are the same in both.
+    """
     rows = rows_of(KERNELS[recipe])
-    return [row for row in rows if row.startswith("linear")] if _has_group_weights(recipe) else rows
+    if _has_group_weights(recipe):
+        return [row for row in rows if row.startswith("linear")]
+    is_first = next(name for name, kernel in KERNELS.items() if kernel is KERNELS[recipe]) == recipe
+    return rows if is_first else [row for row in rows if _has_weight(row)]
 
 
 def _id(value: object) -> str:

@@ -10,6 +10,7 @@ from quanthost.api import Granularity, Kernel, QSpec, Site, constraint, tensor_m
 
 __all__ = [
     "alpha_is_one",
+    "copies_alone",
     "exact_gelu",
     "float32",
     "int4_groups_fit",
@@ -100,6 +101,13 @@ def same_layout(site: Site) -> str | None:
     if source is None or made is None or source.dim_order() == made.dim_order():
         return None
     return f"it changes the dimension order from {source.dim_order()} to {made.dim_order()}"
+
+
+@constraint("nothing else reads what it copies", kernels={Kernel.FLOAT})
+def copies_alone(site: Site) -> str | None:
+    """The delegate drops the copy, and refuses one tensor as two of its results."""
+    readers = len(site.tensors("input")[0].users)
+    return None if readers == 1 else f"{site.tensors('input')[0].name} has {readers} readers"
 
 
 @constraint("constant mode, no cropping; integer kernels pad with zero")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quanthost.api import Claim, LoweringOptions
+from quanthost_xnnpack_like.dequantize import dequantize_for_each_reader
 from quanthost_xnnpack_like.preprocess import quick_preprocess
 
 __all__ = ["lowering_options", "mark_implicit"]
@@ -28,6 +29,7 @@ def lowering_options() -> LoweringOptions:
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig
 
     return LoweringOptions(
+        passes=(dequantize_for_each_reader,),
         edge_compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         backend_config=ExecutorchBackendConfig(extract_delegate_segments=True),
         runtime_modules=("executorch.kernels.quantized",),
