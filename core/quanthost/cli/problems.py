@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +49,8 @@ class Faults:
         if self.traceback:
             traceback.print_exception(error)
         else:
-            print(f"error: {_text(error)}", file=sys.stderr)
+            text = f"error: {_text(error)}"
+            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
         if self.as_json:
             from quanthost.cli.output import write_json
 
@@ -55,6 +58,15 @@ class Faults:
         if isinstance(error, UsageError):
             return ExitCode.USAGE
         return ExitCode.FAILED if isinstance(error, QuanthostError) else ExitCode.UNEXPECTED
+
+
+def _wrapped(text: str) -> str:
+    """Lines no wider than the terminal, what follows of one under the beginning of its text."""
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
 
 
 def _text(error: Exception) -> str:

@@ -108,7 +108,7 @@ def _model_and_inputs(sources: _Sources) -> tuple[Any, Any]:
     model, inputs = made if is_pair else (made, None)
     if not isinstance(model, (nn.Module, ExportedProgram)):
         raise UsageError(
-            f"{sources.model}, which returned a {type(made).__name__}", where="MODEL", value=made,
+            f"{sources.model} with a result of type {type(made).__name__}", where="MODEL", value=made,
             needed="a torch.nn.Module, or a pair of it and its example inputs",
             remedy="return the model from the function",
         )  # fmt: skip
@@ -133,7 +133,7 @@ def _batches(source: Reference | Path | None, model: Any, inputs: Any) -> Iterab
     if isinstance(made, Iterable):
         return made
     raise UsageError(
-        f"{source}, which returned a {type(made).__name__}", where="--calibration", value=made,
+        f"{source} with a result of type {type(made).__name__}", where="--calibration", value=made,
         needed="a list, loader or generator of batches", remedy="return the batches from the function",
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import CalibratedModel, PreparedModel
 from quanthost.toolchain.observers import RangeObserver
 from quanthost.toolchain.pt2e import deep_copy
+from quanthost.values import Kernel
 
 __all__ = ["calibrate", "needs_data"]
 
@@ -42,7 +43,7 @@ def calibrate(
     module = deep_copy(prepared.module)
     progress = progress if progress is not None else silent()
     if batches is None:
-        _refuse_missing(module)
+        _refuse_missing(module, prepared)
         with torch.no_grad():
             module(*prepared.captured.example_args, **prepared.captured.example_kwargs)
         return CalibratedModel(prepared=prepared, module=module, batches=0, data_digest="")
@@ -100,14 +101,17 @@ def _observed_name(node: fx.Node) -> str:
     return origin(tensor) or str(tensor.name)
 
 
-def _refuse_missing(module: fx.GraphModule) -> None:
+def _refuse_missing(module: fx.GraphModule, prepared: PreparedModel) -> None:
     names = needs_data(module)
     if not names:
         return
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    recipes = prepared.plugins.info(prepared.request.backends[0]).recipes
+    others = [recipe.name for recipe in recipes if recipe.kernel is not Kernel.STATIC]
     raise CalibrationError(
         "no calibration data", needed=f"batches for the static ranges of {shown}", stage="calibrate",
-        remedy="pass calibration=<batches of real inputs>, or choose a dynamic or weight-only recipe",
+        remedy="pass batches of real inputs as calibration"
+        + (f", or choose a recipe that needs none: {', '.join(others)}" if others else ""),
     )  # fmt: skip
 
 
@@ -133,7 +137,7 @@ def _check(
     try:
         flat = prepared.captured.signature.flatten(args, kwargs)
     except InputError as error:
-        extra = " Does the loader yield labels too? Pass the inputs alone." if len(args) > 1 else ""
+        extra = "; if the loader yields labels too, pass the inputs alone" if len(args) > 1 else ""
         raise InputError(
             f"batch {count}: {error.seen}", needed=error.needed, remedy=error.remedy + extra,
             where=error.where, stage="calibrate", value=error.value,

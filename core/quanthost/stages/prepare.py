@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from torch import fx
@@ -35,9 +36,9 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
         info = plugins.info(backend)
         if info.recipe(request.recipe) is None:
             raise RequestError(
-                f"the recipe {request.recipe!r}", plugin=backend, stage="prepare",
+                f"the recipe {request.recipe!r}, which {backend} does not have", plugin=backend,
                 needed="one of " + ", ".join(r.name for r in info.recipes), value=request.recipe,
-                remedy="choose one of these recipes",
+                remedy=_nearest(request.recipe, [r.name for r in info.recipes]), stage="prepare",
             )  # fmt: skip
         if request.qat and not info.qat:
             raise RequestError(
@@ -47,13 +48,18 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
         for name, _ in request.options:
             if name not in info.options:
                 raise RequestError(
-                    f"the option {name!r}", plugin=backend, stage="prepare", value=name,
+                    f"the option {name!r}, which {backend} does not have", plugin=backend,
                     needed=f"one of {', '.join(info.options)}" if info.options else "no option",
-                    remedy="correct or remove it",
+                    remedy="correct or remove it", stage="prepare", value=name,
                 )  # fmt: skip
     recipe = plugins.info(request.backends[0]).recipe(request.recipe)
     assert recipe is not None
     return recipe
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known)
+    return "ask for " + " or ".join(map(repr, near)) if near else "choose one of these recipes"
 
 
 class HostQuantizer(pt2e.CallbackQuantizer):

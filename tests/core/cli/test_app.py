@@ -95,6 +95,22 @@ def test_failures_are_json_where_json_is_asked_for(cli: Cli, monkeypatch: pytest
     assert ended.err.startswith("error: a cat\n")
 
 
+def test_errors_fit_a_terminal(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Words stay whole, and what follows of a line stands under the beginning of its text."""
+    names = [f"recipe_{number}" for number in range(12)]
+    error = RequestError("the recipe 'x'", needed="one of " + ", ".join(names), remedy="choose one")
+    monkeypatch.setattr(_LISTING, _raise(error))
+    piped = cli("backends").err.splitlines()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    shown = cli("backends").err.splitlines()
+    assert len(piped[1]) > 80
+    assert max(map(len, shown)) <= 80
+    assert shown[2].startswith("          recipe_")
+    assert " ".join("\n".join(shown).split()) == " ".join("\n".join(piped).split())
+
+
 def test_unexpected_errors_end_with_3(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what was raised, and how to see where."""
     monkeypatch.setattr(_LISTING, _raise(KeyError("lost")))

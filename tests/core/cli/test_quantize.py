@@ -137,9 +137,9 @@ def test_json_and_another_report_exclude_each_other(cli: Cli, nets: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("{nets}:nothing",), "nothing, which returned a NoneType"),
+        (("{nets}:nothing",), "nothing with a result of type NoneType"),
         (("{nets}:net",), "net without example inputs"),
-        (("{nets}:build", "-c", "{nets}:nothing"), "nothing, which returned a NoneType"),
+        (("{nets}:build", "-c", "{nets}:nothing"), "nothing with a result of type NoneType"),
     ],
 )
 def test_functions_that_return_the_wrong_thing(

@@ -97,8 +97,12 @@ def test_the_plugins_that_took_part_are_recorded(program: quanthost.LoweredProgr
 @pytest.mark.parametrize(
     ("asked", "seen", "needed"),
     [
-        ({"recipe": "int7"}, "the recipe 'int7'", "one of int8_static, int8_static_per_tensor, int8_dynamic"),
-        ({"options": {"bits": 4}}, "the option 'bits'", "no option"),
+        (
+            {"recipe": "int7"},
+            "the recipe 'int7', which xnnpack_like does not have",
+            "one of int8_static, int8_static_per_tensor, int8_dynamic",
+        ),
+        ({"options": {"bits": 4}}, "the option 'bits', which xnnpack_like does not have", "no option"),
         ({"placement": "half"}, "the placement 'half'", "one of cost, all"),
         ({"backend": []}, "the backends []", "at least one backend, each once"),
         (

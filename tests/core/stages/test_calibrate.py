@@ -64,7 +64,8 @@ def test_missing_data_is_refused_with_the_tensors_that_need_it(net: PreparedMode
 no calibration data
   needed: batches for the static ranges of image, relu, mean, linear
   where:  stage calibrate
-  to do:  pass calibration=<batches of real inputs>, or choose a dynamic or weight-only recipe"""
+  to do:  pass batches of real inputs as calibration, or choose a recipe that needs none: int8_dynamic,\
+ int4_group_dynamic, int8_weight_only, fp32"""
     )
 
 
@@ -83,8 +84,8 @@ def test_labels_in_the_loader_are_refused(net: PreparedModel) -> None:
 batch 1: 2 positional arguments
   needed: the arguments of the captured call: (image)
   where:  argument 1 is one too many
-  to do:  pass the same arguments, by position and by name as they were captured Does the loader yield\
- labels too? Pass the inputs alone."""
+  to do:  pass the same arguments, by position and by name as they were captured; if the loader\
+ yields labels too, pass the inputs alone"""
     )
 
 

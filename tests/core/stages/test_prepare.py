@@ -47,11 +47,18 @@ def test_unknown_recipe_is_refused(plugins: Plugins) -> None:
     assert (
         str(caught.value)
         == """\
-the recipe 'int7'
+the recipe 'int7', which xnnpack_like does not have
   needed: one of int8_static, int8_static_per_tensor, int8_dynamic, int4_group_dynamic, int8_weight_only, fp32
   where:  stage prepare, backend xnnpack_like
   to do:  choose one of these recipes"""
     )
+
+
+def test_the_nearest_recipe_is_named(plugins: Plugins) -> None:
+    """What was mistyped is mostly a letter away."""
+    with pytest.raises(RequestError) as caught:
+        recipe_of(plugins, Request(backends=BACKEND, recipe="int8_statik"))
+    assert caught.value.remedy.startswith("ask for 'int8_static'")
 
 
 def test_every_backend_of_the_list_must_have_the_recipe(plugins: Plugins) -> None:
@@ -73,7 +80,9 @@ def test_unknown_option_is_refused(plugins: Plugins, options: tuple[str, ...], n
     backend = backend_of(plugins)
     other = TableBackend(info=attrs.evolve(backend.info, options=options), table=backend.table)
     asked = Request(backends=BACKEND, recipe="fp32", options={"bitz": 4})
-    with pytest.raises(RequestError, match=f"the option 'bitz'\n  needed: {needed}\n") as caught:
+    with pytest.raises(
+        RequestError, match=f"the option 'bitz', which xnnpack_like does not have\n  needed: {needed}\n"
+    ) as caught:
         recipe_of(Plugins([(BACKEND, other)]), asked)
     assert caught.value.value == "bitz"
 
