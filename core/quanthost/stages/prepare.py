@@ -58,8 +58,8 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known)
-    return "ask for " + " or ".join(map(repr, near)) if near else "choose one of these recipes"
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"ask for {near[0]!r}" if near else "choose one of these recipes"
 
 
 class HostQuantizer(pt2e.CallbackQuantizer):
