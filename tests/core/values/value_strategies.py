@@ -18,21 +18,29 @@ from quanthost.values import (
     Gain,
     Granularity,
     Kernel,
+    LeafSource,
     Manifest,
     Match,
+    OutputLeaf,
     Override,
+    PieceRecord,
     Placement,
+    PluginRecord,
+    ProgramRecord,
     QSpec,
     QSpecChoice,
     RangeEstimator,
     Recipe,
+    Refinement,
     Refusal,
     Request,
     Role,
     ScaleFormat,
     SharedQSpec,
     Symmetry,
+    TensorQParams,
     Timing,
+    Trial,
     Verdict,
 )
 
@@ -188,6 +196,59 @@ backend_infos = st.builds(
 )
 choices = st.builds(QSpecChoice, qspecs=st.dictionaries(names, qspecs, max_size=3))
 refusals = st.builds(Refusal, reason=texts, cause=st.sampled_from(Cause))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.one_of(st.booleans(), st.integers(), finite, texts)
+counts = st.integers(0, 1 << 40)
+output_leaves = st.builds(
+    OutputLeaf, source=st.sampled_from(LeafSource), index=st.integers(-1, 99), value=maybe(scalars)
+)
+trials = st.builds(Trial, name=texts, sqnr_db=finite)
+refinements = st.builds(
+    Refinement,
+    trials=st.lists(trials, max_size=3).map(tuple),
+    choice=texts,
+    bias_corrected=st.booleans(),
+)
+plugin_records = st.builds(PluginRecord, name=names, distribution=texts, version=texts)
+piece_records = st.builds(PieceRecord, delegate=texts, operators=counts)
+tensor_qparams = st.builds(
+    TensorQParams,
+    name=texts,
+    scale=finite,
+    zero_point=st.integers(),
+    quant_min=st.integers(),
+    quant_max=st.integers(),
+)
+
+
+def several(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(strategy, max_size=2).map(tuple)
+
+
+program_records = st.builds(
+    ProgramRecord,
+    program_digest=texts,
+    backends=several(names),
+    recipe=names,
+    representation=texts,
+    plugins=several(plugin_records),
+    versions=several(st.tuples(texts, texts)),
+    overrides=several(overrides()),
+    options=several(st.tuples(texts, scalars)),
+    qat=st.booleans(),
+    model=texts,
+    model_digest=texts,
+    data_digest=texts,
+    signature=texts,
+    outputs=several(output_leaves),
+    quantized_inputs=several(tensor_qparams),
+    quantized_outputs=several(tensor_qparams),
+    pieces=several(piece_records),
+    outside=several(texts),
+    runtime_modules=several(texts),
+    decisions=several(decisions),
+    refinement=maybe(refinements),
+)
 
 ALL: dict[type, st.SearchStrategy[Any]] = {
     RangeEstimator: estimators,
@@ -204,4 +265,11 @@ ALL: dict[type, st.SearchStrategy[Any]] = {
     Decision: decisions,
     Manifest: manifests,
     BackendInfo: backend_infos,
+    OutputLeaf: output_leaves,
+    Trial: trials,
+    Refinement: refinements,
+    PluginRecord: plugin_records,
+    PieceRecord: piece_records,
+    TensorQParams: tensor_qparams,
+    ProgramRecord: program_records,
 }

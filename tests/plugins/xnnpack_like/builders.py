@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from kit import Case
 from torch import Tensor, nn
 
-__all__ = ["BUILDERS", "Apply", "Pick", "build", "first", "seeded"]
+__all__ = ["BUILDERS", "Apply", "Pick", "build", "first"]
 
 Pick: TypeAlias = Callable[..., Any]
 _Built: TypeAlias = tuple[nn.Module, tuple[Tensor, ...]]
@@ -28,12 +27,6 @@ _TAKEN = {"adaptive_avg_pool2d": ("mean",), "view_of_clone": ("permute", "view_o
 def first(*options: Any) -> Any:
     """The chooser that takes what a builder names first: the plain case."""
     return options[0]
-
-
-def seeded(seed: int) -> Pick:
-    """A chooser that chooses the same in every run."""
-    chooser = random.Random(seed)
-    return lambda *options: chooser.choice(options)
 
 
 def build(row: str, pick: Pick = first) -> Case:

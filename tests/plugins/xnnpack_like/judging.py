@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from delegate_graph import Call, listen
@@ -17,6 +18,7 @@ from quanthost_xnnpack_like.rows import TABLE
 __all__ = [
     "KERNELS",
     "MOST_RELATIVE",
+    "MOST_RELATIVE_DYNAMIC",
     "MOST_STEPS",
     "RECIPES",
     "compiled",
@@ -67,13 +69,19 @@ def judged(
 
 
 def lowered(
-    model: nn.Module, inputs: Sequence[torch.Tensor], recipe: str, *, placement: str, train: bool = False
+    model: nn.Module,
+    inputs: Sequence[torch.Tensor],
+    recipe: str,
+    *,
+    placement: str,
+    train: bool = False,
+    dynamic_shapes: Any = None,
 ) -> tuple[Proof, list[Call]]:
     """A program that has run in and beyond the calibrated range, and what the delegate was compiled to."""
     with listen() as partitions:
         proof = prove(
             model, inputs, backend=backend, recipe=recipe, placement=placement, train=train,
-            others=[beyond(inputs)],
+            others=[beyond(inputs)], dynamic_shapes=dynamic_shapes,
         )  # fmt: skip
     return proof, [call for partition in partitions for call in partition]
 

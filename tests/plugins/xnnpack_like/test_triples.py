@@ -38,14 +38,14 @@ class Triples(nn.Module):
         return tuple(branch(made) for branch in self.branches)
 
 
+# a float copy beside other readers stays outside, and so does a softmax of channels-last data
+OUTSIDE = {Kernel.FLOAT: ("clone", "softmax"), Kernel.STATIC: ()}
+
+
 def _middles(kernel: Kernel) -> list[str]:
     """A function's result is like that of another function: one of a kind will do."""
-    return [row for row in representatives(rows_of(kernel), 1) if step(row, SHAPE) is not None]
-
-
-def _refused(middle: str, last: str, kernel: Kernel) -> bool:
-    """A float copy beside other readers stays outside, and so does a softmax of channels-last data."""
-    return kernel is Kernel.FLOAT and (middle in ("clone", "softmax") or last in ("clone", "softmax"))
+    rows = [row for row in representatives(rows_of(kernel), 1) if row not in OUTSIDE[kernel]]
+    return [row for row in rows if step(row, SHAPE) is not None]
 
 
 def _branches(middle: str, kernel: Kernel) -> Iterator[nn.Module]:
@@ -53,7 +53,7 @@ def _branches(middle: str, kernel: Kernel) -> Iterator[nn.Module]:
     first = step(middle, SHAPE)
     assert first is not None
     shape = tuple(first.eval()(torch.ones(SHAPE)).shape)
-    drawn = [last for last in LASTS if not _refused(middle, last, kernel)]
+    drawn = list(LASTS)
     random.Random(middle).shuffle(drawn)
     made = (step(last, shape) for last in drawn)
     fitting = [last for last in made if last is not None]

@@ -65,11 +65,9 @@ def two_or_more(site: Site) -> str | None:
     return None if count >= 2 else f"{count} tensor"
 
 
-@constraint("over the last dimension, without conversion")
+@constraint("over the last dimension")
 def last_dimension(site: Site) -> str | None:
     rank, dim = len(site.shape("input")), site.argument("dim")
-    if site.argument("dtype") is not None or site.argument("half_to_float"):
-        return "it converts its input"
     return None if dim % rank == rank - 1 else f"it runs over dimension {dim} of {rank}"
 
 

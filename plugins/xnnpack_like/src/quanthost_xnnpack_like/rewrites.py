@@ -59,6 +59,15 @@ def _static_shape(node: Node) -> list[int] | None:
     return list(meta.shape)
 
 
+def _inferable_shape(node: Node) -> list[int] | None:
+    """The same with one dimension that may vary, written as -1: the delegate infers it."""
+    meta = tensor_meta(node)
+    if meta is None:
+        return None
+    shape = [size if isinstance(size, int) else -1 for size in meta.shape]
+    return shape if shape.count(-1) < 2 else None
+
+
 _FOLDED_SIZE = 1 << 20
 _RANDOM = frozenset(("rand", "randn", "randint", "randperm", "bernoulli", "multinomial", "normal", "dropout"))
 
@@ -192,11 +201,16 @@ def drop_identities(rewriter: Rewriter, node: Node) -> Node | None:
     return source
 
 
-@_each("aten.squeeze.", "aten.unsqueeze.", "aten.flatten.", "aten.unflatten.", "aten.view_as.")
+@_each(
+    "aten.squeeze.", "aten.unsqueeze.", "aten.flatten.", "aten.unflatten.", "aten.view_as.",
+    "aten.view.default", "aten.reshape.default",
+)  # fmt: skip
 def reshapes_to_view(rewriter: Rewriter, node: Node) -> Node | None:
-    """Shape changes become one operator; the delegate has them as a reshape."""
-    shape = _static_shape(node)
-    return None if shape is None else rewriter.call(_aten.reshape.default, node.args[0], shape)
+    """Shape changes become one operator, of plain numbers; the delegate has them as a reshape."""
+    shape = _inferable_shape(node)
+    if shape is None or argument(node, "size", argument(node, "shape")) == shape:
+        return None
+    return rewriter.call(_aten.reshape.default, node.args[0], shape)
 
 
 @_each("aten.select.int")
@@ -247,7 +261,7 @@ def _ends(parts: Any, dim: int, unbinds: bool) -> list[int]:
 def mean_keeps_dimensions(rewriter: Rewriter, node: Node) -> Node | None:
     """The delegate averages height and width and keeps them; dropping them is a reshape."""
     source, dims = argument(node, "self"), argument(node, "dim")
-    meta, shape = tensor_meta(source), _static_shape(node)
+    meta, shape = tensor_meta(source), _inferable_shape(node)
     if meta is None or meta.dim() != 4 or shape is None or argument(node, "keepdim") or dims is None:
         return None
     if sorted(d % 4 for d in dims) != [2, 3]:
