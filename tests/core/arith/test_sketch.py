@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
@@ -212,24 +211,6 @@ def test_equality_is_of_content() -> None:
     assert sketch_of(x) != sketch_of(x, torch.tensor([1.0]))
     assert sketch_of(x, torch.tensor([math.nan])) != sketch_of(x, torch.tensor([math.inf]))
     assert sketch_of(x) != x.tolist()
-
-
-def test_update_is_cheaper_than_the_histogram_observer() -> None:
-    """On 262,144 elements an update takes less than half of the time of torchao's observer."""
-    observer = pytest.importorskip("torchao.quantization.pt2e.observer").HistogramObserver()
-    x = torch.randn(262_144, generator=torch.Generator().manual_seed(3))
-    assert best_time(RangeSketch().update, x) < 0.5 * best_time(observer, x)
-
-
-def best_time(function: Callable[[Tensor], object], x: Tensor) -> float:
-    """Seconds of the fastest of five calls after a first one."""
-    function(x)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        function(x)
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def channels_of(axis: int, *tensors: Tensor) -> ChannelRange:

@@ -396,7 +396,7 @@ def run_python(site: Site, code: str) -> str:
 
 
 def test_listing_imports_no_torch(site: Site) -> None:
-    """In a fresh interpreter, listing finds plugins that require torch and imports none of the toolchain."""
+    """In a fresh interpreter, listing finds plugins that require torch, and imports nothing that is heavy."""
     site.add("npu", manifest="requires = ['torch', 'torchao', 'executorch.exir']\n", code=RAISES)
 
     output = run_python(site, (
@@ -404,24 +404,8 @@ def test_listing_imports_no_torch(site: Site) -> None:
         "from quanthost.host import discovery\n"
         "assert 'npu' in [b.name for b in discovery.installed()]\n"
         "discovery.installed(group=discovery.Group.EXTENSIONS)\n"
-        "print([m for m in ('torch', 'torchao', 'executorch', 'fake_npu', 'pluggy') if m in sys.modules])\n"
+        "heavy = ('torch', 'torchao', 'executorch', 'numpy', 'fake_npu', 'pluggy', 'rich', 'typer')\n"
+        "print([m for m in heavy if m in sys.modules])\n"
     ))  # fmt: skip
 
     assert output == "[]"
-
-
-def test_listing_is_fast(site: Site) -> None:
-    """Import and listing take less than 0.15 s over a bare interpreter, in the best of five.
-
-    Processor time, so that what else the machine does is not counted.
-    """
-    site.add("npu", manifest="requires = ['torch', 'executorch.exir']\n")
-    code = (
-        "import time\n"
-        "start = time.process_time()\n"
-        "from quanthost.host import discovery\n"
-        "discovery.installed()\n"
-        "print(time.process_time() - start)\n"
-    )
-
-    assert min(float(run_python(site, code)) for _ in range(5)) < 0.15
