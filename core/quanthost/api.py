@@ -11,7 +11,9 @@ from quanthost.graph.view import constant, tensor_meta
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import (
+    FP32_HALF_EVEN,
     AnyQSpec,
+    ArithmeticProfile,
     BackendInfo,
     Cause,
     Decision,
@@ -29,6 +31,7 @@ from quanthost.values import (
     Recipe,
     Refusal,
     Request,
+    Rescaling,
     Role,
     ScaleFormat,
     SharedQSpec,
@@ -37,7 +40,9 @@ from quanthost.values import (
 )
 
 __all__ = [
+    "FP32_HALF_EVEN",
     "AnyQSpec",
+    "ArithmeticProfile",
     "BackendInfo",
     "Binding",
     "Cause",
@@ -62,6 +67,7 @@ __all__ = [
     "Recipe",
     "Refusal",
     "Request",
+    "Rescaling",
     "Rewriter",
     "Role",
     "Row",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
+    from quanthost.values import ArithmeticProfile
 
 __all__ = ["calibrate", "capture", "convert", "gather", "lower", "prepare", "quantize"]
 
@@ -111,13 +112,15 @@ def calibrate(
 
 
 def convert(
-    calibrated: CalibratedModel | PreparedModel, representation: Representation | str = "qdq"
+    calibrated: CalibratedModel | PreparedModel,
+    representation: Representation | str = "qdq",
+    arithmetic: ArithmeticProfile | str | None = None,
 ) -> ConvertedModel:
     """Make the quantized graph; see ``quanthost.stages.convert``."""
-    return _convert.convert(calibrated, representation)
+    return _convert.convert(calibrated, representation, arithmetic)
 
 
-def lower(converted: ConvertedModel) -> LoweredProgram:
+def lower(converted: ConvertedModel, io: str = "float") -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lower``."""
     names = converted.calibrated.prepared.request.backends
     by_name = {found.name: found for found in discovery.installed()}
@@ -126,7 +129,7 @@ def lower(converted: ConvertedModel) -> LoweredProgram:
         for n in names
         if n in by_name
     ]
-    return _lower.lower(converted, plugins)
+    return _lower.lower(converted, plugins, io)
 
 
 def quantize(
@@ -140,6 +143,8 @@ def quantize(
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     representation: Representation | str = "qdq",
+    arithmetic: ArithmeticProfile | str | None = None,
+    io: str = "float",
     placement: Placement | str = Placement.COST,
     options: Options | None = None,
     policy: discovery.Policy | None = None,
@@ -148,7 +153,8 @@ def quantize(
     """All five stages: a model and its example inputs to a program.
 
     ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs; recipes
-    without static ranges (``fp32``, dynamic, weight-only) need none.
+    without static ranges (``fp32``, dynamic, weight-only) need none. ``representation`` and
+    ``arithmetic`` are those of ``convert``, ``io`` is that of ``lower``.
 
     Raises:
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
@@ -164,6 +170,6 @@ def quantize(
     with progress.stage("calibrate"):
         calibrated = _calibrate.calibrate(prepared, None if needs_none else calibration, progress)
     with progress.stage("convert"):
-        converted = _convert.convert(calibrated, representation)
+        converted = _convert.convert(calibrated, representation, arithmetic)
     with progress.stage("lower"):
-        return lower(converted)
+        return lower(converted, io)

@@ -14,10 +14,10 @@ from torch.fx.graph import CodeGen
 
 from quanthost.errors import LoweringError, QuanthostError
 from quanthost.graph.leaves import ConstantSpec
-from quanthost.graph.operators import argument
 from quanthost.graph.outputs import plan_outputs
-from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.specs import LoweringOptions
+from quanthost.integer.operators import Form, set_form
+from quanthost.stages import ends
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.decisions import place
 from quanthost.stages.files import program_digest
@@ -28,21 +28,41 @@ from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.pt2e import deep_copy
 from quanthost.toolchain.runtime import register_kernels
-from quanthost.values import OutputLeaf, PieceRecord, PluginRecord, ProgramRecord, TensorQParams
+from quanthost.values import OutputLeaf, PieceRecord, PluginRecord, ProgramRecord, Representation
 
 __all__ = ["lower"]
 
 _VERSIONED = ("quanthost", "torch", "torchao", "executorch")
 
 
-def lower(converted: ConvertedModel, plugins: Sequence[PluginRecord] = ()) -> LoweredProgram:
+def lower(
+    converted: ConvertedModel, plugins: Sequence[PluginRecord] = (), io: str = "float"
+) -> LoweredProgram:
     """Make the program.
 
+    A reference or integer representation is lowered to the runtime's portable kernels, without a delegate: no
+    delegate computes from its operators.
+
+    Args:
+        converted: What ``convert`` returned. plugins: The distributions that took part, for the record.
+        io: ``"float"`` quantizes inputs and dequantizes outputs inside the program; ``"int8"``,
+        ``"uint8"`` or
+            ``"int16"`` leaves them integers of that type, whose parameters the record has.
+
     Raises:
+        RequestError: ``io`` is unknown, or an input or output has no integers of that type.
         LoweringError: nothing is computed, or the toolchain refuses the graph.
     """
     prepared = converted.calibrated.prepared
     module = deep_copy(converted.module)
+    quantized_inputs, quantized_outputs = ends.input_qparams(module), ends.output_qparams(module)
+    signature = prepared.captured.signature
+    if io != "float":
+        signature = ends.keep_integers(module, signature, io)
+    if converted.representation is not Representation.QDQ:
+        in_float = converted.representation is Representation.REFERENCE
+        set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
+        ends.write_out(module)
     outputs = plan_outputs(module)
     _refuse_empty(module, outputs)
     edge, modules = _lower_graph(module, converted)
@@ -60,10 +80,10 @@ def lower(converted: ConvertedModel, plugins: Sequence[PluginRecord] = ()) -> Lo
         model=captured.model_class,
         model_digest=captured.digest,
         data_digest=converted.calibrated.data_digest,
-        signature=captured.signature.to_json(),
+        signature=signature.to_json(),
         outputs=outputs,
-        quantized_inputs=_input_qparams(module),
-        quantized_outputs=_output_qparams(module),
+        quantized_inputs=quantized_inputs,
+        quantized_outputs=quantized_outputs,
         pieces=tuple(PieceRecord(delegate=p.delegate, operators=p.operators) for p in edge.pieces),
         outside=tuple(name for _, name in edge.outside),
         runtime_modules=modules,
@@ -97,7 +117,8 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
 def _lower_graph(module: fx.GraphModule, converted: ConvertedModel) -> tuple[EdgeResult, tuple[str, ...]]:
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
-    partitioners = plugins.partitioners(request, Partitioner)
+    delegated = converted.representation is Representation.QDQ
+    partitioners = plugins.partitioners(request, Partitioner) if delegated else []
     options = plugins.lowering_options(request)
     modules = tuple(dict.fromkeys(name for o in options for name in o.runtime_modules))
     with contextlib.ExitStack() as stack:
@@ -148,7 +169,11 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> Exported
     shapes = _flat_shapes(captured)
     return export(
         module,
-        [_contiguous(leaf) for leaf, is_fixed in zip(examples, fixed) if not is_fixed],
+        [
+            ends.example(node, _contiguous(leaf))
+            for node, leaf, is_fixed in zip(placeholders, examples, fixed)
+            if not is_fixed
+        ],
         None,
         None if shapes is None else [shape for shape, is_fixed in zip(shapes, fixed) if not is_fixed],
     )
@@ -178,30 +203,3 @@ def _contiguous(leaf: Any) -> Any:
 def _first(options: list[LoweringOptions], name: str) -> Any:
     """The value of the first backend that sets it."""
     return next((getattr(o, name) for o in options if getattr(o, name) is not None), None)
-
-
-def _input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
-    found = (
-        _qparams(node.name, user)
-        for node in module.graph.nodes
-        if node.op == "placeholder"
-        for user in node.users
-        if is_quantize(user)
-    )
-    return tuple(item for item in found if item is not None)
-
-
-def _output_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
-    leaves = module.graph.output_node().args[0]
-    found = (_qparams(leaf.name, leaf) for leaf in leaves if is_dequantize(leaf))
-    return tuple(item for item in found if item is not None)
-
-
-def _qparams(name: str, node: fx.Node) -> TensorQParams | None:
-    values = {key: argument(node, key) for key in ("scale", "zero_point", "quant_min", "quant_max")}
-    if any(not isinstance(value, (int, float)) for value in values.values()):
-        return None
-    return TensorQParams(
-        name=name, scale=float(values["scale"]), zero_point=int(values["zero_point"]),
-        quant_min=int(values["quant_min"]), quant_max=int(values["quant_max"]),
-    )  # fmt: skip

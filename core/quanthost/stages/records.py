@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from quanthost.values import Decision, Refinement, Representation, Request
+from quanthost.values import ArithmeticProfile, Decision, Refinement, Representation, Request
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +46,14 @@ class CalibratedModel:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ConvertedModel:
-    """The quantized graph in one of the representations; ``module`` runs in eager torch."""
+    """The quantized graph in one of the representations; ``module`` runs in eager torch.
+
+    ``arithmetic`` is the profile of its integer operators, ``None`` in q/dq form.
+    """
 
     calibrated: CalibratedModel
     module: fx.GraphModule = attrs.field(repr=False)
     representation: Representation
     decisions: tuple[Decision, ...] = attrs.field(repr=False)
     refinement: Refinement | None = None
+    arithmetic: ArithmeticProfile | None = None

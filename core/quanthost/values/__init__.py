@@ -4,6 +4,17 @@ from quanthost.values.codec import digest, from_data, from_json, to_data, to_jso
 from quanthost.values.decision import Cause, Decision, Gain, Match, QSpecChoice, Refusal, Verdict
 from quanthost.values.manifest import BackendInfo, Manifest
 from quanthost.values.override import Override
+from quanthost.values.profile import (
+    FP32_HALF_EVEN,
+    GEMMLOWP,
+    POWER_OF_TWO,
+    PROFILES,
+    SINGLE_ROUNDING,
+    TOSA,
+    TOSA_DOUBLE_ROUND,
+    ArithmeticProfile,
+    Rescaling,
+)
 from quanthost.values.program import (
     LeafSource,
     OutputLeaf,
@@ -32,7 +43,15 @@ from quanthost.values.recipe import Kernel, Recipe, Role
 from quanthost.values.request import Placement, Representation, Request
 
 __all__ = [
+    "FP32_HALF_EVEN",
+    "GEMMLOWP",
+    "POWER_OF_TWO",
+    "PROFILES",
+    "SINGLE_ROUNDING",
+    "TOSA",
+    "TOSA_DOUBLE_ROUND",
     "AnyQSpec",
+    "ArithmeticProfile",
     "BackendInfo",
     "Cause",
     "DType",
@@ -60,6 +79,7 @@ __all__ = [
     "Refusal",
     "Representation",
     "Request",
+    "Rescaling",
     "Role",
     "ScaleFormat",
     "SharedQSpec",

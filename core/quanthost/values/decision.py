@@ -119,7 +119,8 @@ class Decision:
     """The verdict on one call node of the captured graph, with its reason.
 
     ``delegated`` is ``None`` until the program is lowered; then it says whether the node's work lies in
-    a delegate, ``partition`` which one (``"xnnpack_like/0"``), and ``placement`` why, or why not.
+    a delegate, ``partition`` which one (``"xnnpack_like/0"``), and ``placement`` why, or why not. ``form`` is
+    what an integer or reference representation made of the node: integers, or an island of float and why.
     """
 
     node: str = attrs.field(validator=checks.kind(str))
@@ -135,3 +136,4 @@ class Decision:
     delegated: bool | None = attrs.field(default=None, validator=checks.kind(bool, optional=True))
     partition: str | None = attrs.field(default=None, validator=_TEXT)
     placement: str | None = attrs.field(default=None, validator=_TEXT)
+    form: str | None = attrs.field(default=None, validator=_TEXT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from quanthost.values import checks
+from quanthost.values.profile import ArithmeticProfile
 from quanthost.values.recipe import Recipe
 
 __all__ = ["BackendInfo", "Manifest"]
@@ -35,7 +36,10 @@ class Manifest:
 
 @attrs.frozen(kw_only=True)
 class BackendInfo:
-    """What ``quanthost_backend_info`` returns: the recipes in full, the default first."""
+    """What ``quanthost_backend_info`` returns: the recipes in full, the default first.
+
+    ``arithmetic`` is how the target rescales, so that the integer representation has its bits.
+    """
 
     name: str = attrs.field(validator=checks.identifier())
     recipes: tuple[Recipe, ...] = attrs.field(
@@ -45,6 +49,9 @@ class BackendInfo:
     runtime: str = attrs.field(default="", validator=_TEXT)
     options: tuple[str, ...] = attrs.field(
         default=(), converter=checks.as_tuple, validator=checks.each(checks.identifier())
+    )
+    arithmetic: ArithmeticProfile | None = attrs.field(
+        default=None, validator=checks.kind(ArithmeticProfile, optional=True)
     )
 
     def __attrs_post_init__(self) -> None:

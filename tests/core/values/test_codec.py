@@ -49,7 +49,7 @@ SPECS: dict[str, AnyQSpec] = {
 
 def test_every_value_class_has_a_strategy() -> None:
     """A new value class is not left out of the tests below."""
-    public = {getattr(values, name) for name in values.__all__}
+    public = [getattr(values, name) for name in values.__all__]
     assert {kind for kind in public if isinstance(kind, type) and attrs.has(kind)} == set(ALL)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from quanthost.values import (
+    PROFILES,
     AnyQSpec,
+    ArithmeticProfile,
     BackendInfo,
     Cause,
     Decision,
@@ -176,6 +178,14 @@ decisions = st.builds(
     delegated=maybe(st.booleans()),
     partition=maybe(texts),
     placement=maybe(texts),
+    form=maybe(texts),
+)
+profiles = st.builds(
+    ArithmeticProfile,
+    name=names,
+    rescaling=st.sampled_from([p.rescaling for p in PROFILES.values()]),
+    accumulator_bits=st.integers(8, 64),
+    source=texts,
 )
 manifests = st.builds(
     Manifest,
@@ -193,6 +203,7 @@ backend_infos = st.builds(
     qat=st.booleans(),
     runtime=texts,
     options=st.lists(names, max_size=3),
+    arithmetic=maybe(profiles),
 )
 choices = st.builds(QSpecChoice, qspecs=st.dictionaries(names, qspecs, max_size=3))
 refusals = st.builds(Refusal, reason=texts, cause=st.sampled_from(Cause))
@@ -263,6 +274,7 @@ ALL: dict[type, st.SearchStrategy[Any]] = {
     QSpecChoice: choices,
     Refusal: refusals,
     Decision: decisions,
+    ArithmeticProfile: profiles,
     Manifest: manifests,
     BackendInfo: backend_infos,
     OutputLeaf: output_leaves,

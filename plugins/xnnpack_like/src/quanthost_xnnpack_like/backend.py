@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quanthost.api import (
+    FP32_HALF_EVEN,
     AnyQSpec,
     BackendInfo,
     Kernel,
@@ -51,7 +52,9 @@ def _for_conv(role: Role, spec: AnyQSpec) -> AnyQSpec:
 
 
 backend = XnnpackLike(
-    info=BackendInfo(name="xnnpack_like", recipes=RECIPES, qat=True, runtime="XnnpackBackend"),
+    info=BackendInfo(
+        name="xnnpack_like", recipes=RECIPES, qat=True, runtime="XnnpackBackend", arithmetic=FP32_HALF_EVEN
+    ),
     table=TABLE,
     delegate="XnnpackBackend",
     rewrites=REWRITES,

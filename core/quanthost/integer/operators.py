@@ -1,0 +1,385 @@
+"""Operators on integer tensors, each in two forms with the same numbers.
+
+In eager torch they use the fastest arithmetic whose exactness a bound proves; the portable form, which is
+what a program is made of, has integer tensors alone. The ``reference`` form is the portable one with the
+rescaling written in float32, as PT2E's reference representation has it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quanthost.arith.bounds import exact_dtype
+from quanthost.arith.rescale import IntegerRescale, Multipliers, make_sum, rescale
+from quanthost.integer.numbers import Numbers
+from quanthost.values import ArithmeticProfile
+
+__all__ = [
+    "Add",
+    "AveragePool",
+    "Convolution",
+    "Form",
+    "IntegerOperator",
+    "Linear",
+    "Lookup",
+    "MatMul",
+    "MaxPool",
+    "Mean",
+    "Multiply",
+    "Output",
+    "Rescale",
+    "set_form",
+]
+
+
+class Form(enum.Enum):
+    """Which arithmetic an operator computes its numbers with."""
+
+    EAGER = "eager"
+    PORTABLE = "portable"
+    REFERENCE = "reference"
+
+
+class IntegerOperator(nn.Module):  # type: ignore[misc]
+    """An operator whose tensors are integers; ``form`` says how it computes, never what."""
+
+    form = Form.EAGER
+
+
+def set_form(module: nn.Module, form: Form) -> None:
+    """Let every integer operator of a module compute in that form."""
+    for operator in module.modules():
+        if isinstance(operator, IntegerOperator):
+            operator.form = form
+
+
+class Output(IntegerOperator):
+    """From an accumulator to the numbers of the result: rescaled, zero point added, clamped.
+
+    The scales lie along ``axis``, counted from the end; ``bound`` is the largest magnitude of the
+    accumulator.
+    """
+
+    def __init__(
+        self, multipliers: Multipliers, numbers: Numbers, *, bound: int, axis: int | None = None
+    ) -> None:
+        super().__init__()
+        self.multipliers, self.numbers, self.bound = multipliers.along(axis), numbers, bound
+        self.exact = IntegerRescale.make(
+            self.multipliers, bound=bound,
+            low=numbers.low - numbers.zero_point, high=numbers.high - numbers.zero_point,
+        )  # fmt: skip
+
+    def forward(self, accumulator: Tensor) -> Tensor:
+        n = self.numbers
+        if self.form is Form.PORTABLE:
+            return (self.exact(accumulator.to(torch.int64)) + n.zero_point).to(n.dtype)
+        if self.form is Form.REFERENCE:
+            values = torch.round(accumulator.to(torch.float32) * self.multipliers.scale)
+            return (values + n.zero_point).clamp(n.low, n.high).to(n.dtype)
+        values = rescale(accumulator, self.multipliers)
+        return values.add_(n.zero_point).clamp_(n.low, n.high).to(n.dtype)
+
+    def extra_repr(self) -> str:
+        n = self.numbers
+        return (
+            f"{self.multipliers.profile.name}, scale={n.scale:.6g}, zero_point={n.zero_point}, "
+            f"{n.low}..{n.high} {str(n.dtype).removeprefix('torch.')}, |accumulator| <= {self.bound}"
+        )
+
+
+def _centred(x: Tensor, zero_point: int, dtype: torch.dtype) -> Tensor:
+    moved = x.to(dtype)
+    return moved if zero_point == 0 else moved - zero_point
+
+
+def _integer_dtype(bound: int) -> torch.dtype:
+    return torch.int32 if bound < 2**31 else torch.int64
+
+
+class Convolution(IntegerOperator):
+    """``convolution`` of integers: of one, two or three dimensions, grouped, dilated, transposed.
+
+    ``weight`` is int8 as the float operator has it, ``bias`` int32 or int64 ``[C]`` or ``None``.
+    ``pad`` is padding that is not the same on both sides, as ``torch.nn.functional.pad`` takes it.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        output: Output,
+        *,
+        zero_point: int,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        transposed: bool = False,
+        output_padding: Sequence[int],
+        groups: int = 1,
+        pad: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.output, self.zero_point, self.pad, self.groups = output, zero_point, list(pad), groups
+        self.stride, self.padding, self.dilation = list(stride), list(padding), list(dilation)
+        self.transposed, self.output_padding = transposed, list(output_padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        eager = self.form is Form.EAGER
+        bound = self.output.bound
+        dtype = exact_dtype(bound) if eager else _integer_dtype(bound)
+        moved = _centred(x, self.zero_point, dtype)
+        if self.pad:
+            moved = F.pad(moved, self.pad)
+        batched = moved.dim() == self.weight.dim()
+        bias = None if self.bias is None or not eager else self.bias.to(dtype)
+        accumulator = torch.convolution(
+            moved if batched else moved.unsqueeze(0), self.weight.to(dtype), bias, self.stride,
+            self.padding, self.dilation, self.transposed, self.output_padding, self.groups,
+        )  # fmt: skip
+        if self.bias is not None and not eager:
+            shape = [-1] + [1] * (self.weight.dim() - 2)
+            accumulator = accumulator + self.bias.to(dtype).reshape(shape)
+        made: Tensor = self.output(accumulator if batched else accumulator.squeeze(0))
+        return made
+
+    def extra_repr(self) -> str:
+        kind = "transposed " if self.transposed else ""
+        return (
+            f"{kind}int8{list(self.weight.shape)}, zero_point={self.zero_point}, stride={self.stride}, "
+            f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
+        )
+
+
+class Linear(IntegerOperator):
+    """``linear`` of integers: ``x [..., K]``, ``weight [N, K]`` int8, ``bias [N]`` or ``None``.
+
+    With ``groups`` the ``K`` columns lie in groups of equal size with scales of their own; the groups'
+    sums are rescaled to int32 units of the smallest scale, see ``GroupedLinear``.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, output: Output, *, zero_point: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.output, self.zero_point = output, zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        bound = self.output.bound
+        if self.form is Form.EAGER:
+            dtype = exact_dtype(bound)
+            bias = None if self.bias is None else self.bias.to(dtype)
+            accumulator = F.linear(_centred(x, self.zero_point, dtype), self.weight.to(dtype), bias)
+        else:
+            dtype = _integer_dtype(bound)
+            rows = _centred(x, self.zero_point, dtype).reshape(-1, self.weight.shape[1])
+            accumulator = torch.mm(rows, self.weight.to(dtype).t())
+            if self.bias is not None:
+                accumulator = accumulator + self.bias.to(dtype)
+            accumulator = accumulator.reshape(*x.shape[:-1], self.weight.shape[0])
+        made: Tensor = self.output(accumulator)
+        return made
+
+    def extra_repr(self) -> str:
+        return f"int8{list(self.weight.shape)}, zero_point={self.zero_point}"
+
+
+class MatMul(IntegerOperator):
+    """``matmul`` of two computed tensors."""
+
+    def __init__(self, output: Output, *, zero_points: tuple[int, int]) -> None:
+        super().__init__()
+        self.output, self.zero_points = output, zero_points
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        bound = self.output.bound
+        dtype = exact_dtype(bound) if self.form is Form.EAGER else _integer_dtype(bound)
+        product = torch.matmul(
+            _centred(a, self.zero_points[0], dtype), _centred(b, self.zero_points[1], dtype)
+        )
+        made: Tensor = self.output(product)
+        return made
+
+    def extra_repr(self) -> str:
+        return f"zero_points={self.zero_points}"
+
+
+class Multiply(IntegerOperator):
+    """``mul`` of two tensors."""
+
+    def __init__(self, output: Output, *, zero_points: tuple[int, int]) -> None:
+        super().__init__()
+        self.output, self.zero_points = output, zero_points
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        bound = self.output.bound
+        dtype = exact_dtype(bound) if self.form is Form.EAGER else _integer_dtype(bound)
+        made: Tensor = self.output(
+            _centred(a, self.zero_points[0], dtype) * _centred(b, self.zero_points[1], dtype)
+        )
+        return made
+
+    def extra_repr(self) -> str:
+        return f"zero_points={self.zero_points}"
+
+
+class Add(IntegerOperator):
+    """``add`` or ``sub`` of two tensors, by the profile's own rule.
+
+    XNNPACK multiplies both by integers of one common shift; LiteRT rescales both to twice the larger of the
+    input scales with 20 bits behind the point, adds, and rescales the sum.
+    """
+
+    def __init__(
+        self, profile: ArithmeticProfile, a: Numbers, b: Numbers, out: Numbers, *, subtracts: bool
+    ) -> None:
+        super().__init__()
+        self.a, self.b, self.out, self.subtracts = a, b, out, subtracts
+        bits = 8 if max(a.high - a.low, b.high - b.low) < 256 else 16
+        self.sum = make_sum(profile, a.scale, b.scale, out.scale, subtracts=subtracts, bits=bits)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        n = self.out
+        values = self.sum(
+            a,
+            b,
+            zero_points=(self.a.zero_point, self.b.zero_point),
+            low=n.low - n.zero_point,
+            high=n.high - n.zero_point,
+        )
+        made: Tensor = (values + n.zero_point).to(n.dtype)
+        return made
+
+    def extra_repr(self) -> str:
+        return f"{'-' if self.subtracts else '+'}, {self.sum}"
+
+
+class Rescale(IntegerOperator):
+    """The same real values in other numbers, where there are too many for a table."""
+
+    def __init__(self, output: Output, *, zero_point: int) -> None:
+        super().__init__()
+        self.output, self.zero_point = output, zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.output(_centred(x, self.zero_point, torch.int32))
+        return made
+
+
+class Lookup(IntegerOperator):
+    """A function of one number of at most 16 bits, as a table of its results from ``low`` upwards."""
+
+    table: Tensor
+
+    def __init__(self, table: Tensor, *, low: int, function: str) -> None:
+        super().__init__()
+        self.register_buffer("table", table)
+        self.low, self.function = low, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form is not Form.EAGER:
+            return self.table[x.to(torch.int64) - self.low]
+        # int32 indices are read twice as fast
+        flat = (x.to(torch.int32) - self.low).reshape(-1)
+        return self.table.index_select(0, flat).reshape(x.shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.function}, {len(self.table)} entries"
+
+
+class Mean(IntegerOperator):
+    """``mean`` over dimensions: the sum of the centred numbers, with 1 / count in the scale."""
+
+    def __init__(self, output: Output, *, zero_point: int, dims: Sequence[int], keepdim: bool) -> None:
+        super().__init__()
+        self.output, self.zero_point = output, zero_point
+        self.dims, self.keepdim = list(dims), keepdim
+
+    def forward(self, x: Tensor) -> Tensor:
+        bound = self.output.bound
+        if self.form is Form.EAGER:
+            total = _centred(x, self.zero_point, exact_dtype(bound)).sum(self.dims, self.keepdim)
+        else:
+            total = _centred(x, self.zero_point, torch.int32).sum(self.dims, self.keepdim, dtype=torch.int64)
+        made: Tensor = self.output(total)
+        return made
+
+    def extra_repr(self) -> str:
+        return f"dims={self.dims}, keepdim={self.keepdim}, zero_point={self.zero_point}"
+
+
+class AveragePool(IntegerOperator):
+    """Averages over windows of two dimensions that all count the same number of elements."""
+
+    def __init__(
+        self,
+        output: Output,
+        *,
+        zero_point: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.output, self.zero_point = output, zero_point
+        self.kernel, self.stride, self.padding = list(kernel), list(stride), list(padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bound = self.output.bound
+        if self.form is Form.EAGER:
+            moved = _centred(x, self.zero_point, exact_dtype(bound))
+            total = F.avg_pool2d(moved, self.kernel, self.stride, self.padding, divisor_override=1)
+        else:
+            # kernels average floats only; a convolution with ones over each channel sums integers
+            moved = _centred(x, self.zero_point, torch.int32)
+            height, width = moved.shape[-2:]
+            planes = moved.reshape(-1, 1, height, width)
+            ones = torch.ones((1, 1, *self.kernel), dtype=torch.int32)
+            total = torch.convolution(planes, ones, None, self.stride, self.padding, [1, 1], False, [0, 0], 1)
+            total = total.reshape(*moved.shape[:-2], *total.shape[-2:])
+        made: Tensor = self.output(total)
+        return made
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxPool(IntegerOperator):
+    """Maxima over windows of two dimensions; order is all that counts."""
+
+    def __init__(
+        self,
+        *,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        ceil: bool,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = list(kernel), list(stride), list(padding)
+        self.dilation, self.ceil = list(dilation), ceil
+
+    def forward(self, x: Tensor) -> Tensor:
+        eager = self.form is Form.EAGER
+        made = F.max_pool2d(
+            x.to(torch.float32) if eager else x, self.kernel, self.stride, self.padding, self.dilation,
+            ceil_mode=self.ceil,
+        )  # fmt: skip
+        return made.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}"
