@@ -106,15 +106,18 @@ def _fixed_point(rescaling: Rescaling, scales: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(carried, multiplier // 2, multiplier), bits - (exponent + carried).to(torch.int64)
 
 
-def rescale(accumulator: Tensor, multipliers: Multipliers) -> Tensor:
-    """The product as the profile rounds it, before zero point and clamp.
+def rescale(accumulator: Tensor, multipliers: Multipliers, *, offset: int = 0) -> Tensor:
+    """The product as the profile rounds it, before clamp and zero point.
+
+    An ``offset`` is added before the rounding and taken away after it, by profiles that compute in float32.
 
     ``accumulator`` has whole numbers of any dtype, and the multipliers broadcast over it. The result is
     int32, saturated, for fixed-point profiles, and float32 with whole numbers for those that compute in
     float32.
     """
     if multipliers.profile.rescaling is Rescaling.FP32_HALF_EVEN:
-        return torch.round(accumulator.to(torch.float32) * multipliers.scale)
+        product = accumulator.to(torch.float32) * multipliers.scale
+        return torch.round(product + offset) - offset if offset else torch.round(product)
     made = _fixed_product(accumulator.to(torch.int64), multipliers)
     return made.clamp(-(2**31), 2**31 - 1).to(torch.int32)
 
@@ -131,15 +134,18 @@ class IntegerRescale:
     low: int
     high: int
     bound: int
+    offset: int
     # for float32: beyond the limit all rounds beyond the clamp; products from 2^(shift + k) have k + 1 bits
     # before the point
     limit: Tensor
     thresholds: tuple[Tensor, ...]
 
     @classmethod
-    def make(cls, multipliers: Multipliers, *, low: int, high: int, bound: int) -> IntegerRescale:
-        """Multipliers that broadcast over the accumulators."""
-        most = max(abs(low), abs(high)) + 2
+    def make(
+        cls, multipliers: Multipliers, *, low: int, high: int, bound: int, offset: int = 0
+    ) -> IntegerRescale:
+        """Multipliers that broadcast over the accumulators; ``offset`` as in ``rescale``."""
+        most = max(abs(low), abs(high)) + 2 + abs(offset)
         limits = [
             (most << shift) // multiplier + 1
             for multiplier, shift in zip(
@@ -151,7 +157,13 @@ class IntegerRescale:
             _powers((multipliers.shift + k).clamp(max=62)) for k in range(most.bit_length() + 1)
         )
         return cls(
-            multipliers=multipliers, low=low, high=high, bound=bound, limit=limit, thresholds=thresholds
+            multipliers=multipliers,
+            low=low,
+            high=high,
+            bound=bound,
+            offset=offset,
+            limit=limit,
+            thresholds=thresholds,
         )
 
     def __call__(self, accumulator: Tensor) -> Tensor:
@@ -164,11 +176,21 @@ class IntegerRescale:
             # float32(accumulator) keeps 24 bits
             dropped = _count(magnitude, [2**bit for bit in range(24, 32)])
             magnitude = _half_even(magnitude, dropped) * _powers(dropped)
-        product = magnitude * self.multipliers.multiplier
-        # so does the product: a value below 1/2, which has more places than are kept here, rounds to 0
-        dropped = (_count(product, self.thresholds) + (shift - 24)).clamp(min=0)
-        rounded = _half_even(_half_even(product, dropped) * _powers(dropped), shift)
-        return torch.where(accumulator < 0, -rounded, rounded).clamp(self.low, self.high)
+        product = self._float32(magnitude * self.multipliers.multiplier)
+        negative = accumulator < 0
+        if self.offset:
+            total = torch.where(negative, -product, product) + self.offset * _powers(shift)
+            negative, product = total < 0, self._float32(total.abs())
+        rounded = _half_even(product, shift)
+        return (torch.where(negative, -rounded, rounded) - self.offset).clamp(self.low, self.high)
+
+    def _float32(self, product: Tensor) -> Tensor:
+        """A product in units of ``2^-shift`` with the 24 bits of a float32.
+
+        Below 1/2 a float has more places than are kept here; it rounds to 0 in either case.
+        """
+        dropped = (_count(product, self.thresholds) + (self.multipliers.shift - 24)).clamp(min=0)
+        return _half_even(product, dropped) * _powers(dropped)
 
 
 def _count(value: Tensor, thresholds: Iterable[Tensor | int]) -> Tensor:

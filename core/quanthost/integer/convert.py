@@ -17,7 +17,7 @@ from quanthost.graph.operators import argument
 from quanthost.graph.view import constant, is_dequantize, is_quantize
 from quanthost.integer import operators as ops
 from quanthost.integer.normalizing import LayerNorm, Softmax
-from quanthost.integer.numbers import Numbers, effective_scales, quantize_bias
+from quanthost.integer.numbers import Numbers, effective_scales, leaky_relu_table, quantize_bias
 from quanthost.integer.sites import (
     Island,
     Operand,
@@ -195,6 +195,8 @@ class _Conversion:
         out: Numbers,
         bound: Tensor | int,
         axis: int | None = None,
+        *,
+        averages: bool = False,
     ) -> ops.Output:
         """The way from an accumulator of the scale ``Π factors`` to the result."""
         bounds = torch.as_tensor(bound, dtype=torch.int64).reshape(-1)
@@ -204,7 +206,8 @@ class _Conversion:
         check_width(
             torch.tensor([multipliers.room(int(bounds.max()))]), 32, operator=f"rescaling of {title(core)}"
         )
-        return ops.Output(multipliers, out, bound=int(bounds.max()), axis=axis)
+        offset = out.zero_point if averages and self.profile.mean_includes_zero_point else 0
+        return ops.Output(multipliers, out, bound=int(bounds.max()), axis=axis, offset=offset)
 
     def _function(
         self, quantize: fx.Node, operand: Operand, chain: Sequence[fx.Node], out: Numbers
@@ -216,6 +219,12 @@ class _Conversion:
                 raise Island("a table of more than 8 bits")
             output = self.output(core, [numbers.scale], out, numbers.reach)
             return self.call(quantize, core, ops.Rescale(output, zero_point=numbers.zero_point), operand.node)
+        places = self.profile.leaky_relu_places
+        if len(chain) == 1 and base_name(chain[0]) == "leaky_relu" and places is not None:
+            table = leaky_relu_table(numbers, out, float(argument(chain[0], "negative_slope")), places)
+            return self.call(
+                quantize, core, ops.Lookup(table, low=numbers.low, function="leaky_relu"), operand.node
+            )
         values = numbers.real(numbers.levels)
         for node in chain:
             args = [constant(self.module, a) if isinstance(a, fx.Node) else a for a in node.args]
@@ -363,6 +372,24 @@ def _multiply(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) ->
     return c.call(quantize, core, ops.Multiply(output, zero_points=zero_points), a.node, b.node)
 
 
+def _extremum(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    # rounding and clamping keep the order: whichever is largest before is so after
+    a, b = (c.requantized(quantize, operand, out) for operand in c.operands(core.args[:2], quantize))
+    return c.call(quantize, core, ops.Extremum(largest=base_name(core) == "maximum"), a, b)
+
+
+def _prelu(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    operand = c.operands([core.args[0]], quantize)[0]
+    numbers = operand.numbers
+    slopes = _held(c, core.args[1], (), 0.0).double().reshape(-1)
+    if numbers.high - numbers.low > 255:
+        raise Island("a table of more than 8 bits")
+    real = numbers.real(numbers.levels)
+    table = out.nearest(torch.where(real >= 0, real, real * slopes[:, None])).to(out.dtype)
+    table = table if len(slopes) > 1 else table[0]
+    return c.call(quantize, core, ops.Lookup(table, low=numbers.low, function="prelu"), operand.node)
+
+
 def _mean(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     operand = c.operands([core.args[0]], quantize)[0]
     shape = core.args[0].meta["val"].shape
@@ -370,7 +397,7 @@ def _mean(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.
     dims = list(range(len(shape))) if dims is None else [d % len(shape) for d in dims]
     count = _static_count([shape[d] for d in dims])
     n = operand.numbers
-    output = c.output(core, [n.scale, 1.0 / count], out, count * n.reach)
+    output = c.output(core, [n.scale, 1.0 / count], out, count * n.reach, averages=True)
     operator = ops.Mean(output, zero_point=n.zero_point, dims=dims, keepdim=bool(argument(core, "keepdim")))
     return c.call(quantize, core, operator, operand.node)
 
@@ -387,7 +414,7 @@ def _average_pool(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers
     count = kernel[0] * kernel[1]
     n = operand.numbers
     divisor = argument(core, "divisor_override") or count
-    output = c.output(core, [n.scale, 1.0 / divisor], out, count * n.reach)
+    output = c.output(core, [n.scale, 1.0 / divisor], out, count * n.reach, averages=True)
     operator = ops.AveragePool(output, zero_point=n.zero_point, kernel=kernel, stride=stride, padding=padding)
     return c.call(quantize, core, operator, operand.node)
 
@@ -499,6 +526,8 @@ _HANDLERS: dict[str, _Handler] = {
     **dict.fromkeys(("linear", "addmm"), _linear),
     **dict.fromkeys(("mm", "bmm", "matmul"), _matmul),
     "mul": _multiply,
+    **dict.fromkeys(("maximum", "minimum"), _extremum),
+    "prelu": _prelu,
     **dict.fromkeys(("add", "sub"), _add),
     **dict.fromkeys(("softmax", "_softmax"), _softmax),
     "layer_norm": _layer_norm,

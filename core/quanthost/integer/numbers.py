@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quanthost.values import ArithmeticProfile, Rescaling
 
-__all__ = ["Numbers", "effective_scales", "quantize_bias"]
+__all__ = ["Numbers", "effective_scales", "leaky_relu_table", "quantize_bias"]
 
 
 @attrs.frozen(kw_only=True)
@@ -77,3 +77,17 @@ def quantize_bias(bias: Tensor, input_scale: float, weight_scale: Tensor | float
     else:
         inverse = 1.0 / (weight_scale * input_scale)
     return torch.round(bias.to(torch.float32) * inverse).to(torch.float64).to(torch.int64)
+
+
+def leaky_relu_table(numbers: Numbers, out: Numbers, slope: float, places: int) -> Tensor:
+    """Results of leaky ReLU for each level, with slopes in fixed point.
+
+    XNNPACK, src/qs8-vlrelu/scalar-select.c.in: ``(q - zero_point) × m + 2^(places - 1) >> places``, where
+    ``m`` is the slope times both scales' ratio times ``2^places``, in float32, ties to even.
+    """
+    ratio = torch.tensor(numbers.scale, dtype=torch.float32) / torch.tensor(out.scale, dtype=torch.float32)
+    slopes = torch.stack([ratio, ratio * torch.tensor(slope, dtype=torch.float32)])
+    above, below = torch.round(slopes * 2**places).to(torch.int64)
+    centred = numbers.levels - numbers.zero_point
+    values = (torch.where(centred >= 0, centred * above, centred * below) + 2 ** (places - 1)) >> places
+    return (values + out.zero_point).clamp(out.low, out.high).to(out.dtype)

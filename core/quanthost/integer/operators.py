@@ -23,6 +23,7 @@ __all__ = [
     "Add",
     "AveragePool",
     "Convolution",
+    "Extremum",
     "Form",
     "IntegerOperator",
     "Linear",
@@ -61,17 +62,24 @@ def set_form(module: nn.Module, form: Form) -> None:
 class Output(IntegerOperator):
     """From an accumulator to the numbers of the result: rescaled, zero point added, clamped.
 
-    The scales lie along ``axis``, counted from the end; ``bound`` is the largest magnitude of the
-    accumulator.
+    ``offset`` is added before the rounding and taken away after it: ties go by the sum. The scales lie
+    along ``axis``, counted from the end; ``bound`` is the largest magnitude of the accumulator.
     """
 
     def __init__(
-        self, multipliers: Multipliers, numbers: Numbers, *, bound: int, axis: int | None = None
+        self,
+        multipliers: Multipliers,
+        numbers: Numbers,
+        *,
+        bound: int,
+        axis: int | None = None,
+        offset: int = 0,
     ) -> None:
         super().__init__()
         self.multipliers, self.numbers, self.bound = multipliers.along(axis), numbers, bound
+        self.offset = offset
         self.exact = IntegerRescale.make(
-            self.multipliers, bound=bound,
+            self.multipliers, bound=bound, offset=offset,
             low=numbers.low - numbers.zero_point, high=numbers.high - numbers.zero_point,
         )  # fmt: skip
 
@@ -80,9 +88,9 @@ class Output(IntegerOperator):
         if self.form is Form.PORTABLE:
             return (self.exact(accumulator.to(torch.int64)) + n.zero_point).to(n.dtype)
         if self.form is Form.REFERENCE:
-            values = torch.round(accumulator.to(torch.float32) * self.multipliers.scale)
-            return (values + n.zero_point).clamp(n.low, n.high).to(n.dtype)
-        values = rescale(accumulator, self.multipliers)
+            values = torch.round(accumulator.to(torch.float32) * self.multipliers.scale + self.offset)
+            return (values - self.offset + n.zero_point).clamp(n.low, n.high).to(n.dtype)
+        values = rescale(accumulator, self.multipliers, offset=self.offset)
         return values.add_(n.zero_point).clamp_(n.low, n.high).to(n.dtype)
 
     def extra_repr(self) -> str:
@@ -280,7 +288,10 @@ class Rescale(IntegerOperator):
 
 
 class Lookup(IntegerOperator):
-    """A function of one number of at most 16 bits, as a table of its results from ``low`` upwards."""
+    """A function of one number of at most 16 bits, as a table of its results from ``low`` upwards.
+
+    With ``channels``, the table is ``[C, entries]``, one function for each index of dimension 1.
+    """
 
     table: Tensor
 
@@ -290,6 +301,10 @@ class Lookup(IntegerOperator):
         self.low, self.function = low, function
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.table.dim() == 2:
+            channels, entries = self.table.shape
+            first = torch.arange(channels).reshape(-1, *(1 for _ in range(x.dim() - 2))) * entries
+            return self.table.reshape(-1)[x.to(torch.int64) - self.low + first]
         if self.form is not Form.EAGER:
             return self.table[x.to(torch.int64) - self.low]
         # int32 indices are read twice as fast
@@ -297,7 +312,21 @@ class Lookup(IntegerOperator):
         return self.table.index_select(0, flat).reshape(x.shape)
 
     def extra_repr(self) -> str:
-        return f"{self.function}, {len(self.table)} entries"
+        return f"{self.function}, {' × '.join(map(str, self.table.shape))} entries"
+
+
+class Extremum(IntegerOperator):
+    """``maximum`` or ``minimum`` of two tensors in the numbers of the result."""
+
+    def __init__(self, *, largest: bool) -> None:
+        super().__init__()
+        self.largest = largest
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, b) if self.largest else torch.minimum(a, b)
+
+    def extra_repr(self) -> str:
+        return "maximum" if self.largest else "minimum"
 
 
 class Mean(IntegerOperator):

@@ -181,7 +181,7 @@ def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) ->
     return prepared
 
 
-def convert(graph_module: fx.GraphModule, *, qat: bool = False, reference: bool = False) -> fx.GraphModule:
+def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModule:
     """``convert_pt2e`` on a graph that the caller owns.
 
     Only a graph that was trained has batch norms that torchao fused; it takes seconds to look for them.
@@ -189,7 +189,7 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False, reference: bool 
     if not qat:
         _hide_batch_norms(graph_module)
     with quiet():
-        converted = convert_pt2e(graph_module, use_reference_representation=reference)
+        converted = convert_pt2e(graph_module)
     assert isinstance(converted, fx.GraphModule)
     _show_batch_norms(converted)
     return converted

@@ -45,12 +45,17 @@ class ArithmeticProfile:
 
     ``double_round`` is TOSA's operand of that name. ``accumulator_bits`` is the width, with sign, of the
     register that sums products: sums that might leave it are refused. ``source`` cites the specification.
+    ``mean_includes_zero_point``: averages are rounded after the zero point was added, which decides ties.
+    ``leaky_relu_places``: the slopes of leaky ReLU are fixed-point numbers of as many places, and ties go up;
+    ``None``: it is a table of exact values as other functions are.
     """
 
     name: str = attrs.field(validator=checks.identifier())
     rescaling: Rescaling = attrs.field(validator=checks.kind(Rescaling))
     double_round: bool = attrs.field(default=False, validator=checks.kind(bool))
     accumulator_bits: int = attrs.field(default=32, validator=checks.kind(int))
+    mean_includes_zero_point: bool = attrs.field(default=False, validator=checks.kind(bool))
+    leaky_relu_places: int | None = attrs.field(default=None, validator=checks.kind(int, optional=True))
     source: str = attrs.field(default="", validator=checks.kind(str))
 
     def __attrs_post_init__(self) -> None:
@@ -71,7 +76,10 @@ class ArithmeticProfile:
 FP32_HALF_EVEN = ArithmeticProfile(
     name="fp32_half_even",
     rescaling=Rescaling.FP32_HALF_EVEN,
-    source="XNNPACK, src/qs8-requantization/fp32-scalar-lrintf.c",
+    mean_includes_zero_point=True,
+    leaky_relu_places=8,
+    source="XNNPACK, src/qs8-requantization/fp32-scalar-lrintf.c; src/qs8-vlrelu/scalar-select.c.in;"
+    " the order of zero point and rounding in averages as its delegate was seen to have it",
 )
 GEMMLOWP = ArithmeticProfile(
     name="gemmlowp",
