@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from quanthost.errors import QuanthostError
 from quanthost.values import (
+    ArithmeticProfile,
     Decision,
     DerivedQSpec,
     DType,
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
     from quanthost.host.discovery import Policy, installed
     from quanthost.host.pipeline import calibrate, capture, convert, lower, prepare, quantize
+    from quanthost.stages.bits import compare_bits
     from quanthost.stages.program import LoweredProgram, load
 
 __all__ = [
+    "ArithmeticProfile",
     "DType",
     "Decision",
     "DerivedQSpec",
@@ -56,6 +59,7 @@ __all__ = [
     "as_quantizer",
     "calibrate",
     "capture",
+    "compare_bits",
     "convert",
     "installed",
     "load",
@@ -65,6 +69,7 @@ __all__ = [
 ]
 
 _LATE = {
+    "compare_bits": "quanthost.stages.bits",
     "LoweredProgram": "quanthost.stages.program",
     "Policy": "quanthost.host.discovery",
     "as_export_recipe": "quanthost.host.bridges",

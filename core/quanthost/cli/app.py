@@ -37,6 +37,14 @@ app = typer.Typer(
 )
 
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout and nothing else.")]
+_Arithmetic = Annotated[
+    str | None,
+    typer.Option(metavar="PROFILE", help="How integers are rescaled. [default: the backend's own]"),
+]
+_Placement = Annotated[
+    str | None,
+    typer.Option(metavar="cost|all", help="Quantize what gains nothing by itself? [default: cost]"),
+]
 _Force = Annotated[bool | None, typer.Option("--force", help="Replace output files that exist.")]
 
 
@@ -169,6 +177,15 @@ def quantize(
         Path | None,
         typer.Option(metavar="FILE.toml", help="The same settings in [quantize] and [[override]] tables."),
     ] = None,
+    representation: Annotated[
+        str | None, typer.Option(metavar="qdq|reference|integer", help="Form of the graph. [default: qdq]")
+    ] = None,
+    arithmetic: _Arithmetic = None,
+    io: Annotated[
+        str | None,
+        typer.Option(metavar="float|int8|…", help="What inputs and outputs are. [default: float]"),
+    ] = None,
+    placement: _Placement = None,
     report: Annotated[
         str | None, typer.Option(metavar="table|json|none", help="What to write to stdout. [default: table]")
     ] = None,
@@ -191,6 +208,7 @@ def quantize(
         "report": None if wanted is None else settings.parse_report(wanted, where="--report"),
         "override": [settings.parse_override(text) for text in override or ()],
         "set": settings.parse_options(set_ or ()),
+        "representation": representation, "arithmetic": arithmetic, "io": io, "placement": placement,
     }  # fmt: skip
     work(settings.merge(typed, {} if config is None else settings.read_config(config)), _policy(context))
 
@@ -227,6 +245,54 @@ def run(
     from quanthost.cli.run import run as work
 
     work(program, inputs, as_json=json, output=output, repeat=repeat, force=bool(force))
+
+
+@app.command()
+def golden(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODULE:CALLABLE", help="As for 'quantize'.")],
+    backend: Annotated[list[str], typer.Option("--backend", "-b", help="As for 'quantize'.")],
+    samples: Annotated[
+        str,
+        typer.Option(
+            "--samples", "-s", metavar="MODULE:CALLABLE|FILE|DIR", help="Inputs to compare on, as batches."
+        ),
+    ],
+    recipe: Annotated[str | None, typer.Option("--recipe", "-r")] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", "-c", metavar="MODULE:CALLABLE|FILE|DIR")
+    ] = None,
+    inputs: Annotated[str | None, typer.Option(metavar="MODULE:CALLABLE")] = None,
+    override: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE,…")] = None,
+    arithmetic: _Arithmetic = None,
+    placement: _Placement = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .pte, or what a device recorded as .npz or .safetensors."
+            " [default: the backend's own program]",
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List every operator.")] = False,
+    json: _Json = False,
+) -> None:
+    """Compare a model's exact integer form with a program or a recording, bit by bit.
+
+    Ends with 1 where integers differ.
+    """
+    from quanthost.cli import settings
+    from quanthost.cli.golden import Wanted
+    from quanthost.cli.golden import golden as work
+
+    wanted = Wanted(
+        model=model, backend=tuple(backend), samples=samples, inputs=inputs, recipe=recipe,
+        calibration=calibration, arithmetic=arithmetic, placement=placement or "cost", against=against,
+        override=tuple(settings.parse_override(text) for text in override or ()), everything=everything,
+        as_json=json,
+    )  # fmt: skip
+    if not work(wanted, _policy(context)):
+        raise typer.Exit(1)
 
 
 def _policy(context: typer.Context) -> Any:

@@ -11,8 +11,8 @@ import attrs
 import torch
 
 from quanthost.cli.problems import UsageError
-from quanthost.cli.tensorfiles import SUFFIXES, read_tensors
 from quanthost.errors import CalibrationError, InputError
+from quanthost.stages.tensorfiles import SUFFIXES, read_tensors
 
 __all__ = ["Layout", "assign", "batches_from"]
 

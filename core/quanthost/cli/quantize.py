@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quanthost import LoweredProgram
     from quanthost.stages.progress import Progress
 
-__all__ = ["quantize"]
+__all__ = ["Sources", "batches", "data_source", "quantize"]
 
 
 def quantize(settings: Settings, policy: Policy) -> None:
@@ -34,7 +34,7 @@ def quantize(settings: Settings, policy: Policy) -> None:
     """
     _check_output(settings.output)
     refuse_existing(settings.output, settings.output.with_suffix(".json"), force=settings.force)
-    sources = _Sources.of(settings)
+    sources = Sources.of(settings.model, settings.inputs, settings.calibration)
     with chatter_on_stderr(), shown() as progress:
         program = _program(sources, settings, policy, progress)
         program.save(settings.output)
@@ -55,7 +55,7 @@ def _check_output(path: Path) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class _Sources:
+class Sources:
     """Where model, example inputs and data come from; nothing of it is loaded yet."""
 
     model: Reference
@@ -63,43 +63,49 @@ class _Sources:
     calibration: Reference | Path | None
 
     @classmethod
-    def of(cls, settings: Settings) -> _Sources:
-        inputs, data = settings.inputs, settings.calibration
+    def of(cls, model: str, inputs: str | None, calibration: str | None) -> Sources:
+        """Raises UsageError where one is neither a reference nor a path that exists."""
         return cls(
-            model=Reference.parse(settings.model, where="MODEL"),
+            model=Reference.parse(model, where="MODEL"),
             inputs=None if inputs is None else Reference.parse(inputs, where="--inputs"),
-            calibration=None if data is None else _data_source(data),
+            calibration=None if calibration is None else data_source(calibration, where="--calibration"),
         )
 
+    def load(self, backends: Sequence[str], policy: Policy) -> tuple[Any, Any, Iterable[Any] | None]:
+        """The model, its example inputs and its calibration batches."""
+        with quiet_imports():
+            # the plugins before the model, which may take long to build
+            for name in backends:
+                load(name, policy)
+        model, inputs = _model_and_inputs(self)
+        data = self.calibration
+        return model, inputs, None if data is None else batches(data, model, inputs, where="--calibration")
 
-def _data_source(text: str) -> Reference | Path:
+
+def data_source(text: str, *, where: str) -> Reference | Path:
+    """A reference to a function, or a path that exists."""
     if is_reference(text):
-        return Reference.parse(text, where="--calibration")
+        return Reference.parse(text, where=where)
     path = Path(text)
     if path.exists():
         return path
     raise UsageError(
-        f"no file or folder {path}", needed="MODULE:CALLABLE, a file or a folder", where="--calibration",
+        f"no file or folder {path}", needed="MODULE:CALLABLE, a file or a folder", where=where,
         remedy="correct the path", value=text,
     )  # fmt: skip
 
 
-def _program(sources: _Sources, settings: Settings, policy: Policy, progress: Progress) -> LoweredProgram:
+def _program(sources: Sources, settings: Settings, policy: Policy, progress: Progress) -> LoweredProgram:
     with progress.stage("load"):
-        with quiet_imports():
-            # the plugins before the model, which may take long to build
-            for name in settings.backend:
-                load(name, policy)
-        stages = quanthost.quantize
-        model, inputs = _model_and_inputs(sources)
-        batches = _batches(sources.calibration, model, inputs)
-    return stages(
-        model, inputs, settings.backend, settings.recipe, batches, settings.override,
-        options=settings.set, policy=policy, progress=progress,
+        model, inputs, data = sources.load(settings.backend, policy)
+    return quanthost.quantize(
+        model, inputs, settings.backend, settings.recipe, data, settings.override,
+        representation=settings.representation, arithmetic=settings.arithmetic, io=settings.io,
+        placement=settings.placement, options=settings.set, policy=policy, progress=progress,
     )  # fmt: skip
 
 
-def _model_and_inputs(sources: _Sources) -> tuple[Any, Any]:
+def _model_and_inputs(sources: Sources) -> tuple[Any, Any]:
     from torch import nn
     from torch.export import ExportedProgram
 
@@ -122,18 +128,17 @@ def _model_and_inputs(sources: _Sources) -> tuple[Any, Any]:
     )  # fmt: skip
 
 
-def _batches(source: Reference | Path | None, model: Any, inputs: Any) -> Iterable[Any] | None:
-    if source is None:
-        return None
+def batches(source: Reference | Path, model: Any, inputs: Any, *, where: str) -> Iterable[Any]:
+    """The batches of a function, a file or a folder."""
     if isinstance(source, Path):
         from quanthost.cli.batches import Layout, batches_from
 
         return batches_from(source, Layout.of(model, inputs))
-    made = source.call(where="--calibration")
+    made = source.call(where=where)
     if isinstance(made, Iterable):
         return made
     raise UsageError(
-        f"{source} with a result of type {type(made).__name__}", where="--calibration", value=made,
+        f"{source} with a result of type {type(made).__name__}", where=where, value=made,
         needed="a list, loader or generator of batches", remedy="return the batches from the function",
     )  # fmt: skip
 

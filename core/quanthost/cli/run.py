@@ -14,11 +14,11 @@ from torch.utils import _pytree as pytree
 import quanthost
 from quanthost.cli.batches import assign
 from quanthost.cli.output import chatter_on_stderr, refuse_existing, write, write_json
-from quanthost.cli.tensorfiles import read_tensors, write_npz
 from quanthost.graph.leaves import ConstantSpec, DynamicDim, LeafSpec, SizeSpec, TensorSpec
 from quanthost.graph.signature import Signature
 from quanthost.report.layout import columns, facts
 from quanthost.report.leaves import named_leaves, named_tensors
+from quanthost.stages.tensorfiles import read_tensors, write_npz
 from quanthost.values import to_data
 
 if TYPE_CHECKING:

@@ -49,10 +49,18 @@ class Settings:
     set: dict[str, Option] = attrs.field(factory=dict)
     force: bool = False
     report: Report = Report.TABLE
+    representation: str = "qdq"
+    arithmetic: str | None = None
+    io: str = "float"
+    placement: str = "cost"
 
 
+_TEXTS = (
+    *("model", "inputs", "recipe", "calibration", "output"),
+    *("representation", "arithmetic", "io", "placement"),
+)
 _KEYS = {
-    **dict.fromkeys(("model", "inputs", "recipe", "calibration", "output", "report"), (str,)),
+    **dict.fromkeys((*_TEXTS, "report"), (str,)),
     "backend": (str, list), "set": (dict,), "force": (bool,),
 }  # fmt: skip
 _REQUIRED = {

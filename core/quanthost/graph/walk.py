@@ -15,12 +15,15 @@ __all__ = ["walk"]
 Visit = Callable[[fx.Node, list[Any]], list[Any]]
 
 
-def walk(graph_module: fx.GraphModule, batches: Sequence[Sequence[Any]], visit: Visit) -> list[list[Any]]:
+def walk(
+    graph_module: fx.GraphModule, batches: Sequence[Sequence[Any]], visit: Visit, *, skip_modules: bool = True
+) -> list[list[Any]]:
     """The flat outputs for each batch of flat inputs.
 
-    ``visit`` sees each call of a function with its results for all batches, and returns what its users
-    shall read. Called modules (observers) pass their first argument on. A result is kept only as long as
-    it has users, so that the memory is that of the live tensors of all batches.
+    ``visit`` sees each call of a function or module with its results for all batches, and returns what
+    its users shall read. With ``skip_modules``, called modules (observers) pass their first argument on.
+    A result is kept only as long as it has users, so that the memory is that of the live tensors of all
+    batches.
     """
     numbers = range(len(batches))
     values: dict[fx.Node, list[Any]] = {}
@@ -35,8 +38,10 @@ def walk(graph_module: fx.GraphModule, batches: Sequence[Sequence[Any]], visit: 
         elif node.op == "get_attr":
             values[node] = [constant(graph_module, node)] * len(batches)
         else:
-            results = [_call(node, values, number) for number in numbers]
-            values[node] = visit(node, results) if node.op == "call_function" else results
+            called = None if skip_modules else graph_module
+            results = [_call(node, values, number, called) for number in numbers]
+            skipped = skip_modules and node.op == "call_module"
+            values[node] = results if skipped else visit(node, results)
         for source in node.all_input_nodes:
             if last_user[source] is node:
                 values.pop(source, None)
@@ -44,9 +49,11 @@ def walk(graph_module: fx.GraphModule, batches: Sequence[Sequence[Any]], visit: 
     return [[values[x][i] if isinstance(x, fx.Node) else x for x in leaves] for i in numbers]
 
 
-def _call(node: fx.Node, values: dict[fx.Node, list[Any]], number: int) -> Any:
+def _call(
+    node: fx.Node, values: dict[fx.Node, list[Any]], number: int, modules: fx.GraphModule | None
+) -> Any:
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: values[source][number])
     if node.op == "call_module":
-        return args[0]
+        return args[0] if modules is None else modules.get_submodule(str(node.target))(*args, **kwargs)
     assert callable(node.target)
     return node.target(*args, **kwargs)

@@ -120,7 +120,7 @@ def convert(
     return _convert.convert(calibrated, representation, arithmetic)
 
 
-def lower(converted: ConvertedModel, io: str = "float") -> LoweredProgram:
+def lower(converted: ConvertedModel, io: str = "float", *, intermediates: bool = False) -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lower``."""
     names = converted.calibrated.prepared.request.backends
     by_name = {found.name: found for found in discovery.installed()}
@@ -129,7 +129,7 @@ def lower(converted: ConvertedModel, io: str = "float") -> LoweredProgram:
         for n in names
         if n in by_name
     ]
-    return _lower.lower(converted, plugins, io)
+    return _lower.lower(converted, plugins, io=io, intermediates=intermediates)
 
 
 def quantize(

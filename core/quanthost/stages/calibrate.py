@@ -12,13 +12,14 @@ from torch import fx
 from quanthost.arith.sketch import HUGE, ChannelRange, RangeSketch
 from quanthost.errors import CalibrationError, InputError
 from quanthost.graph.rewrite import origin
+from quanthost.graph.signature import Signature
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import CalibratedModel, PreparedModel
 from quanthost.toolchain.observers import RangeObserver
 from quanthost.toolchain.pt2e import deep_copy
 from quanthost.values import Kernel
 
-__all__ = ["calibrate", "needs_data"]
+__all__ = ["arguments", "calibrate", "needs_data"]
 
 
 def needs_data(module: fx.GraphModule) -> list[str]:
@@ -53,7 +54,7 @@ def calibrate(
     sample = _Sample()
     with torch.no_grad():
         for count, batch in enumerate(batches, start=1):
-            args, kwargs = _arguments(batch, count, prepared)
+            args, kwargs = arguments(batch, prepared.captured.signature, what=f"batch {count}")
             flat = _check(args, kwargs, count, prepared, digest)
             sample.offer(flat)
             module(*args, **kwargs)
@@ -115,8 +116,12 @@ def _refuse_missing(module: fx.GraphModule, prepared: PreparedModel) -> None:
     )  # fmt: skip
 
 
-def _arguments(batch: Any, count: int, prepared: PreparedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    signature = prepared.captured.signature
+def arguments(batch: Any, signature: Signature, *, what: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that a batch stands for; ``what`` names it in the error.
+
+    Raises:
+        CalibrationError: it is no tensor, tuple, list or mapping.
+    """
     if isinstance(batch, Mapping) and not signature.takes_mapping():
         named = dict(batch)
         return tuple(named.pop(name) for name in signature.parameters if name in batch), named
@@ -125,7 +130,7 @@ def _arguments(batch: Any, count: int, prepared: PreparedModel) -> tuple[tuple[A
     if isinstance(batch, (torch.Tensor, Mapping)):
         return (batch,), {}
     raise CalibrationError(
-        f"batch {count} of type {type(batch).__name__}", stage="calibrate", value=batch,
+        f"{what} of type {type(batch).__name__}", stage="calibrate", value=batch,
         needed="a tensor, a tuple or list of arguments, or a mapping of arguments by name",
         remedy="convert it first, for example torch.from_numpy(batch)",
     )  # fmt: skip

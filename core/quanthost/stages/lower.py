@@ -23,6 +23,7 @@ from quanthost.stages.decisions import place
 from quanthost.stages.files import program_digest
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel, PreparedModel
+from quanthost.stages.taps import tap
 from quanthost.toolchain.edge import EdgeResult, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
@@ -36,18 +37,24 @@ _VERSIONED = ("quanthost", "torch", "torchao", "executorch")
 
 
 def lower(
-    converted: ConvertedModel, plugins: Sequence[PluginRecord] = (), io: str = "float"
+    converted: ConvertedModel,
+    plugins: Sequence[PluginRecord] = (),
+    *,
+    io: str = "float",
+    intermediates: bool = False,
 ) -> LoweredProgram:
     """Make the program.
 
-    A reference or integer representation is lowered to the runtime's portable kernels, without a delegate: no
-    delegate computes from its operators.
+    A reference or integer representation is lowered to the runtime's portable kernels, without a delegate:
+    no delegate computes from its operators.
 
     Args:
-        converted: What ``convert`` returned. plugins: The distributions that took part, for the record.
-        io: ``"float"`` quantizes inputs and dequantizes outputs inside the program; ``"int8"``,
-        ``"uint8"`` or
-            ``"int16"`` leaves them integers of that type, whose parameters the record has.
+        converted: What ``convert`` returned.
+        plugins: The distributions that took part, for the record.
+        io: ``"float"`` quantizes inputs and dequantizes outputs inside the program; ``"int8"``, ``"uint8"``
+            or ``"int16"`` leaves them integers of that type, whose parameters the record has.
+        intermediates: Let the program also return the integers of each quantized operator, which
+            ``LoweredProgram.intermediates`` gives by name.
 
     Raises:
         RequestError: ``io`` is unknown, or an input or output has no integers of that type.
@@ -59,12 +66,13 @@ def lower(
     signature = prepared.captured.signature
     if io != "float":
         signature = ends.keep_integers(module, signature, io)
+    outputs = plan_outputs(module)
+    _refuse_empty(module, outputs)
+    tapped = tap(module) if intermediates else ()
     if converted.representation is not Representation.QDQ:
         in_float = converted.representation is Representation.REFERENCE
         set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
         ends.write_out(module)
-    outputs = plan_outputs(module)
-    _refuse_empty(module, outputs)
     edge, modules = _lower_graph(module, converted)
     captured, request = prepared.captured, prepared.request
     record = ProgramRecord(
@@ -82,6 +90,7 @@ def lower(
         data_digest=converted.calibrated.data_digest,
         signature=signature.to_json(),
         outputs=outputs,
+        intermediates=tapped,
         quantized_inputs=quantized_inputs,
         quantized_outputs=quantized_outputs,
         pieces=tuple(PieceRecord(delegate=p.delegate, operators=p.operators) for p in edge.pieces),

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import torch
 
+from quanthost.errors import ProgramError
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import assemble
 from quanthost.graph.signature import Signature
@@ -58,6 +59,26 @@ class LoweredProgram:
             ProgramError: the runtime refused or failed.
         """
         flat = self._signature.flatten(inputs, kwargs)
+        return self._signature.unflatten(assemble(self.record.outputs, self._execute(flat), flat))
+
+    def intermediates(self, *inputs: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """The integers of each quantized operator, by the captured node's name, in the order of execution.
+
+        Raises:
+            InputError: an input is not what the model was captured with.
+            ProgramError: the program was lowered without them, or the runtime refused or failed.
+        """
+        names = self.record.intermediates
+        if not names:
+            raise ProgramError(
+                "a program that returns no intermediate integers", stage="run", value=self,
+                needed="one that was lowered with intermediates=True",
+                remedy="lower the converted model again with intermediates=True",
+            )  # fmt: skip
+        outputs = self._execute(self._signature.flatten(inputs, kwargs))
+        return dict(zip(names, outputs[len(outputs) - len(names) :]))
+
+    def _execute(self, flat: list[Any]) -> list[Any]:
         with self._lock:
             if self._runner is None:
                 from quanthost.toolchain.runtime import Executor
@@ -65,8 +86,7 @@ class LoweredProgram:
                 self._runner = Executor(self.buffer, self.record.runtime_modules)
         taken = [x for x, leaf in zip(flat, self._signature.inputs) if not isinstance(leaf, ConstantSpec)]
         with torch.no_grad():
-            outputs = self._runner(taken)
-        return self._signature.unflatten(assemble(self.record.outputs, outputs, flat))
+            return self._runner(taken)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the ``.pte`` and ``<name>.json`` beside it; where that fails, both stay as they were.

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.graph import CodeGen
 
 from quanthost.graph.view import constant, is_quantize
 from quanthost.graph.walk import walk
 from quanthost.integer.sites import site_of
 
-__all__ = ["integers", "tap"]
+__all__ = ["run_tapped", "tap"]
 
 
 def _sites(module: fx.GraphModule) -> dict[str, fx.Node]:
@@ -34,12 +35,13 @@ def tap(module: fx.GraphModule) -> tuple[str, ...]:
     returned = set(result.all_input_nodes)
     sites = {name: node for name, node in _sites(module).items() if node not in returned}
     result.args = ((*result.args[0], *sites.values()),)
+    module.graph.set_codegen(CodeGen())
     module.recompile()
     return tuple(sites)
 
 
-def integers(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[str, Tensor]:
-    """The integers of each place for one call with flat inputs, in the order of execution."""
+def run_tapped(module: fx.GraphModule, inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Tensor]]:
+    """The flat outputs of one call with flat inputs, and the integers of each place as they are made."""
     names = {node: name for name, node in _sites(module).items()}
     found: dict[str, Tensor] = {}
 
@@ -49,5 +51,5 @@ def integers(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[str, Tensor]
         return results
 
     with torch.no_grad():
-        walk(module, [inputs], visit)
-    return found
+        outputs = walk(module, [inputs], visit, skip_modules=False)
+    return outputs[0], found

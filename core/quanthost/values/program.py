@@ -111,6 +111,8 @@ class ProgramRecord:
     runtime_modules: tuple[str, ...]
     decisions: tuple[Decision, ...]
     refinement: Refinement | None = None
+    # names of the operators whose integers the program returns after the model's outputs
+    intermediates: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property

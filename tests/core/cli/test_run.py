@@ -14,8 +14,8 @@ import torch
 
 import quanthost
 from quanthost.cli.run import summarize
-from quanthost.cli.tensorfiles import read_tensors
 from quanthost.graph.signature import Signature
+from quanthost.stages.tensorfiles import read_tensors
 
 from .conftest import Cli
 
