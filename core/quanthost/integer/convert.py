@@ -197,6 +197,7 @@ class _Conversion:
         axis: int | None = None,
         *,
         averages: bool = False,
+        products: int | None = None,
     ) -> ops.Output:
         """The way from an accumulator of the scale ``Π factors`` to the result."""
         bounds = torch.as_tensor(bound, dtype=torch.int64).reshape(-1)
@@ -207,7 +208,9 @@ class _Conversion:
             torch.tensor([multipliers.room(int(bounds.max()))]), 32, operator=f"rescaling of {title(core)}"
         )
         offset = out.zero_point if averages and self.profile.mean_includes_zero_point else 0
-        return ops.Output(multipliers, out, bound=int(bounds.max()), axis=axis, offset=offset)
+        return ops.Output(
+            multipliers, out, bound=int(bounds.max()), products=products, axis=axis, offset=offset
+        )
 
     def _function(
         self, quantize: fx.Node, operand: Operand, chain: Sequence[fx.Node], out: Numbers
@@ -254,7 +257,8 @@ class _Conversion:
     ) -> ops.Output:
         n = operand.numbers
         bound = accumulator_bound(rows, n.low, n.high, n.zero_point, bias)
-        return self.output(core, [n.scale, scale], out, bound, axis)
+        products = int(accumulator_bound(rows, n.low, n.high, n.zero_point, None).max())
+        return self.output(core, [n.scale, scale], out, bound, axis, products=products)
 
     def bias(self, core: fx.Node, node: object, operand: Operand, scale: Tensor | float) -> Tensor | None:
         if node is None:

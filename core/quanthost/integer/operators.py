@@ -63,7 +63,8 @@ class Output(IntegerOperator):
     """From an accumulator to the numbers of the result: rescaled, zero point added, clamped.
 
     ``offset`` is added before the rounding and taken away after it: ties go by the sum. The scales lie
-    along ``axis``, counted from the end; ``bound`` is the largest magnitude of the accumulator.
+    along ``axis``, counted from the end; ``bound`` is the largest magnitude of the accumulator,
+    ``products`` that without the bias, of the accumulator.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Output(IntegerOperator):
         numbers: Numbers,
         *,
         bound: int,
+        products: int | None = None,
         axis: int | None = None,
         offset: int = 0,
     ) -> None:
         super().__init__()
         self.multipliers, self.numbers, self.bound = multipliers.along(axis), numbers, bound
+        self.products = bound if products is None else products
         self.offset = offset
         self.exact = IntegerRescale.make(
             self.multipliers, bound=bound, offset=offset,
@@ -108,6 +111,23 @@ def _centred(x: Tensor, zero_point: int, dtype: torch.dtype) -> Tensor:
 
 def _integer_dtype(bound: int) -> torch.dtype:
     return torch.int32 if bound < 2**31 else torch.int64
+
+
+def _summing(
+    operator: Convolution | Linear, bias: Tensor | None
+) -> tuple[torch.dtype, Tensor | None, Tensor | None]:
+    """The dtype in which products are summed, the bias to start from in it, and the one to add afterwards.
+
+    A bias may need more bits than the products: float32 sums those of most layers exactly, without it.
+    """
+    output = operator.output
+    wide = _integer_dtype(output.bound)
+    if operator.form is not Form.EAGER:
+        return wide, None, None if bias is None else bias.to(wide)
+    dtype = exact_dtype(output.products)
+    if bias is None or exact_dtype(output.bound) is dtype:
+        return dtype, None if bias is None else bias.to(dtype), None
+    return dtype, None, bias.to(wide)
 
 
 class Convolution(IntegerOperator):
@@ -143,21 +163,18 @@ class Convolution(IntegerOperator):
         self.transposed, self.output_padding = transposed, list(output_padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        eager = self.form is Form.EAGER
-        bound = self.output.bound
-        dtype = exact_dtype(bound) if eager else _integer_dtype(bound)
+        dtype, bias, later = _summing(self, self.bias)
         moved = _centred(x, self.zero_point, dtype)
         if self.pad:
             moved = F.pad(moved, self.pad)
         batched = moved.dim() == self.weight.dim()
-        bias = None if self.bias is None or not eager else self.bias.to(dtype)
         accumulator = torch.convolution(
             moved if batched else moved.unsqueeze(0), self.weight.to(dtype), bias, self.stride,
             self.padding, self.dilation, self.transposed, self.output_padding, self.groups,
         )  # fmt: skip
-        if self.bias is not None and not eager:
+        if later is not None:
             shape = [-1] + [1] * (self.weight.dim() - 2)
-            accumulator = accumulator + self.bias.to(dtype).reshape(shape)
+            accumulator = accumulator.to(later.dtype) + later.reshape(shape)
         made: Tensor = self.output(accumulator if batched else accumulator.squeeze(0))
         return made
 
@@ -186,18 +203,15 @@ class Linear(IntegerOperator):
         self.output, self.zero_point = output, zero_point
 
     def forward(self, x: Tensor) -> Tensor:
-        bound = self.output.bound
+        dtype, bias, later = _summing(self, self.bias)
+        moved = _centred(x, self.zero_point, dtype)
         if self.form is Form.EAGER:
-            dtype = exact_dtype(bound)
-            bias = None if self.bias is None else self.bias.to(dtype)
-            accumulator = F.linear(_centred(x, self.zero_point, dtype), self.weight.to(dtype), bias)
+            accumulator = F.linear(moved, self.weight.to(dtype), bias)
         else:
-            dtype = _integer_dtype(bound)
-            rows = _centred(x, self.zero_point, dtype).reshape(-1, self.weight.shape[1])
-            accumulator = torch.mm(rows, self.weight.to(dtype).t())
-            if self.bias is not None:
-                accumulator = accumulator + self.bias.to(dtype)
-            accumulator = accumulator.reshape(*x.shape[:-1], self.weight.shape[0])
+            rows = torch.mm(moved.reshape(-1, self.weight.shape[1]), self.weight.to(dtype).t())
+            accumulator = rows.reshape(*x.shape[:-1], self.weight.shape[0])
+        if later is not None:
+            accumulator = accumulator.to(later.dtype) + later
         made: Tensor = self.output(accumulator)
         return made
 
@@ -301,15 +315,16 @@ class Lookup(IntegerOperator):
         self.low, self.function = low, function
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.table.dim() == 2:
-            channels, entries = self.table.shape
-            first = torch.arange(channels).reshape(-1, *(1 for _ in range(x.dim() - 2))) * entries
-            return self.table.reshape(-1)[x.to(torch.int64) - self.low + first]
-        if self.form is not Form.EAGER:
-            return self.table[x.to(torch.int64) - self.low]
+        eager = self.form is Form.EAGER
         # int32 indices are read twice as fast
-        flat = (x.to(torch.int32) - self.low).reshape(-1)
-        return self.table.index_select(0, flat).reshape(x.shape)
+        places = x.to(torch.int32 if eager else torch.int64) - self.low
+        table = self.table
+        if table.dim() == 2:
+            channels, entries = table.shape
+            first = torch.arange(channels, dtype=places.dtype) * entries
+            places = places + first.reshape(-1, *(1 for _ in range(x.dim() - 2)))
+            table = table.reshape(-1)
+        return table.index_select(0, places.reshape(-1)).reshape(x.shape) if eager else table[places]
 
     def extra_repr(self) -> str:
         return f"{self.function}, {' × '.join(map(str, self.table.shape))} entries"

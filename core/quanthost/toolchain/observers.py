@@ -73,6 +73,8 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         self.statistics = self._empty()
         # what AUTO turned out to be
         self.chosen: RangeEstimator | None = None
+        # scales of a symmetric weight are no smaller, see leave_room
+        self.least_scale: torch.Tensor | None = None
 
     def _empty(self) -> RangeSketch | ChannelRange:
         if self.spec.granularity is Granularity.PER_CHANNEL:
@@ -100,9 +102,24 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         else:
             low, high = (torch.tensor(v) for v in choose_range(self.statistics, self._judged_spec()))
         scale, zero_point = qparams_from_range(low, high, self.spec)
+        if self.least_scale is not None:
+            scale = torch.maximum(scale, self.least_scale.to(scale.dtype).reshape(scale.shape))
         if self.spec.scale_format is ScaleFormat.BFLOAT16:
             scale = scale.to(torch.bfloat16)
         return scale.to(torch.float32), zero_point.to(torch.int64)
+
+    def leave_room(self, bias: torch.Tensor, input_scale: torch.Tensor) -> None:
+        """Keep a bias ``[C]`` in units of ``input scale × weight scale`` below 2^30, by larger weight scales.
+
+        A channel whose weights are next to nothing has a tiny scale, in units of which its bias leaves int32;
+        saturated, it would be another bias. Weights that small are nothing beside it.
+        """
+        if self.spec.symmetry is not Symmetry.SYMMETRIC:
+            return
+        least = bias.detach().abs().double() / (float(input_scale) * 2.0**30)
+        if self.spec.granularity is not Granularity.PER_CHANNEL:
+            least = least.amax().reshape(1)
+        self.least_scale = least if self.least_scale is None else torch.maximum(self.least_scale, least)
 
     def _judged_spec(self) -> QSpec:
         estimator = self.spec.estimator

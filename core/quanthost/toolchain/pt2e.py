@@ -28,7 +28,9 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
+from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.sharing import Point
+from quanthost.graph.view import constant
 from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
 from quanthost.toolchain.quiet import quiet
 from quanthost.values import (
@@ -188,11 +190,39 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModul
     """
     if not qat:
         _hide_batch_norms(graph_module)
+    _leave_room_for_biases(graph_module)
     with quiet():
         converted = convert_pt2e(graph_module)
     assert isinstance(converted, fx.GraphModule)
     _show_batch_norms(converted)
     return converted
+
+
+_BIASED = ("aten.conv1d.", "aten.conv2d.", "aten.conv_transpose1d.", "aten.conv_transpose2d.", "aten.linear.")
+
+
+def _leave_room_for_biases(graph_module: fx.GraphModule) -> None:
+    """See ``RangeObserver.leave_room``: only here all three of a layer's observers are known."""
+    for node in graph_module.graph.nodes:
+        if node.op != "call_function" or not operator_name(node).startswith(_BIASED):
+            continue
+        given, weight = (_observer_of(graph_module, argument(node, key)) for key in ("input", "weight"))
+        bias = argument(node, "bias")
+        if isinstance(bias, fx.Node) and bias.op == "call_module":
+            bias = bias.args[0]
+        held = constant(graph_module, bias)
+        if given is None or weight is None or held is None or given.is_dynamic:
+            continue
+        per_channel = weight.spec.granularity is Granularity.PER_CHANNEL
+        if per_channel or weight.spec.granularity is Granularity.PER_TENSOR:
+            weight.leave_room(held, given.calculate_qparams()[0])
+
+
+def _observer_of(graph_module: fx.GraphModule, node: object) -> RangeObserver | None:
+    if not isinstance(node, fx.Node) or node.op != "call_module":
+        return None
+    observer = graph_module.get_submodule(str(node.target))
+    return observer if isinstance(observer, RangeObserver) else None
 
 
 def _hidden_batch_norm(*args: Any) -> Any:
