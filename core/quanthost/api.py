@@ -12,6 +12,11 @@ from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import (
     FP32_HALF_EVEN,
+    GEMMLOWP,
+    POWER_OF_TWO,
+    SINGLE_ROUNDING,
+    TOSA,
+    TOSA_DOUBLE_ROUND,
     AnyQSpec,
     ArithmeticProfile,
     BackendInfo,
@@ -41,6 +46,11 @@ from quanthost.values import (
 
 __all__ = [
     "FP32_HALF_EVEN",
+    "GEMMLOWP",
+    "POWER_OF_TWO",
+    "SINGLE_ROUNDING",
+    "TOSA",
+    "TOSA_DOUBLE_ROUND",
     "AnyQSpec",
     "ArithmeticProfile",
     "BackendInfo",

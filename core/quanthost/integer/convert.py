@@ -219,7 +219,7 @@ class _Conversion:
         core = chain[-1] if chain else quantize
         if numbers.high - numbers.low > 255:
             if chain:
-                raise Island("a table of more than 8 bits")
+                return self._interpolation(quantize, operand, chain, out)
             output = self.output(core, [numbers.scale], out, numbers.reach)
             return self.call(quantize, core, ops.Rescale(output, zero_point=numbers.zero_point), operand.node)
         places = self.profile.leaky_relu_places
@@ -228,14 +228,32 @@ class _Conversion:
             return self.call(
                 quantize, core, ops.Lookup(table, low=numbers.low, function="leaky_relu"), operand.node
             )
-        values = numbers.real(numbers.levels)
+        table = out.nearest(self._values(chain, numbers.real(numbers.levels))).to(out.dtype)
+        lookup = ops.Lookup(table, low=numbers.low, function=_label(chain))
+        return self.call(quantize, core, lookup, operand.node)
+
+    def _values(self, chain: Sequence[fx.Node], real: Tensor) -> Tensor:
+        """What functions behind each other make of real numbers, float64."""
         for node in chain:
             args = [constant(self.module, a) if isinstance(a, fx.Node) else a for a in node.args]
-            args = [values if node.args[i] is node.args[0] else a for i, a in enumerate(args)]
-            values = node.target(*args, **node.kwargs)
-        table = out.nearest(values.double()).to(out.dtype)
-        label = " of ".join(base_name(node) for node in reversed(chain)) or "requantization"
-        return self.call(quantize, core, ops.Lookup(table, low=numbers.low, function=label), operand.node)
+            args = [real if given is node.args[0] else a for given, a in zip(node.args, args)]
+            real = node.target(*args, **node.kwargs)
+        return real.double()
+
+    def _interpolation(
+        self, quantize: fx.Node, operand: Operand, chain: Sequence[fx.Node], out: Numbers
+    ) -> fx.Node:
+        n = operand.numbers
+        levels = torch.arange(n.low, n.low + 2**16)
+        wanted = out.nearest(self._values(chain, n.real(levels)))
+        ends = torch.arange(n.low, n.low + 2**16 + 1, 2**7)
+        real = self._values(chain, n.real(ends)) / out.scale
+        # beyond what the output holds a line would be pulled away from its end
+        limits = (out.low - out.zero_point, out.high - out.zero_point)
+        points = torch.round(real.nan_to_num(nan=0.0).clamp(*limits) * 2**8).to(torch.int64)
+        operator = ops.Interpolation(points, out, low=n.low, function=_label(chain))
+        operator.error = int((operator(levels).to(torch.int64) - wanted).abs().max())
+        return self.call(quantize, chain[-1], operator, operand.node)
 
     def requantized(self, before: fx.Node, operand: Operand, out: Numbers) -> fx.Node:
         """An operand in the numbers of the result."""
@@ -272,6 +290,10 @@ class _Conversion:
         made = quantize_bias(held.detach(), operand.numbers.scale, scale)
         check_width(made.abs(), 32, operator=f"bias of {title(core)}")
         return made
+
+
+def _label(chain: Sequence[fx.Node]) -> str:
+    return " of ".join(base_name(node) for node in reversed(chain)) or "requantization"
 
 
 def _infer_shapes(module: fx.GraphModule) -> None:
@@ -487,8 +509,6 @@ def _add(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.N
 
 def _softmax(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     operand = c.operands([core.args[0]], quantize)[0]
-    if operand.numbers.high - operand.numbers.low > 255:
-        raise Island("exp of more than 8 bits has no table")
     operator = Softmax(operand.numbers, out, int(argument(core, "dim")))
     return c.call(quantize, core, operator, operand.node)
 

@@ -26,6 +26,7 @@ __all__ = [
     "Extremum",
     "Form",
     "IntegerOperator",
+    "Interpolation",
     "Linear",
     "Lookup",
     "MatMul",
@@ -328,6 +329,34 @@ class Lookup(IntegerOperator):
 
     def extra_repr(self) -> str:
         return f"{self.function}, {' × '.join(map(str, self.table.shape))} entries"
+
+
+class Interpolation(IntegerOperator):
+    """A function of a 16-bit number: 513 points, and straight lines between them.
+
+    The result is ``(t[i] (128 - f) + t[i + 1] f) / 2^15`` rounded half up, for the point ``i`` and the
+    place ``f`` of 128 behind it; points have 8 bits behind the output's steps (LiteRT's int16 tables have
+    the same 513 points, without those bits). ``error`` is the largest distance from the nearest integer
+    to the real value, over all numbers.
+    """
+
+    points: Tensor
+
+    def __init__(self, points: Tensor, out: Numbers, *, low: int, function: str, error: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("points", points)
+        self.out, self.low, self.function, self.error = out, low, function, error
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = x.to(torch.int64) - self.low
+        first = torch.bitwise_right_shift(places, 7)
+        behind = places - first * 128
+        total = self.points[first] * (128 - behind) + self.points[first + 1] * behind
+        values = torch.bitwise_right_shift(total + 2**14, 15) + self.out.zero_point
+        return values.clamp(self.out.low, self.out.high).to(self.out.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.function}, 513 points, at most {self.error} LSB off"
 
 
 class Extremum(IntegerOperator):

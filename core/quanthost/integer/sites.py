@@ -70,9 +70,19 @@ def site_of(node: fx.Node) -> str | None:
     if node.op in ("placeholder", "get_attr", "output"):
         return None
     if is_quantize(node) and isinstance(node.args[0], fx.Node):
-        return title(node.args[0])
+        return _made_by(node.args[0])
     name: str | None = node.meta.get(_SITE)
     return name
+
+
+def _made_by(node: fx.Node) -> str:
+    """The operator's name; what is dequantized only to have other numbers has that of its source."""
+    source = node.args[0] if is_dequantize(node) else None
+    return f"{_source_name(source)}, requantized" if isinstance(source, fx.Node) else title(node)
+
+
+def _source_name(node: fx.Node) -> str:
+    return site_of(node) or node.name
 
 
 def mark_site(node: fx.Node, quantize: fx.Node) -> None:
@@ -110,10 +120,33 @@ def weight_of(module: fx.GraphModule, node: object) -> Weight:
         if scales is None:
             raise Island("the scales of its weight are computed")
         return Weight(_centred(held, zero_points, axis), scales.detach().to(torch.float32), axis)
+    if name.endswith("dequantize_per_channel_group.default"):
+        return _grouped(module, node, held)
     numbers = numbers_of(node)
     if numbers is None:
         raise Island(f"its weight is dequantized by {name}, which has no integer form")
     return Weight(_centred(held, torch.tensor(numbers.zero_point), None), numbers.scale, None)
+
+
+_GROUP_PLACES = 7
+
+
+def _grouped(module: fx.GraphModule, node: fx.Node, held: Tensor) -> Weight:
+    """One scale a row: the largest of its groups, of which the others are multiples of ``2^-7``.
+
+    The multiples are part of the weight's integers, so that one accumulator sums all groups. A group's
+    scale is off by at most ``2^-8`` of the row's largest.
+    """
+    scales, zero_points = (constant(module, argument(node, key)) for key in ("scales", "zero_points"))
+    if scales is None:
+        raise Island("the scales of its weight are computed")
+    if zero_points is not None and bool(zero_points.any()):
+        raise Island("groups of its weight have zero points")
+    rows, groups = scales.shape
+    largest = scales.detach().double().amax(1)
+    multiples = torch.round(scales.detach().double() / largest[:, None] * 2**_GROUP_PLACES).to(torch.int16)
+    values = held.detach().reshape(rows, groups, -1).to(torch.int16) * multiples[:, :, None]
+    return Weight(values.reshape(held.shape), (largest * 2.0**-_GROUP_PLACES).to(torch.float32), 0)
 
 
 def _centred(values: Tensor, zero_points: Tensor | None, axis: int | None) -> Tensor:

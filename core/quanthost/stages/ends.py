@@ -17,7 +17,7 @@ from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.integer.sites import numbers_of
 from quanthost.values import TensorQParams
 
-__all__ = ["example", "input_qparams", "keep_integers", "output_qparams", "write_out"]
+__all__ = ["example", "input_qparams", "keep_integers", "output_qparams", "write_group_scales", "write_out"]
 
 _INTEGERS = "quanthost_integers"
 _IO = {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16}
@@ -142,6 +142,26 @@ def _dequantize(
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     return (x.to(torch.float32) - zero_point) * scale
+
+
+def write_group_scales(module: fx.GraphModule) -> None:
+    """The same for weights with scales for groups of a row, which only delegates have kernels for."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and operator_name(node) == _GROUPS:
+            node.target = _dequantize_groups
+    module.recompile()
+
+
+_GROUPS = "quantized_decomposed.dequantize_per_channel_group.default"
+
+
+def _dequantize_groups(
+    weight: Tensor, scales: Tensor, zero_points: Tensor, low: int, high: int, dtype: torch.dtype, size: int,
+    out_dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    rows, groups = scales.shape
+    centred = weight.reshape(rows, groups, size).to(out_dtype) - zero_points.unsqueeze(2)
+    return (centred * scales.unsqueeze(2)).reshape(rows, groups * size)
 
 
 _WRITTEN = {

@@ -73,6 +73,8 @@ def lower(
         in_float = converted.representation is Representation.REFERENCE
         set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
         ends.write_out(module)
+    elif not _delegating(prepared):
+        ends.write_group_scales(module)
     edge, modules = _lower_graph(module, converted)
     captured, request = prepared.captured, prepared.request
     record = ProgramRecord(

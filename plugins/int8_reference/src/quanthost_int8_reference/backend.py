@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from quanthost.api import (
+    SINGLE_ROUNDING,
     AnyQSpec,
     BackendInfo,
     DType,
@@ -37,9 +38,10 @@ class Int8Reference(TableBackend):
         activation = self.recipe(request).activation
         if isinstance(choice, Refusal) or not isinstance(activation, QSpec):
             return choice
-        if activation.dtype is not DType.UINT8:
+        change = {DType.UINT8: _unsigned, DType.INT16: _wide}.get(activation.dtype)
+        if change is None:
             return choice
-        return QSpecChoice(qspecs={name: _unsigned(spec) for name, spec in choice.qspecs})
+        return QSpecChoice(qspecs={name: change(spec) for name, spec in choice.qspecs})
 
 
 def _unsigned(spec: AnyQSpec) -> AnyQSpec:
@@ -52,8 +54,15 @@ def _unsigned(spec: AnyQSpec) -> AnyQSpec:
     )  # fmt: skip
 
 
+def _wide(spec: AnyQSpec) -> AnyQSpec:
+    """LiteRT's 16-bit range of the same function: from -1 to 1 in steps of 2^-15."""
+    if not isinstance(spec, FixedQSpec) or spec.dtype is not DType.INT8:
+        return spec
+    return FixedQSpec(dtype=DType.INT16, scale=2.0**-15, zero_point=0, quant_min=-32768, quant_max=32767)
+
+
 backend = Int8Reference(
-    info=BackendInfo(name="int8_reference", recipes=RECIPES),
+    info=BackendInfo(name="int8_reference", recipes=RECIPES, arithmetic=SINGLE_ROUNDING),
     table=TABLE,
     rewrites=REWRITES,
     lowering=LoweringOptions(runtime_modules=("executorch.kernels.quantized",)),

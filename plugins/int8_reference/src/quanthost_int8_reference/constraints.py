@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from quanthost.api import Site, constraint
+from quanthost.api import Granularity, QSpec, Site, constraint
 
 __all__ = [
     "alpha_is_one",
@@ -17,8 +17,10 @@ __all__ = [
     "no_conversion",
     "not_grouped",
     "number_operand",
+    "one_scale_a_row",
     "pads_inside_the_range",
     "plain_sum",
+    "scale_groups_fit",
     "weight_matrix",
 ]
 
@@ -36,6 +38,24 @@ def float32(site: Site) -> str | None:
 def not_grouped(site: Site) -> str | None:
     groups = site.argument("groups", 1)
     return None if groups == 1 else f"groups is {groups}"
+
+
+def _has_scale_groups(site: Site) -> bool:
+    weight = site.recipe.weight if site.recipe is not None else None
+    return isinstance(weight, QSpec) and weight.granularity is Granularity.PER_GROUP
+
+
+@constraint("scales for groups of a row: the row is a multiple of 32")
+def scale_groups_fit(site: Site) -> str | None:
+    columns = site.shape("weight")[-1]
+    if not _has_scale_groups(site) or columns % 32 == 0:
+        return None
+    return f"{columns} input channels are no multiple of the group size 32"
+
+
+@constraint("no scales for groups of a row")
+def one_scale_a_row(site: Site) -> str | None:
+    return "scales for groups are for linear layers" if _has_scale_groups(site) else None
 
 
 @constraint("groups > 1")

@@ -32,11 +32,18 @@ def _with_clamps(row: Row) -> list[Row]:
 
 
 def _weighted(
-    name: str, pattern: Op, *rules: Constraint, lowers_to: str, axis: int = 0, one_scale: bool = False
+    name: str,
+    pattern: Op,
+    *rules: Constraint,
+    lowers_to: str,
+    axis: int = 0,
+    one_scale: bool = False,
+    grouping: Constraint = c.one_scale_a_row,
 ) -> list[Row]:
     """A product with a constant weight, whose output channels lie along ``axis``."""
     row = Row(
-        name=name, pattern=pattern, kernels=_WEIGHTED, constraints=(c.float32, *rules), weight_axis=axis,
+        name=name, pattern=pattern, kernels=_WEIGHTED, weight_axis=axis,
+        constraints=(c.float32, grouping, *rules),
         roles={part: role for part, role in _ROLES.items() if part in pattern.captures()},
         qspecs={"weight": WEIGHT_PER_TENSOR} if one_scale else {}, gain=Gain.DRIVES, lowers_to=lowers_to,
     )  # fmt: skip
@@ -58,7 +65,10 @@ def _convolutions() -> list[Row]:
 
 def _products() -> list[Row]:
     return [
-        *_weighted("linear", op("linear", input="input", weight="weight", bias="bias?"), lowers_to="addmm"),
+        *_weighted(
+            "linear", op("linear", input="input", weight="weight", bias="bias?"), lowers_to="addmm",
+            grouping=c.scale_groups_fit,
+        ),
         *_weighted(
             "addmm", op("addmm", mat1="input", mat2="weight", self="bias"), c.weight_matrix, c.plain_sum,
             axis=1, lowers_to="addmm",
