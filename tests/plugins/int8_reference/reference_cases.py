@@ -166,7 +166,33 @@ def _movers() -> list[Case]:
     ]
 
 
+def _functions() -> list[Case]:
+    x, other = _input(2, 3, 5) * 2, _input(2, 3, 5)
+    positive = other.abs() + 0.5
+    smooth = ("exp", "abs", "neg", "sin", "cos", "erf", "square")
+    return [
+        *(_of(name, getattr(torch, name), positive) for name in ("log", "sqrt", "rsqrt", "reciprocal")),
+        *(_of(name, getattr(torch, name), x) for name in smooth),
+        *(_of(name, getattr(F, name), x) for name in ("silu", "mish", "softplus")),
+        # at whole numbers a step of the input is a step of one
+        *(_of(name, getattr(torch, name), torch.arange(-3.0, 3.0) + 0.5) for name in ("floor", "ceil")),
+        _of("square", lambda x: x**3, x),
+        _case("prelu", nn.PReLU(3), x),
+        _case("layer_norm", nn.LayerNorm(5), x),
+        _of("layer_norm", lambda x: F.layer_norm(x, (3, 5)), x),
+        *(_of(f.__name__, f, x, other) for f in (torch.maximum, torch.minimum)),
+    ]
+
+
 def cases() -> list[Case]:
     """All cases, the same in every run."""
     torch.manual_seed(0)
-    return [*_convolutions(), *_products(), *_arithmetic(), *_activations(), *_pools(), *_movers()]
+    return [
+        *_convolutions(),
+        *_products(),
+        *_arithmetic(),
+        *_activations(),
+        *_pools(),
+        *_movers(),
+        *_functions(),
+    ]

@@ -99,7 +99,17 @@ def _arithmetic() -> list[Row]:
             constraints=(*rules, c.number_operand), lowers_to=name,
         )  # fmt: skip
         rows += [*_with_clamps(tensors), *_with_clamps(number)]
-    return rows
+    extrema = [
+        Row(
+            name=name,
+            pattern=op(name, self="input", other="other"),
+            kernels=_KERNELS,
+            constraints=(c.float32,),
+            lowers_to=name,
+        )
+        for name in ("maximum", "minimum")
+    ]
+    return [*rows, *extrema]
 
 
 def _unary(name: str, *names: str, fixed: FixedQSpec | None = None, rule: Constraint | None = None) -> Row:
@@ -108,6 +118,12 @@ def _unary(name: str, *names: str, fixed: FixedQSpec | None = None, rule: Constr
         constraints=(c.float32,) if rule is None else (c.float32, rule),
         qspecs={} if fixed is None else {"output": fixed}, lowers_to=name,
     )  # fmt: skip
+
+
+_FUNCTIONS = (
+    *("exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "neg", "sin", "cos", "floor", "ceil", "erf"),
+    *("silu", "mish", "softplus"),
+)
 
 
 def _activations() -> list[Row]:
@@ -125,7 +141,13 @@ def _activations() -> list[Row]:
         _unary("hardsigmoid", fixed=zero_to_one),
         _unary("softmax", "softmax.int", "_softmax", fixed=zero_to_one, rule=c.no_conversion),
         _unary("tanh", fixed=around_zero),
-    ]
+        *(_unary(name) for name in _FUNCTIONS),
+        _unary("square", "square", "pow.Tensor_Scalar"),
+        Row(name="prelu", pattern=op("prelu", self="input"), kernels=_KERNELS, constraints=(c.float32,),
+            lowers_to="prelu"),
+        Row(name="layer_norm", pattern=op("layer_norm", input="input"), kernels=_KERNELS,
+            constraints=(c.float32,), lowers_to="layer_norm"),
+    ]  # fmt: skip
 
 
 def _mover(name: str, *names: str, rule: Constraint | None = None) -> Row:
