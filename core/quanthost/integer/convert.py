@@ -92,6 +92,7 @@ class _Conversion:
                 self._convert(node)
         self.module.graph.eliminate_dead_code()
         self.module.delete_all_unused_submodules()
+        _drop_unread(self.module)
         self.module.recompile()
         left = {title(node) for node in self._floats()}
         return IntegerForms(
@@ -294,6 +295,18 @@ class _Conversion:
 
 def _label(chain: Sequence[fx.Node]) -> str:
     return " of ".join(base_name(node) for node in reversed(chain)) or "requantization"
+
+
+def _drop_unread(module: fx.GraphModule) -> None:
+    """Remove the constants that the graph no longer reads: a program would hold them all the same."""
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    called = {str(node.target) for node in module.graph.find_nodes(op="call_module")}
+    for path, owner in list(module.named_modules()):
+        if any(path == name or path.startswith(f"{name}.") for name in called):
+            continue
+        for name in (*owner._parameters, *owner._buffers):
+            if ".".join((path, name) if path else (name,)) not in read:
+                delattr(owner, name)
 
 
 def _infer_shapes(module: fx.GraphModule) -> None:
