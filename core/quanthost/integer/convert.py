@@ -14,6 +14,7 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from quanthost.arith.bounds import accumulator_bound, check_width
 from quanthost.arith.rescale import Multipliers
 from quanthost.graph.operators import argument
+from quanthost.graph.rewrite import Rewriter, drop_idle_dropout
 from quanthost.graph.view import constant, is_dequantize, is_quantize
 from quanthost.integer import operators as ops
 from quanthost.integer.normalizing import LayerNorm, Softmax
@@ -38,7 +39,7 @@ __all__ = ["ACCUMULATING", "IntegerForms", "to_integers"]
 _MOVERS = frozenset((
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "squeeze",
     "unsqueeze", "slice", "select", "narrow", "expand", "expand_as", "repeat", "clone", "contiguous", "alias",
-    "detach", "dropout", "feature_dropout", "flip", "roll", "index_select", "gather", "index", "amax", "amin",
+    "detach", "flip", "roll", "index_select", "gather", "index", "amax", "amin",
     "view_as", "movedim", "unfold", "pixel_shuffle", "pixel_unshuffle",
 ))  # fmt: skip
 
@@ -86,6 +87,7 @@ class _Conversion:
         self.integers: set[fx.Node] = set()
 
     def run(self) -> IntegerForms:
+        drop_idle_dropout(self.module)
         _infer_shapes(self.module)
         for node in list(self.module.graph.nodes):
             if is_quantize(node):
@@ -261,6 +263,15 @@ class _Conversion:
         if operand.numbers == out:
             return operand.node
         return self._function(before, operand, (), out)
+
+    def taken(self, before: fx.Node, core: fx.Node, node: fx.Node, dim: int, places: Tensor) -> fx.Node:
+        """The elements at some places along a dimension."""
+        held = Rewriter(self.module, before).constant(places, f"_{title(core)}_places")
+        with self.module.graph.inserting_before(before):
+            made = self.module.graph.call_function(torch.ops.aten.index_select.default, (node, dim, held))
+        made.meta = {key: value for key, value in core.meta.items() if key != "val"}
+        self.integers.add(made)
+        return made
 
     # operators ------------------------------------------------------------------------------------------
 
@@ -498,6 +509,23 @@ def _concatenate(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers)
     return node
 
 
+def _nearest(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    operand = c.operands([core.args[0]], quantize)[0]
+    shape = list(core.args[0].meta["val"].shape[2:])
+    if not all(isinstance(size, int) for size in shape):
+        raise Island("its size is not known beforehand")
+    node = operand.node
+    for dim, size in enumerate(shape):
+        # which index each element is taken from, by the operator itself
+        numbers = torch.arange(size, dtype=torch.float32).reshape(
+            [-1 if d == dim else 1 for d in range(len(shape))]
+        )
+        made = core.target(numbers.expand(shape).reshape(1, 1, *shape), *core.args[1:], **core.kwargs)[0, 0]
+        taken = made.movedim(dim, 0).reshape(made.shape[dim], -1)[:, 0].to(torch.int64)
+        node = c.taken(quantize, core, node, dim + 2, taken)
+    return c.requantized(quantize, Operand(node, operand.numbers), out)
+
+
 def _pad(c: _Conversion, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     operand = c.operands([core.args[0]], quantize)[0]
     if argument(core, "mode", "constant") != "constant":
@@ -571,6 +599,7 @@ _HANDLERS: dict[str, _Handler] = {
     "mean": _mean,
     **dict.fromkeys(("avg_pool2d", "adaptive_avg_pool2d"), _average_pool),
     "max_pool2d": _max_pool,
+    **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d"), _nearest),
     **dict.fromkeys(("cat", "stack"), _concatenate),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
 }  # fmt: skip
