@@ -75,11 +75,13 @@ class Multipliers:
         )  # fmt: skip
 
     def room(self, bound: int) -> int:
-        """The largest magnitude that an accumulator up to ``bound`` is shifted to before it is multiplied."""
-        left = (
-            int((31 - self.shift).clamp(min=0).max()) if self.profile.rescaling is Rescaling.GEMMLOWP else 0
-        )
-        return bound << left
+        """A magnitude that has to fit int32, so that accumulators up to ``bound`` may be rescaled.
+
+        gemmlowp shifts them left before it multiplies; TOSA 1.0, ``apply_scale_32``, has them below
+        ``2^(shift - 1)``.
+        """
+        places = {Rescaling.GEMMLOWP: 31, Rescaling.FIXED_POINT_32X31: 32}.get(self.profile.rescaling, 0)
+        return bound << max(0, places - int(self.shift.min()))
 
 
 def _no_scale(operator: str, scales: Tensor, wrong: Tensor, needed: str) -> ConversionError:

@@ -1,0 +1,54 @@
+"""TOSA's profiles against TOSA's reference model: numbers that it made, recorded by ``record_tosa.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from quanthost.arith.rescale import IntegerRescale, Multipliers, rescale
+from quanthost.values import TOSA, TOSA_DOUBLE_ROUND, ArithmeticProfile
+
+LOW, HIGH = -(2**15), 2**15 - 1
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, torch.Tensor]:
+    with np.load(Path(__file__).with_name("tosa_rescale.npz")) as held:
+        return {name: torch.from_numpy(held[name]) for name in held.files if name != "version"}
+
+
+@pytest.mark.parametrize(("profile", "rounding"), [(TOSA, "single"), (TOSA_DOUBLE_ROUND, "double")])
+def test_rescale(profile: ArithmeticProfile, rounding: str, recorded: dict[str, torch.Tensor]) -> None:
+    """Multipliers, shifts and all results of both forms are the model's, at each end and each tie."""
+    made = Multipliers.make(profile, recorded["scales"])
+    along = made.along(-1)
+    accumulators = recorded["accumulators"]
+    wanted = recorded[rounding]
+
+    assert torch.equal(made.multiplier, recorded["multipliers"].to(torch.int64))
+    assert torch.equal(made.shift, recorded["shifts"].to(torch.int64))
+    assert torch.equal(rescale(accumulators, along), wanted)
+    exact = IntegerRescale.make(along, low=LOW, high=HIGH, bound=2**31 - 1)
+    assert torch.equal(exact(accumulators.to(torch.int64)), wanted.clamp(LOW, HIGH).to(torch.int64))
+
+
+def test_the_record_tells_the_roundings_apart(recorded: dict[str, torch.Tensor]) -> None:
+    """A profile with the other rounding would be found out, and so would one that drops the fraction."""
+    single, double = recorded["single"], recorded["double"]
+    exact = recorded["accumulators"].double() * recorded["scales"]
+
+    assert int((single != double).sum()) > 100
+    assert int((single != torch.floor(exact)).sum()) > 1000
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.75, 2.0**-3])
+def test_room(scale: float) -> None:
+    """An accumulator that the model calls unpredictable has no room in 32 bits; the one before it has."""
+    made = Multipliers.make(TOSA, torch.tensor([scale], dtype=torch.float64))
+    first = 2 ** min(int(made.shift) - 1, 31)
+
+    assert made.room(first) == 2**31
+    assert made.room(first - 1) < 2**31
