@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,12 +21,20 @@ from quanthost.stages.bits import BitDifference
 from quanthost.stages.records import CalibratedModel
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "bits.md"
-FORMS = (("qdq", None), ("integer", "fp32_half_even"), ("integer", "gemmlowp"), ("integer", "tosa"))
+FORMS = (
+    ("qdq", None), ("reference", "fp32_half_even"), ("integer", "fp32_half_even"), ("integer", "gemmlowp"),
+    ("integer", "tosa"),
+)  # fmt: skip
+EXACT = ("integer", "fp32_half_even")
+# each operator is calibrated at each of these scales, with means of as many standard deviations
+SCALES = ((0.05, -1.0), (0.4, 0.2), (1.0, 2.0), (9.0, 0.0))
 NETWORKS = (
     *("digits", "resnet8", "ds-cnn", "mobilenet-v1-025", "deep-autoencoder", "mtcnn-pnet", "mtcnn-rnet"),
     *("mtcnn-onet", "crepe-tiny", "efficientnet-lite0", "mobilenet-v2", "resnet18", "vit-6"),
 )
 IMAGE = (8, 16, 24, 24)
+Form = tuple[str, str | None]
+Differences = tuple[BitDifference, ...]
 
 
 class _Apply(nn.Module):
@@ -61,22 +71,25 @@ def _calibrated(model: nn.Module, batches: list[tuple[Tensor, ...]], placement: 
     return quanthost.calibrate(quanthost.prepare(captured, "xnnpack_like", placement=placement), batches)
 
 
-def _cells(calibrated: CalibratedModel, inputs: list[tuple[Tensor, ...]]) -> list[str]:
+def _cells(found: list[dict[Form, Differences]]) -> list[str]:
     """How many integers each form was compared on, and for each form its share that is equal."""
+    together = [tuple(d for each in found for d in each[form]) for form in FORMS]
+    compared = f"{sum(d.elements for d in together[0]):,}"
+    return [compared, *(_cell(made, first=form == EXACT) for form, made in zip(FORMS, together))]
+
+
+def _compared(calibrated: CalibratedModel, inputs: list[tuple[Tensor, ...]]) -> dict[Form, Differences]:
+    """Each operator's integers beside the delegate's, in each form; ends of the graph are left out."""
     program = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
-    cells = []
-    for representation, profile in FORMS:
-        form = quanthost.convert(calibrated, representation, profile)
-        found = quanthost.compare_bits(form, program, inputs)
-        if not cells:
-            cells.append(f"{sum(d.elements for d in found.operators):,}")
-        cells.append(
-            _cell(found.operators, first=form.arithmetic is not None and profile == "fp32_half_even")
-        )
-    return cells
+    found = {}
+    for form in FORMS:
+        made = quanthost.convert(calibrated, *form)
+        compared = quanthost.compare_bits(made, program, inputs)
+        found[form] = tuple(d for d in compared.operators if d.operator)
+    return found
 
 
-def _cell(found: tuple[BitDifference, ...], *, first: bool) -> str:
+def _cell(found: Differences, *, first: bool) -> str:
     differing, elements = sum(d.differing for d in found), sum(d.elements for d in found)
     largest = max(d.largest for d in found)
     if not differing:
@@ -85,24 +98,67 @@ def _cell(found: tuple[BitDifference, ...], *, first: bool) -> str:
     return f"{1 - differing / elements:.4%}, {largest:.0f} LSB" + (f", from {name}" if first else "")
 
 
-def _table(title: str, rows: list[list[str]]) -> list[str]:
-    heads = [title, "integers", "q/dq", *(f"integer, {profile}" for _, profile in FORMS[1:])]
+def _portable(calibrated: CalibratedModel, inputs: list[tuple[Tensor, ...]]) -> str:
+    """The share of integers that the program without a delegate has in common with the eager form."""
+    exact = quanthost.convert(calibrated, *EXACT)
+    program = quanthost.lower(exact, intermediates=True)
+    return _cell(quanthost.compare_bits(exact, program, inputs).operators, first=False)
+
+
+def _ratio(calibrated: CalibratedModel, model: nn.Module, inputs: tuple[Tensor, ...]) -> str:
+    """The eager integer form's time over the float network's: the median of alternating runs."""
+    exact = quanthost.convert(calibrated, *EXACT).module
+    with torch.no_grad():
+        ratios = [_seconds(exact, inputs) / _seconds(model, inputs) for _ in range(9)]
+    return f"{statistics.median(ratios):.1f}"
+
+
+def _seconds(module: Callable[..., object], inputs: tuple[Tensor, ...]) -> float:
+    started = time.perf_counter()
+    count = 0
+    while time.perf_counter() - started < 0.05 or count < 2:
+        module(*inputs)
+        count += 1
+    return (time.perf_counter() - started) / count
+
+
+def _table(title: str, rows: list[list[str]], *more: str) -> list[str]:
+    forms = ["q/dq", *(f"{representation}, {profile}" for representation, profile in FORMS[1:])]
+    heads = [title, "integers", *forms, *more]
     lines = [heads, ["---"] * len(heads), *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _operator_row(name: str, module: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> list[str]:
+    found = []
+    for scale, mean in SCALES:
+        draws = [
+            tuple((torch.randn(shape) + mean) * scale * (1 + place) for place, shape in enumerate(shapes))
+            for _ in range(6)
+        ]
+        found.append(_compared(_calibrated(module.eval(), draws[:1], "all"), draws))
+    return [name, *_cells(found)]
+
+
+def _network_row(name: str) -> list[str]:
+    net = network(name)
+    model, _ = net.build()
+    calibrated = _calibrated(model, net.calibration(), "cost")
+    inputs = net.evaluation()[:4]
+    return [
+        name, *_cells([_compared(calibrated, inputs)]), _portable(calibrated, inputs[:1]),
+        _ratio(calibrated, model, inputs[0]),
+    ]  # fmt: skip
 
 
 def main() -> None:
     """Compare, and write the page."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    operators, networks = [], []
-    for name, module, shapes in _operators():
-        draws = [tuple(torch.randn(s) * (1 + n) + 0.2 for n, s in enumerate(shapes)) for _ in range(6)]
-        operators.append([name, *_cells(_calibrated(module.eval(), draws[:1], "all"), draws)])
+    operators = [_operator_row(*each) for each in _operators()]
+    networks = []
     for name in NETWORKS:
-        net = network(name)
-        model, _ = net.build()
-        networks.append([name, *_cells(_calibrated(model, net.calibration(), "cost"), net.evaluation()[:4])])
+        networks.append(_network_row(name))
         print(networks[-1], flush=True)
     facts = provenance()
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
@@ -110,12 +166,17 @@ def main() -> None:
         "# Bits beside the delegate", "",
         "Integers of XNNPACK's delegate beside those of each representation of one calibrated model, from",
         "one run of `python benchmarks/bits.py`: the share that is equal, and the largest difference. Single",
-        "operators see inputs within and beyond the calibrated range; in networks, all intermediate results",
-        "of inputs that calibration did not see are compared, program against integers.", "",
-        *_table("operator", operators), "", *_table("network", networks), "",
+        "operators are calibrated at four scales and zero points each, and see inputs within and beyond the",
+        "calibrated range; in networks, all intermediate results of inputs that calibration did not see are",
+        "compared, program against integers.", "",
+        *_table("operator", operators), "",
+        *_table("network", networks, "integer `.pte` against eager", "eager over float, time"), "",
         "The profile of the delegate is `fp32_half_even`; the others are those of other targets, and differ",
         "from it as those targets do. `vit-6` has islands of float: layer norm and attention, that the",
         "delegate computes in float with approximations of its own; those that differ follow them.", "",
+        "Two other targets are compared in the tests: `gemmlowp` with the kernels of LiteRT for",
+        "Microcontrollers, operator by operator, and both `tosa` profiles with RESCALE of TOSA's reference",
+        "model. All integers are equal.", "",
         f"{facts['machine']['cpu']}, one thread; {versions}.", "",
     ]), encoding="utf-8")  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 import torch
@@ -62,16 +62,12 @@ class Multipliers:
             raise _no_scale(operator, scales, outside, needed)
         return cls(profile=profile, scale=scales.to(torch.float32), multiplier=multiplier, shift=shift)
 
-    def along(self, axis: int | None) -> Multipliers:
-        """The same in a shape that broadcasts along ``axis`` of a tensor, counted from the end."""
-        if axis is None or self.scale.numel() == 1:
-            shape: list[int] = []
-        else:
-            assert axis < 0
-            shape = [-1] + [1] * (-axis - 1)
+    def shaped(self, shape: Sequence[int]) -> Multipliers:
+        """The same in a shape that broadcasts over the accumulators; one multiplier has none."""
+        wanted = () if self.scale.numel() == 1 else tuple(shape)
         return attrs.evolve(
-            self, scale=self.scale.reshape(shape), multiplier=self.multiplier.reshape(shape),
-            shift=self.shift.reshape(shape),
+            self, scale=self.scale.reshape(wanted), multiplier=self.multiplier.reshape(wanted),
+            shift=self.shift.reshape(wanted),
         )  # fmt: skip
 
     def room(self, bound: int) -> int:
@@ -119,7 +115,7 @@ def rescale(accumulator: Tensor, multipliers: Multipliers, *, offset: int = 0) -
     """
     if multipliers.profile.rescaling is Rescaling.FP32_HALF_EVEN:
         product = accumulator.to(torch.float32) * multipliers.scale
-        return torch.round(product + offset) - offset if offset else torch.round(product)
+        return product.add_(offset).round_().sub_(offset) if offset else product.round_()
     made = _fixed_product(accumulator.to(torch.int64), multipliers)
     return made.clamp(-(2**31), 2**31 - 1).to(torch.int32)
 

@@ -279,11 +279,12 @@ def golden(
 ) -> None:
     """Compare a model's exact integer form with a program or a recording, bit by bit.
 
-    Ends with 1 where integers differ.
+    Ends with 4 where integers differ.
     """
     from quanthost.cli import settings
     from quanthost.cli.golden import Wanted
     from quanthost.cli.golden import golden as work
+    from quanthost.cli.problems import ExitCode
 
     wanted = Wanted(
         model=model, backend=tuple(backend), samples=samples, inputs=inputs, recipe=recipe,
@@ -292,7 +293,7 @@ def golden(
         as_json=json,
     )  # fmt: skip
     if not work(wanted, _policy(context)):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENT)
 
 
 def _policy(context: typer.Context) -> Any:

@@ -26,6 +26,7 @@ class ExitCode(enum.IntEnum):
     FAILED = 1
     USAGE = 2
     UNEXPECTED = 3
+    DIFFERENT = 4
 
 
 class UsageError(RequestError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,16 +16,19 @@ _EXP_BITS = 23
 
 
 class Softmax(IntegerOperator):
-    """``softmax`` over one dimension of at most 65,536 numbers.
+    """``softmax`` over one dimension of ``count`` numbers, at most 65,536.
 
     ``exp`` is a table of ``round(2²³ exp(-d × scale))`` for each distance ``d`` from the maximum; the
-    result is ``e × (1 / output scale) / Σ e``, rounded half up. With ``N`` numbers it lies at most ``1/2
-    + (N + 1) × 2⁻²⁴ / output scale`` steps of the output from the real value.
+    result is ``e × (1 / output scale) / Σ e``, rounded half up. ``error`` is how far it can lie from the
+    real value, in steps of the output: ``1/2 + (count + 1) × 2⁻²⁴ / output scale``, of which 1/2 is the
+    last rounding; the sum is at least ``2²³``, and each of its terms and the term above it is off by 1/2.
+    No intermediate number exceeds ``bound``.
     """
 
+    MOST = 65_536
     table: Tensor
 
-    def __init__(self, numbers: Numbers, out: Numbers, dim: int) -> None:
+    def __init__(self, numbers: Numbers, out: Numbers, dim: int, count: int) -> None:
         super().__init__()
         distances = torch.arange(numbers.high - numbers.low + 1).double()
         self.register_buffer(
@@ -34,6 +39,9 @@ class Softmax(IntegerOperator):
         self.places = 0 if exact else 16
         self.factor = round(2**self.places / out.scale)
         self.out, self.dim = out, dim
+        most_sum = count << (_EXP_BITS + self.places)
+        self.bound = max((self.factor << (_EXP_BITS + 1)) + most_sum, 2 * most_sum)
+        self.error = 0.5 + (count + 1) * 2.0 ** -(_EXP_BITS + 1) / out.scale
 
     def forward(self, x: Tensor) -> Tensor:
         moved = x.to(torch.int64)
@@ -45,15 +53,21 @@ class Softmax(IntegerOperator):
         return values.clamp(self.out.low, self.out.high).to(self.out.dtype)
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, output scale={self.out.scale:.6g}"
+        return f"dim={self.dim}, output scale={self.out.scale:.6g}, at most {self.error:.3g} LSB off"
 
 
 class LayerNorm(IntegerOperator):
     """``layer_norm`` over the last ``N`` numbers.
 
     With ``D = N x - Σ x`` and ``V = N Σ x² - (Σ x)²``, which are exact and know no zero point, the result is
-    ``D / √(V + N² eps / scale²)`` times the weight. The root has at least 20 bits, the quotient 16 behind the
-    point, the weight 15; ``error`` is the largest error in steps of the output, beside the rounding.
+    ``D / √(V + N² eps / scale²)`` times the weight, plus the bias. The radicand has as many places as fit
+    62 bits, the root 31 bits, the quotient 16 places, the weight 15 and the bias 31.
+
+    ``error`` is how far a result can lie from the real value, in steps of the output, for the largest
+    weight ``w`` in those steps: ``1/2 + w (2⁻¹⁷ + √(N-1) (2⁻³⁰ + ε)) + 2⁻¹⁶ √(N-1) + 2⁻³²``. Quotients lie
+    within ``±√(N-1)``; their root is off by one part in ``2³⁰``, and ``ε = 2^(-2 places) / (4 (N-1))`` for
+    the rounding of ``eps``, as ``V`` is at least ``N - 1`` where it is not 0. ``bounds`` are the largest
+    intermediate numbers.
     """
 
     weight: Tensor
@@ -76,45 +90,57 @@ class LayerNorm(IntegerOperator):
         self.count, self.rank, self.out = count, rank, out
         width = numbers.high - numbers.low
         largest = (count * width) ** 2 // 4 + 1
-        self.epsilon = round(count**2 * eps / numbers.scale**2)
-        # places of the root, so that the radicand stays below 2^62
-        self.places = max(0, (62 - (largest + self.epsilon).bit_length()) // 2)
+        smallness = count**2 * eps / numbers.scale**2
+        # the radicand stays below 2^62
+        self.places = max(0, (61 - math.ceil(largest + smallness).bit_length()) // 2)
+        self.epsilon = round(smallness * 4**self.places)
         shift = self._QUOTIENT + self._WEIGHT
-        self.register_buffer(
-            "weight", torch.round(weight.double() / out.scale * 2**self._WEIGHT).to(torch.int64)
-        )
+        steps = weight.double() / out.scale
+        self.register_buffer("weight", torch.round(steps * 2**self._WEIGHT).to(torch.int64))
         self.register_buffer("bias", torch.round(bias.double() / out.scale * 2**shift).to(torch.int64))
+        reach = math.sqrt(max(count - 1, 1))
+        quotient = math.ceil(reach * 2**self._QUOTIENT) + 1
+        self.bounds = [
+            (largest << 2 * self.places) + self.epsilon,
+            math.ceil(reach * 2 ** (self._QUOTIENT + 33)),
+            quotient * int(self.weight.abs().max()) + int(self.bias.abs().max()) + 2**shift,
+        ]
+        rounded = 0.25 / (max(count - 1, 1) * 4.0**self.places)
+        self.error = (
+            0.5 + float(steps.abs().max()) * (2.0**-17 + reach * (2.0**-30 + rounded))
+            + reach * 2.0**-16 + 2.0**-32
+        )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         dims = list(range(-self.rank, 0))
         moved = x.to(torch.int64)
         total = moved.sum(dims, True)
-        spread = (moved * moved).sum(dims, True) * self.count - total * total + self.epsilon
-        root = integer_root(spread * 4**self.places).clamp(min=1)
-        centred = (moved * self.count - total) * 2 ** (self.places + self._QUOTIENT)
+        spread = (moved * moved).sum(dims, True) * self.count - total * total
+        root, places = integer_root(spread * 4**self.places + self.epsilon)
+        centred = (moved * self.count - total) * (places * 2 ** (self.places + self._QUOTIENT))
         quotient = torch.div(2 * centred + root, 2 * root, rounding_mode="floor")
         shift = self._QUOTIENT + self._WEIGHT
         values = torch.bitwise_right_shift(quotient * self.weight + self.bias + 2 ** (shift - 1), shift)
         return (values + self.out.zero_point).clamp(self.out.low, self.out.high).to(self.out.dtype)
 
     def extra_repr(self) -> str:
-        return f"over {self.count} numbers, output scale={self.out.scale:.6g}"
+        return (
+            f"over {self.count} numbers, output scale={self.out.scale:.6g}, at most {self.error:.3g} LSB off"
+        )
 
 
-def integer_root(n: Tensor, bits: int = 62) -> Tensor:
-    """``⌊√n⌋`` of int64 numbers below ``2^bits``, from integer operators.
+def integer_root(n: Tensor) -> tuple[Tensor, Tensor]:
+    """``⌊√(n p²)⌋`` and ``p``, the power of two that gives the root 31 bits, of int64 numbers below ``2^62``.
 
-    Newton's iteration from the power of two at or above the root; it falls until it reaches the root
-    (Zimmermann, "Karatsuba Square Root", 1999, section 1), and six steps suffice from a start within a
-    factor of two.
+    From integer operators: Newton's iteration from ``2^31``, above the root; it falls until it reaches the
+    root (Zimmermann, "Karatsuba Square Root", 1999, section 1), and six steps suffice from a start within a
+    factor of two. 0 has the root ``2^30``, so that it can divide.
     """
-    halves = (bits + 1) // 2
-    count = torch.zeros_like(n)
-    for power in range(halves):
-        count = count + (n >= 4**power).to(torch.int64)
-    powers = torch.tensor([2**power for power in range(halves + 1)], dtype=torch.int64)
-    root = powers[count]
+    halves = sum((n >= 4**power).to(torch.int64) for power in range(1, 31))
+    places = torch.tensor([2 ** (30 - power) for power in range(31)], dtype=torch.int64)[halves]
+    wanted = (n * places * places).clamp(min=2**60)
+    root = torch.full_like(n, 2**31)
     for _ in range(6):
-        root = torch.bitwise_right_shift(root + torch.div(n, root, rounding_mode="floor"), 1).clamp(min=1)
+        root = torch.bitwise_right_shift(root + torch.div(wanted, root, rounding_mode="floor"), 1)
     # what is left is one too many at most
-    return root - (root * root > n).to(torch.int64)
+    return root - (root * root > wanted).to(torch.int64), places

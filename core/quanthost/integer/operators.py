@@ -8,6 +8,7 @@ rescaling written in float32, as PT2E's reference representation has it.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "Add",
     "AveragePool",
     "Convolution",
+    "Divide",
     "Extremum",
     "Form",
     "IntegerOperator",
@@ -35,6 +37,7 @@ __all__ = [
     "Multiply",
     "Output",
     "Rescale",
+    "WindowAverage",
     "set_form",
 ]
 
@@ -63,9 +66,8 @@ def set_form(module: nn.Module, form: Form) -> None:
 class Output(IntegerOperator):
     """From an accumulator to the numbers of the result: rescaled, zero point added, clamped.
 
-    ``offset`` is added before the rounding and taken away after it: ties go by the sum. The scales lie
-    along ``axis``, counted from the end; ``bound`` is the largest magnitude of the accumulator,
-    ``products`` that without the bias, of the accumulator.
+    ``offset`` is added before the rounding and taken away after it: ties go by the sum. The multipliers
+    broadcast over the accumulator, whose largest magnitude is ``bound``, and ``products`` without the bias.
     """
 
     def __init__(
@@ -75,11 +77,10 @@ class Output(IntegerOperator):
         *,
         bound: int,
         products: int | None = None,
-        axis: int | None = None,
         offset: int = 0,
     ) -> None:
         super().__init__()
-        self.multipliers, self.numbers, self.bound = multipliers.along(axis), numbers, bound
+        self.multipliers, self.numbers, self.bound = multipliers, numbers, bound
         self.products = bound if products is None else products
         self.offset = offset
         self.exact = IntegerRescale.make(
@@ -259,6 +260,38 @@ class Multiply(IntegerOperator):
         return f"zero_points={self.zero_points}"
 
 
+class Divide(IntegerOperator):
+    """``div`` of two tensors: ``(a - zero) / (b - zero)`` times the ratio of scales, rounded half up.
+
+    The ratio has 30 bits. Division by zero saturates at the end of the numerator's sign, as infinities do;
+    zero over zero becomes the zero point, as NaN does.
+    """
+
+    # 44: divisors of 17 bits and a place for the half stay within 63 bits
+    _MOST_PLACES = 44
+
+    def __init__(self, a: Numbers, b: Numbers, out: Numbers) -> None:
+        super().__init__()
+        self.zero_points, self.out = (a.zero_point, b.zero_point), out
+        ratio = a.scale / (b.scale * out.scale)
+        self.places = min(max(30 - math.frexp(ratio)[1], 0), self._MOST_PLACES)
+        self.factor = round(min(math.ldexp(ratio, self.places), 2.0**self._MOST_PLACES))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        above = _centred(a, self.zero_points[0], torch.int64)
+        below = _centred(b, self.zero_points[1], torch.int64)
+        above = torch.where(below < 0, -above, above)
+        unit = below.abs() * 2**self.places
+        quotient = torch.div(above * (2 * self.factor) + unit, (2 * unit).clamp(min=1), rounding_mode="floor")
+        low, high = self.out.low - self.out.zero_point, self.out.high - self.out.zero_point
+        saturated = torch.where(above == 0, 0, torch.where(above < 0, low, high))
+        values = torch.where(below == 0, saturated, quotient).clamp(low, high)
+        return (values + self.out.zero_point).to(self.out.dtype)
+
+    def extra_repr(self) -> str:
+        return f"zero_points={self.zero_points}, ratio={self.factor} / 2^{self.places}"
+
+
 class Add(IntegerOperator):
     """``add`` or ``sub`` of two tensors, by the profile's own rule.
 
@@ -309,23 +342,25 @@ class Lookup(IntegerOperator):
     """
 
     table: Tensor
+    starts: Tensor
 
     def __init__(self, table: Tensor, *, low: int, function: str) -> None:
         super().__init__()
         self.register_buffer("table", table)
-        self.low, self.function = low, function
+        entries = table.shape[-1]
+        # where the entry of number 0 lies in the table of each channel
+        starts = torch.arange(len(table) if table.dim() == 2 else 1) * entries - low
+        # int32 indices are read twice as fast
+        self.register_buffer("starts", starts.to(torch.int32))
+        self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        eager = self.form is Form.EAGER
-        # int32 indices are read twice as fast
-        places = x.to(torch.int32 if eager else torch.int64) - self.low
-        table = self.table
-        if table.dim() == 2:
-            channels, entries = table.shape
-            first = torch.arange(channels, dtype=places.dtype) * entries
-            places = places + first.reshape(-1, *(1 for _ in range(x.dim() - 2)))
-            table = table.reshape(-1)
-        return table.index_select(0, places.reshape(-1)).reshape(x.shape) if eager else table[places]
+        shape = [-1] + [1] * (x.dim() - 2) if self.table.dim() == 2 else []
+        places = x.to(torch.int32) + self.starts.reshape(shape)
+        table = self.table.reshape(-1)
+        if self.form is Form.EAGER:
+            return table.index_select(0, places.reshape(-1)).reshape(x.shape)
+        return table[places.to(torch.int64)]
 
     def extra_repr(self) -> str:
         return f"{self.function}, {' × '.join(map(str, self.table.shape))} entries"
@@ -430,8 +465,39 @@ class AveragePool(IntegerOperator):
         return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}"
 
 
+class WindowAverage(IntegerOperator):
+    """Averages over windows that need not count the same number of elements.
+
+    ``columns`` ``[W', W]`` has a 1 for each element of the last dimension that a window reads, ``rows``
+    ``[H', H]`` for the dimension before it; without ``rows`` windows have one dimension.
+    """
+
+    rows: Tensor | None
+    columns: Tensor
+
+    def __init__(self, output: Output, rows: Tensor | None, columns: Tensor, *, zero_point: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
+        self.output, self.zero_point = output, zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = exact_dtype(self.output.bound) if self.form is Form.EAGER else torch.int32
+        total = torch.matmul(_centred(x, self.zero_point, dtype), self.columns.to(dtype).t())
+        if self.rows is not None:
+            total = torch.matmul(self.rows.to(dtype), total)
+        made: Tensor = self.output(total)
+        return made
+
+    def extra_repr(self) -> str:
+        matrices = [m for m in (self.rows, self.columns) if m is not None]
+        return (
+            f"{' × '.join(f'{m.shape[1]} to {m.shape[0]}' for m in matrices)}, zero_point={self.zero_point}"
+        )
+
+
 class MaxPool(IntegerOperator):
-    """Maxima over windows of two dimensions; order is all that counts."""
+    """Maxima over windows of one or two dimensions; order is all that counts."""
 
     def __init__(
         self,
@@ -447,12 +513,15 @@ class MaxPool(IntegerOperator):
         self.dilation, self.ceil = list(dilation), ceil
 
     def forward(self, x: Tensor) -> Tensor:
-        eager = self.form is Form.EAGER
+        line = len(self.kernel) == 1
+        image = x.unsqueeze(-2) if line else x
         made = F.max_pool2d(
-            x.to(torch.float32) if eager else x, self.kernel, self.stride, self.padding, self.dilation,
+            image.to(torch.float32) if self.form is Form.EAGER else image,
+            *([1, *self.kernel], [1, *self.stride], [0, *self.padding], [1, *self.dilation]) if line
+            else (self.kernel, self.stride, self.padding, self.dilation),
             ceil_mode=self.ceil,
-        )  # fmt: skip
-        return made.to(x.dtype)
+        ).to(x.dtype)  # fmt: skip
+        return made.squeeze(-2) if line else made
 
     def extra_repr(self) -> str:
         return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}"

@@ -35,7 +35,7 @@ def bits_table(comparison: BitComparison, *, everything: bool = False) -> Table:
     """Outputs, then the operators that differ, or all of them, in the order of execution."""
     operators = [each for each in comparison.operators if everything or each.differing]
     rows = [*_rows("output", comparison.outputs), *_rows("operator", operators)]
-    numbers = ["elements", "differing", "equal", "largest"]
+    numbers = ["differing", "equal", "largest"]
     return columns(["", "name", "operator", *numbers], rows, numeric=numbers)
 
 
@@ -43,4 +43,5 @@ def _rows(kind: str, differences: Iterable[BitDifference]) -> Iterable[list[str]
     for each in differences:
         largest = f"{each.largest:.0f} LSB" if each.steps else f"{each.largest:.2g}"
         share = f"{each.equal_share:.4%}"
-        yield [kind, each.name, each.operator, f"{each.elements:,}", f"{each.differing:,}", share, largest]
+        operator = each.operator.removeprefix("aten.").removesuffix(".default")
+        yield [kind, each.name, operator, f"{each.differing:,} of {each.elements:,}", share, largest]

@@ -70,7 +70,7 @@ def test_both_forms_are_the_specification(profile: ArithmeticProfile) -> None:
     @given(data=st.data())
     def check(data: st.DataObject) -> None:
         scale = data.draw(scales(profile))
-        multipliers = Multipliers.make(profile, torch.tensor([scale], dtype=torch.float64)).along(None)
+        multipliers = Multipliers.make(profile, torch.tensor([scale], dtype=torch.float64)).shaped(())
         most = _most(multipliers)
         numbers = data.draw(st.lists(accumulators(scale, most), min_size=1, max_size=8))
         wanted = [saturate(rescaled(profile, number, scale), LOW, HIGH) for number in numbers]
@@ -90,13 +90,13 @@ def test_scales_along_a_dimension(profile: ArithmeticProfile) -> None:
     """Each channel has its own multiplier, in a tensor of any rank."""
     channels = torch.tensor([0.25, 0.1, 0.003], dtype=torch.float64)
     given_numbers = torch.arange(-3999, 3999).reshape(2, 3, -1)
-    multipliers = Multipliers.make(profile, channels).along(-2)
+    multipliers = Multipliers.make(profile, channels).shaped((-1, 1))
     exact = IntegerRescale.make(multipliers, low=LOW, high=HIGH, bound=4000)
 
     together = rescale(given_numbers, multipliers).clamp(LOW, HIGH)
 
     for number, scale in enumerate(channels):
-        alone = Multipliers.make(profile, scale.reshape(1)).along(None)
+        alone = Multipliers.make(profile, scale.reshape(1)).shaped(())
         assert torch.equal(together[:, number], rescale(given_numbers[:, number], alone).clamp(LOW, HIGH))
     assert torch.equal(together.to(torch.int64), exact(given_numbers))
 
@@ -123,7 +123,7 @@ def test_numbers_worked_out_by_hand(
     profile: ArithmeticProfile, accumulator: int, scale: float, result: int
 ) -> None:
     """Ties by the rule of each specification."""
-    multipliers = Multipliers.make(profile, torch.tensor([scale], dtype=torch.float64)).along(None)
+    multipliers = Multipliers.make(profile, torch.tensor([scale], dtype=torch.float64)).shaped(())
     number = torch.tensor([accumulator])
 
     assert rescale(number, multipliers).tolist() == [result]
@@ -134,7 +134,7 @@ def test_numbers_worked_out_by_hand(
 @example(accumulator=32, zero_point=-19)
 def test_an_offset_decides_ties(accumulator: int, zero_point: int) -> None:
     """Where the zero point is added before the rounding, it is the sum that becomes even."""
-    multipliers = Multipliers.make(FP32_HALF_EVEN, torch.tensor([1 / 64])).along(None)
+    multipliers = Multipliers.make(FP32_HALF_EVEN, torch.tensor([1 / 64])).shaped(())
     number = torch.tensor([accumulator])
     wanted = half_even(float32(Fraction(accumulator, 64) + zero_point)) - zero_point
 
@@ -175,7 +175,7 @@ class _Rescales(nn.Module):
 @each_profile
 def test_the_integer_form_has_no_float(profile: ArithmeticProfile) -> None:
     """Traced, no node makes a float tensor, and the trace gives the same numbers."""
-    multipliers = Multipliers.make(profile, torch.tensor([0.3, 0.01])).along(-1)
+    multipliers = Multipliers.make(profile, torch.tensor([0.3, 0.01])).shaped((-1,))
     exact = IntegerRescale.make(multipliers, low=-128, high=127, bound=LARGEST)
     numbers = torch.randint(-20000, 20000, (64, 2), generator=torch.Generator().manual_seed(0))
 

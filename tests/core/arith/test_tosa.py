@@ -24,7 +24,7 @@ def recorded() -> dict[str, torch.Tensor]:
 def test_rescale(profile: ArithmeticProfile, rounding: str, recorded: dict[str, torch.Tensor]) -> None:
     """Multipliers, shifts and all results of both forms are the model's, at each end and each tie."""
     made = Multipliers.make(profile, recorded["scales"])
-    along = made.along(-1)
+    along = made.shaped((-1,))
     accumulators = recorded["accumulators"]
     wanted = recorded[rounding]
 

@@ -57,9 +57,9 @@ class Draws:
         return int8(0.003 + 0.05 * float(torch.rand((), generator=self.generator)), zero_point)
 
 
-def output(factors: list[Tensor | float], out: Numbers, bound: int, axis: int | None = None) -> Output:
+def output(factors: list[Tensor | float], out: Numbers, bound: int, shape: Sequence[int] = ()) -> Output:
     made = Multipliers.make(GEMMLOWP, effective_scales(GEMMLOWP, factors, out.scale))
-    return Output(made, out, bound=bound, axis=axis)
+    return Output(made.shaped(shape), out, bound=bound)
 
 
 def largest(rows: Tensor, n: Numbers, bias: Tensor) -> int:
@@ -74,7 +74,7 @@ def test_fully_connected(seed: int, form: Form) -> None:
     x, out, scales = draws.numbers(), int8(0.15, 5 - seed), draws.scales(13)
     weight, bias, numbers = draws.weight((13, 40)), draws.bias(13), draws.values(x, (300, 40))
     made = Linear(
-        weight, bias.to(torch.int64), output([x.scale, scales], out, largest(weight, x, bias), -1),
+        weight, bias.to(torch.int64), output([x.scale, scales], out, largest(weight, x, bias), [-1]),
         zero_point=x.zero_point,
     )  # fmt: skip
     set_form(made, form)
@@ -97,7 +97,7 @@ def _convolution(
 ) -> Convolution:
     return Convolution(
         weight, bias.to(torch.int64),
-        output([x.scale, scales], out, largest(weight.flatten(1), x, bias), -3),
+        output([x.scale, scales], out, largest(weight.flatten(1), x, bias), [-1, 1, 1]),
         zero_point=x.zero_point, stride=[2, 1], padding=[0, 0], dilation=[1, 2], output_padding=[0, 0],
         groups=groups,
     )  # fmt: skip
@@ -211,7 +211,9 @@ def test_another_rounding_is_told_apart() -> None:
     """The same operator with one rounding has other numbers than the kernel."""
     x, out = int16(0.01), int8(0.04, 0)
     numbers = torch.arange(-500, 500, dtype=torch.int32).to(torch.int16).reshape(10, 100)
-    multipliers = Multipliers.make(SINGLE_ROUNDING, effective_scales(SINGLE_ROUNDING, [x.scale], out.scale))
+    multipliers = Multipliers.make(
+        SINGLE_ROUNDING, effective_scales(SINGLE_ROUNDING, [x.scale], out.scale)
+    ).shaped(())
     made = Rescale(Output(multipliers, out, bound=x.reach), zero_point=0)
 
     assert not torch.equal(made(numbers), run(S.QUANTIZE, None, [(numbers, x)], ((10, 100), out)))

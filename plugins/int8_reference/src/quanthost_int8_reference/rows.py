@@ -87,8 +87,8 @@ def _products() -> list[Row]:
 
 def _arithmetic() -> list[Row]:
     rows: list[Row] = []
-    for name in ("add", "sub", "mul"):
-        rules = (c.float32,) if name == "mul" else (c.float32, c.alpha_is_one)
+    for name in ("add", "sub", "mul", "div"):
+        rules = (c.float32,) if name in ("mul", "div") else (c.float32, c.alpha_is_one)
         target = f"{name}.Tensor"
         tensors = Row(
             name=name, pattern=op(target, self="input", other="other"), kernels=_KERNELS,

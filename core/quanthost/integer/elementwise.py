@@ -1,0 +1,104 @@
+"""Operators element by element, and those that normalize."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import fx
+
+from quanthost.arith.bounds import check_width
+from quanthost.graph.operators import argument
+from quanthost.integer import operators as ops
+from quanthost.integer.building import Builder, Rule, held, static_count
+from quanthost.integer.normalizing import LayerNorm, Softmax
+from quanthost.integer.numbers import Numbers
+from quanthost.integer.sites import Island, base_name, title
+
+__all__ = ["ELEMENTWISE"]
+
+
+def _multiply(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    first, second = b.operands(core.args[:2], quantize)
+    output = b.output(
+        core, [first.numbers.scale, second.numbers.scale], out, first.numbers.reach * second.numbers.reach
+    )
+    zero_points = (first.numbers.zero_point, second.numbers.zero_point)
+    return b.call(quantize, core, ops.Multiply(output, zero_points=zero_points), first.node, second.node)
+
+
+def _extremum(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    # rounding and clamping keep the order: whichever is largest before is so after
+    first, second = (b.requantized(quantize, operand, out) for operand in b.operands(core.args[:2], quantize))
+    return b.call(quantize, core, ops.Extremum(largest=base_name(core) == "maximum"), first, second)
+
+
+def _prelu(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    operand = b.operands([core.args[0]], quantize)[0]
+    numbers = operand.numbers
+    slopes = held(b, core.args[1], (), 0.0).double().reshape(-1)
+    if numbers.high - numbers.low > 255:
+        raise Island("a table of more than 8 bits")
+    real = numbers.real(numbers.levels)
+    table = out.nearest(torch.where(real >= 0, real, real * slopes[:, None])).to(out.dtype)
+    table = table if len(slopes) > 1 else table[0]
+    return b.call(quantize, core, ops.Lookup(table, low=numbers.low, function="prelu"), operand.node)
+
+
+def _add(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    if argument(core, "alpha", 1) != 1:
+        raise Island(f"alpha is {argument(core, 'alpha')}")
+    first, second = b.operands(core.args[:2], quantize)
+    operator = ops.Add(b.profile, first.numbers, second.numbers, out, subtracts=base_name(core) == "sub")
+    return b.call(quantize, core, operator, first.node, second.node)
+
+
+def _divide(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    if argument(core, "rounding_mode", None) is not None:
+        raise Island(f"it rounds to the {argument(core, 'rounding_mode')}")
+    over, under = b.operands(core.args[:2], quantize)
+    operator = ops.Divide(over.numbers, under.numbers, out)
+    return b.call(quantize, core, operator, over.node, under.node)
+
+
+def _softmax(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    operand = b.operands([core.args[0]], quantize)[0]
+    dim = int(argument(core, "dim"))
+    size = core.args[0].meta["val"].shape[dim]
+    count = size if isinstance(size, int) else Softmax.MOST
+    if count > Softmax.MOST:
+        raise Island(f"it sums {count} numbers, more than {Softmax.MOST}")
+    operator = Softmax(operand.numbers, out, dim, count)
+    _check_int64([operator.bound], core)
+    return b.call(quantize, core, operator, operand.node)
+
+
+def _layer_norm(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    operand = b.operands([core.args[0]], quantize)[0]
+    shape = argument(core, "normalized_shape")
+    count = static_count(shape)
+    weight, bias = (
+        held(b, argument(core, key), shape, fill) for key, fill in (("weight", 1.0), ("bias", 0.0))
+    )
+    operator = LayerNorm(
+        operand.numbers, out, count=count, rank=len(shape), weight=weight, bias=bias,
+        eps=argument(core, "eps"),
+    )  # fmt: skip
+    _check_int64(operator.bounds, core)
+    return b.call(quantize, core, operator, operand.node)
+
+
+def _check_int64(bounds: Sequence[int], core: fx.Node) -> None:
+    most = 2**63 - 1
+    check_width(torch.tensor([min(bound, most) for bound in bounds]), 63, operator=title(core))
+
+
+ELEMENTWISE: Mapping[str, Rule] = {
+    "mul": _multiply,
+    "div": _divide,
+    **dict.fromkeys(("maximum", "minimum"), _extremum),
+    "prelu": _prelu,
+    **dict.fromkeys(("add", "sub"), _add),
+    **dict.fromkeys(("softmax", "_softmax"), _softmax),
+    "layer_norm": _layer_norm,
+}
