@@ -203,7 +203,9 @@ def _shifted(value: Tensor, shift: Tensor | int) -> Tensor:
 
 def _powers(exponent: Tensor) -> Tensor:
     """``2^exponent`` for exponents 0 to 62."""
-    return torch.tensor([2**e for e in range(63)], dtype=torch.int64)[exponent]
+    # torch.export would take an index without dimensions for a number that it has to know
+    powers = torch.tensor([2**e for e in range(63)], dtype=torch.int64)
+    return powers[exponent.reshape(-1)].reshape(exponent.shape)
 
 
 def _half_even(value: Tensor, shift: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -221,43 +221,36 @@ class Linear(IntegerOperator):
         return f"int8{list(self.weight.shape)}, zero_point={self.zero_point}"
 
 
-class MatMul(IntegerOperator):
+class _Product(IntegerOperator):
+    """A product of two computed tensors, each without its zero point."""
+
+    product: Callable[[Tensor, Tensor], Tensor]
+
+    def __init__(self, output: Output, *, zero_points: tuple[int, int]) -> None:
+        super().__init__()
+        self.output, self.zero_points = output, zero_points
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        bound = self.output.bound
+        dtype = exact_dtype(bound) if self.form is Form.EAGER else _integer_dtype(bound)
+        moved = (_centred(x, zero_point, dtype) for x, zero_point in zip((a, b), self.zero_points))
+        made: Tensor = self.output(self.product(*moved))
+        return made
+
+    def extra_repr(self) -> str:
+        return f"zero_points={self.zero_points}"
+
+
+class MatMul(_Product):
     """``matmul`` of two computed tensors."""
 
-    def __init__(self, output: Output, *, zero_points: tuple[int, int]) -> None:
-        super().__init__()
-        self.output, self.zero_points = output, zero_points
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        bound = self.output.bound
-        dtype = exact_dtype(bound) if self.form is Form.EAGER else _integer_dtype(bound)
-        product = torch.matmul(
-            _centred(a, self.zero_points[0], dtype), _centred(b, self.zero_points[1], dtype)
-        )
-        made: Tensor = self.output(product)
-        return made
-
-    def extra_repr(self) -> str:
-        return f"zero_points={self.zero_points}"
+    product = staticmethod(torch.matmul)
 
 
-class Multiply(IntegerOperator):
+class Multiply(_Product):
     """``mul`` of two tensors."""
 
-    def __init__(self, output: Output, *, zero_points: tuple[int, int]) -> None:
-        super().__init__()
-        self.output, self.zero_points = output, zero_points
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        bound = self.output.bound
-        dtype = exact_dtype(bound) if self.form is Form.EAGER else _integer_dtype(bound)
-        made: Tensor = self.output(
-            _centred(a, self.zero_points[0], dtype) * _centred(b, self.zero_points[1], dtype)
-        )
-        return made
-
-    def extra_repr(self) -> str:
-        return f"zero_points={self.zero_points}"
+    product = staticmethod(torch.mul)
 
 
 class Divide(IntegerOperator):

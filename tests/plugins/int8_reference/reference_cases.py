@@ -97,7 +97,7 @@ def _arithmetic() -> list[Case]:
     for name, function in functions.items():
         found += _clamped(name, _Apply(function), first, second)
         found += _clamped(f"{name}_number", _Apply(lambda x, f=function: f(x, 1.5)), first)
-    divisor = 1 + _input(3, 1).abs()
+    divisor = torch.linspace(0.8, 2.5, 3).reshape(3, 1)
     return [
         *found, *_clamped("div", _Apply(torch.div), first, divisor),
         *_clamped("div_number", _Apply(lambda x: x / 1.5), first), _of("add", lambda x: x + x, first),
@@ -133,9 +133,9 @@ def _pools() -> list[Case]:
         _of("max_pool", lambda x: F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True), image),
         _of("max_pool", lambda x: F.max_pool1d(x, 2), line),
         _of("avg_pool", lambda x: F.avg_pool2d(x, 3, stride=2, padding=1), image),
-        _of("avg_pool", lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False), image),
+        _of("avg_pool", lambda x: F.avg_pool2d(x, 2, 2, 1, ceil_mode=True, count_include_pad=False), image),
         _of("avg_pool", lambda x: F.avg_pool1d(x, 2), line),
-        _of("avg_pool", lambda x: F.avg_pool1d(x, 3, 2, 1, count_include_pad=False), line),
+        _of("avg_pool", lambda x: F.avg_pool1d(x, 2, 2, 1, count_include_pad=False), line),
         _of("avg_pool", lambda x: F.adaptive_avg_pool1d(x, 5), line),
         _of("avg_pool", lambda x: F.adaptive_avg_pool2d(x, 1), image),
         _of("avg_pool", lambda x: F.adaptive_avg_pool2d(x, (2, 3)), image),
