@@ -120,7 +120,9 @@ def convert(
     return _convert.convert(calibrated, representation, arithmetic)
 
 
-def lower(converted: ConvertedModel, io: str = "float", *, intermediates: bool = False) -> LoweredProgram:
+def lower(
+    converted: ConvertedModel, io: str = "float", *, intermediates: bool = False, lowering: str = "quick"
+) -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lower``."""
     names = converted.calibrated.prepared.request.backends
     by_name = {found.name: found for found in discovery.installed()}
@@ -129,7 +131,7 @@ def lower(converted: ConvertedModel, io: str = "float", *, intermediates: bool =
         for n in names
         if n in by_name
     ]
-    return _lower.lower(converted, plugins, io=io, intermediates=intermediates)
+    return _lower.lower(converted, plugins, io=io, intermediates=intermediates, lowering=lowering)
 
 
 def quantize(

@@ -12,7 +12,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.fx.graph import CodeGen
 
-from quanthost.errors import LoweringError, QuanthostError
+from quanthost.errors import LoweringError, QuanthostError, RequestError
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
 from quanthost.hooks.specs import LoweringOptions
@@ -26,6 +26,7 @@ from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.stages.taps import tap
 from quanthost.toolchain.edge import EdgeResult, to_program
 from quanthost.toolchain.export import export
+from quanthost.toolchain.lift import lift
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.pt2e import deep_copy
 from quanthost.toolchain.runtime import register_kernels
@@ -33,6 +34,7 @@ from quanthost.values import OutputLeaf, PieceRecord, PluginRecord, ProgramRecor
 
 __all__ = ["lower"]
 
+_LOWERINGS = ("quick", "upstream")
 _VERSIONED = ("quanthost", "torch", "torchao", "executorch")
 
 
@@ -42,6 +44,7 @@ def lower(
     *,
     io: str = "float",
     intermediates: bool = False,
+    lowering: str = "quick",
 ) -> LoweredProgram:
     """Make the program.
 
@@ -55,11 +58,18 @@ def lower(
             or ``"int16"`` leaves them integers of that type, whose parameters the record has.
         intermediates: Let the program also return the integers of each quantized operator, which
             ``LoweredProgram.intermediates`` gives by name.
+        lowering: ``"quick"`` spares ExecuTorch's functions what they would trace to find it unchanged;
+            ``"upstream"`` leaves them as they are. Both give the same program.
 
     Raises:
-        RequestError: ``io`` is unknown, or an input or output has no integers of that type.
+        RequestError: ``io`` or ``lowering`` is unknown, or an input or output has no integers of that type.
         LoweringError: nothing is computed, or the toolchain refuses the graph.
     """
+    if lowering not in _LOWERINGS:
+        raise RequestError(
+            f"lowering={lowering!r}", needed="one of " + ", ".join(_LOWERINGS), stage="lower",
+            remedy="choose one of these", value=lowering,
+        )  # fmt: skip
     prepared = converted.calibrated.prepared
     module = deep_copy(converted.module)
     quantized_inputs, quantized_outputs = ends.input_qparams(module), ends.output_qparams(module)
@@ -75,7 +85,7 @@ def lower(
         ends.write_out(module)
     elif not _delegating(prepared):
         ends.write_group_scales(module)
-    edge, modules = _lower_graph(module, converted)
+    edge, modules = _lower_graph(module, converted, quick=lowering == "quick")
     captured, request = prepared.captured, prepared.request
     record = ProgramRecord(
         program_digest=program_digest(edge.buffer),
@@ -125,7 +135,9 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
     )  # fmt: skip
 
 
-def _lower_graph(module: fx.GraphModule, converted: ConvertedModel) -> tuple[EdgeResult, tuple[str, ...]]:
+def _lower_graph(
+    module: fx.GraphModule, converted: ConvertedModel, *, quick: bool
+) -> tuple[EdgeResult, tuple[str, ...]]:
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
     delegated = converted.representation is Representation.QDQ
@@ -138,12 +150,12 @@ def _lower_graph(module: fx.GraphModule, converted: ConvertedModel) -> tuple[Edg
                 stack.enter_context(option.around())
         try:
             register_kernels(modules)
-            exported = _export_again(module, converted)
+            exported = _export_again(module, converted, quick=quick)
             edge = to_program(
                 exported, partitioners=partitioners,
                 passes=[p for option in options for p in option.passes],
                 edge_config=_first(options, "edge_compile_config"),
-                backend_config=_first(options, "backend_config"),
+                backend_config=_first(options, "backend_config"), quick=quick,
             )  # fmt: skip
         except QuanthostError:
             raise
@@ -166,8 +178,8 @@ def _why(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(said))
 
 
-def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
-    """Trace the graph with its inputs in a row, without the arguments that tracing fixed."""
+def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: bool) -> ExportedProgram:
+    """The graph as a program, its inputs in a row, without the arguments that tracing fixed."""
     captured = converted.calibrated.prepared.captured
     fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -178,13 +190,17 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> Exported
     module.recompile()
     examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
     shapes = _flat_shapes(captured)
+    given = [
+        ends.example(node, _contiguous(leaf))
+        for node, leaf, is_fixed in zip(placeholders, examples, fixed)
+        if not is_fixed
+    ]
+    lifted = lift(module, given) if shapes is None and quick else None
+    if lifted is not None:
+        return lifted
     return export(
         module,
-        [
-            ends.example(node, _contiguous(leaf))
-            for node, leaf, is_fixed in zip(placeholders, examples, fixed)
-            if not is_fixed
-        ],
+        given,
         None,
         None if shapes is None else [shape for shape, is_fixed in zip(shapes, fixed) if not is_fixed],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -15,7 +15,9 @@ from torch.export import ExportedProgram
 
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
+from quanthost.toolchain.decompose import local_decompositions
 from quanthost.toolchain.quiet import quiet
+from quanthost.toolchain.retrace import incremental
 
 __all__ = ["EdgeResult", "Piece", "to_program"]
 
@@ -48,10 +50,14 @@ def to_program(
     passes: Sequence[Any] = (),
     edge_config: EdgeCompileConfig | None = None,
     backend_config: ExecutorchBackendConfig | None = None,
+    quick: bool = True,
 ) -> EdgeResult:
-    """Lower an exported program with ExecuTorch's own functions."""
+    """Lower an exported program with ExecuTorch's own functions.
+
+    ``quick`` spares them what they would only trace to find it unchanged; the program is the same.
+    """
     config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
-    with quiet(), contextlib.redirect_stdout(None):
+    with quiet(), contextlib.redirect_stdout(None), _quick() if quick else contextlib.nullcontext():
         edge = to_edge_transform_and_lower(
             exported, transform_passes=list(passes) or None, partitioner=list(partitioners),
             compile_config=config,
@@ -59,6 +65,12 @@ def to_program(
         pieces, outside = _survey(edge.exported_program())
         made = edge.to_executorch(backend_config or ExecutorchBackendConfig())
     return EdgeResult(buffer=bytes(made.buffer), pieces=pieces, outside=outside)
+
+
+@contextlib.contextmanager
+def _quick() -> Iterator[None]:
+    with incremental(), local_decompositions():
+        yield
 
 
 def _survey(
