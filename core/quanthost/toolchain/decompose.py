@@ -21,6 +21,7 @@ from torch._export.utils import _is_preservable_cia_op
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
+from torch.export._trace import _ignore_backend_decomps
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -40,6 +41,21 @@ _MAY_BECOME_SUMS = frozenset((
 
 class _Whole(Exception):
     """Only the whole graph can be traced."""
+
+
+def _batch_norm(
+    x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float,
+    cudnn_enabled: bool,
+) -> Any:  # fmt: skip
+    if training:
+        raise _Whole
+    return torch.ops.aten._native_batch_norm_legit_no_training.default(
+        x, weight, bias, mean, variance, momentum, eps
+    )[0]
+
+
+# traced by itself, it becomes an operator that is not functional
+_INSTEAD: Table = {torch.ops.aten.batch_norm.default: _batch_norm}
 
 
 def decomposed(program: ExportedProgram, table: Table) -> ExportedProgram | None:
@@ -151,7 +167,7 @@ class _Expansion:
         self, node: fx.Node, leaves: list[Any], spec: pytree.TreeSpec, operands: list[fx.Node]
     ) -> fx.GraphModule:
         places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
-        target: Any = node.target
+        target: Any = _INSTEAD.get(node.target, node.target)
 
         def run(*tensors: Any) -> Any:
             filled = list(leaves)
@@ -164,13 +180,13 @@ class _Expansion:
         mode = next((value.fake_mode for value in given if isinstance(value, FakeTensor)), None)
         if mode is None or not all(isinstance(value, FakeTensor) for value in given):
             raise _Whole
-        with mode, torch.no_grad():
+        with mode, torch.no_grad(), _ignore_backend_decomps():
             made = make_fx(
                 torch.func.functionalize(run, remove="mutations"), decomposition_table=self._table
             )(*given)
         made.graph.eliminate_dead_code()
         for each in made.graph.nodes:
-            if each.op not in ("placeholder", "call_function", "output") or _hides_a_sum(target, each):
+            if each.op not in ("placeholder", "call_function", "output") or _hides_a_sum(node.target, each):
                 raise _Whole
         return made
 

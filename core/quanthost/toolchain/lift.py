@@ -83,33 +83,31 @@ def _is_plain(module: fx.GraphModule) -> bool:
 def _lift_attributes(
     module: fx.GraphModule, mode: FakeTensorMode, first: fx.Node
 ) -> list[tuple[InputSpec, torch.Tensor]]:
-    """Turn each attribute that the graph reads into an input before the first call; one for each name."""
+    """Turn each attribute that the graph reads into an input before the first call; one for each name.
+
+    They stand in the module's order, parameters before buffers, as ``torch.export`` has them.
+    """
     graph = module.graph
     parameters = dict(module.named_parameters(remove_duplicate=False))
     buffers = dict(module.named_buffers(remove_duplicate=False))
-    placeholders: dict[str, fx.Node] = {}
+    readers: dict[str, list[fx.Node]] = {name: [] for name in (*parameters, *buffers)}
+    for node in graph.find_nodes(op="get_attr"):
+        readers.setdefault(str(node.target), []).append(node)
     found: list[tuple[InputSpec, torch.Tensor]] = []
-    for node in list(graph.nodes):
-        if node.op != "get_attr":
+    for target, nodes in readers.items():
+        if not nodes:
             continue
-        target = str(node.target)
-        if target not in placeholders:
-            kind = InputKind.PARAMETER if target in parameters else InputKind.BUFFER
-            tensor = parameters[target] if kind is InputKind.PARAMETER else buffers.get(target)
-            if tensor is None:
-                tensor = _attribute(module, target)
-            name = f"{_PREFIX[kind]}_{target.replace('.', '_')}"
-            with graph.inserting_before(first):
-                placeholder = graph.placeholder(name)
-            placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
-            placeholders[target] = placeholder
-            persistent = None if kind is InputKind.PARAMETER else True
-            spec = InputSpec(
-                kind, TensorArgument(name=placeholder.name), target=target, persistent=persistent
-            )
-            found.append((spec, tensor))
-        node.replace_all_uses_with(placeholders[target])
-        graph.erase_node(node)
+        kind = InputKind.PARAMETER if target in parameters else InputKind.BUFFER
+        tensor = _attribute(module, target)
+        with graph.inserting_before(first):
+            placeholder = graph.placeholder(f"{_PREFIX[kind]}_{target.replace('.', '_')}")
+        placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
+        persistent = None if kind is InputKind.PARAMETER else True
+        spec = InputSpec(kind, TensorArgument(name=placeholder.name), target=target, persistent=persistent)
+        found.append((spec, tensor))
+        for node in nodes:
+            node.replace_all_uses_with(placeholder)
+            graph.erase_node(node)
     return found
 
 

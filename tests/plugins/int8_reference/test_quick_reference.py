@@ -1,0 +1,52 @@
+"""Quick lowering gives the program of ExecuTorch's own: portable kernels, integers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from flow_nets import rand, seeded
+from kit import Branches
+from reference_cases import cases
+from torch import Tensor, nn
+from two_ways import converted, same_program
+
+import quanthost
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("recipe", ["int8_static", "fp32"])
+def test_rows_in_portable_kernels(recipe: str) -> None:
+    """Views, copies, numbers for tensors and mixed dtypes among them."""
+    # tracing leaves a copy where idle dropout was, between quantize and dequantize of its own
+    listed = [case for case in cases() if case.row != "dropout"]
+    inputs = tuple(tensor for case in listed for tensor in case.inputs)
+
+    same_program(converted(Branches(listed), inputs, "int8_reference", recipe), inputs)
+
+
+class Convolutional(nn.Module):
+    """One convolution twice, a batch norm that stays, pooling, and an output that is a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.head = nn.Linear(3, 4)
+        seeded(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.relu_(self.conv(x))
+        y = self.norm(nn.functional.hardswish(self.conv(y)))
+        return self.head(y.mean((2, 3))), y.permute(0, 2, 3, 1)[:, 1:]
+
+
+@pytest.mark.parametrize(("representation", "profile"), [("integer", None), ("reference", "fp32_half_even")])
+def test_other_representations(representation: str, profile: str | None) -> None:
+    """Modules on integers are traced once, their passes are spared."""
+    x = rand(2, 3, 8, 8)
+    prepared = quanthost.prepare(
+        quanthost.capture(Convolutional().eval(), (x,)), "int8_reference", placement="all"
+    )
+    made = quanthost.convert(quanthost.calibrate(prepared, [x]), representation, profile)
+
+    same_program(made, (x,), intermediates=True)

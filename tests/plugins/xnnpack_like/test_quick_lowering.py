@@ -1,0 +1,122 @@
+"""Quick lowering gives the program of ExecuTorch's own: each row of the table, and networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from builders import build
+from flow_nets import rand, seeded
+from judging import rows_of
+from kit import Branches, Case
+from torch import Tensor, nn
+from two_ways import converted, same_program
+
+import quanthost
+from quanthost.api import Kernel
+from quanthost.errors import RequestError
+from quanthost.toolchain import decompose, retrace
+
+pytestmark = pytest.mark.slow
+
+
+def _branches(listed: Sequence[Case]) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return Branches(listed), tuple(tensor for case in listed for tensor in case.inputs)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kernel"),
+    [
+        ("int8_static", Kernel.STATIC), ("int8_dynamic", Kernel.DYNAMIC),
+        ("int8_weight_only", Kernel.WEIGHT_ONLY), ("fp32", Kernel.FLOAT),
+    ],
+)  # fmt: skip
+def test_rows_of_a_delegate(recipe: str, kernel: Kernel) -> None:
+    """Each row as a branch of one program."""
+    model, inputs = _branches([build(row) for row in rows_of(kernel)])
+
+    same_program(converted(model, inputs, "xnnpack_like", recipe), inputs)
+
+
+class Mixed(nn.Module):
+    """Recurrence, attention, numbers, indices, two results, an input handed through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lstm = nn.Embedding(20, 8), nn.LSTM(8, 8, batch_first=True)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 3)
+        seeded(self)
+
+    def forward(self, tokens: Tensor, scale: Tensor) -> dict[str, Tensor]:
+        hidden, _ = self.lstm(self.embed(tokens) * 2 + scale)
+        attended, weights = self.attend(hidden, hidden, hidden)
+        scores = self.head(self.norm(attended + 1).mean(1))
+        order = torch.cumsum(tokens, 1)[:, :3] + tokens[:, :3]
+        return {"scores": scores.clamp(-2, 2).t(), "order": order, "weights": weights, "scale": scale}
+
+
+def test_what_only_tracing_can_do() -> None:
+    """Composite operators that hold sums are left to torch; the program is the same."""
+    inputs = (torch.arange(10).reshape(2, 5), rand(2, 5, 8))
+
+    same_program(converted(Mixed(), inputs, "xnnpack_like", "int8_static"), inputs)
+
+
+class Convolutional(nn.Module):
+    """One convolution twice, a batch norm that stays, pooling, and an output that is a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.head = nn.Linear(3, 4)
+        seeded(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.relu_(self.conv(x))
+        y = self.norm(nn.functional.hardswish(self.conv(y)))
+        return self.head(y.mean((2, 3))), y.permute(0, 2, 3, 1)[:, 1:]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("recipe", ["int8_static", "int8_dynamic", "fp32"])
+def test_a_network(recipe: str, *, dynamic: bool) -> None:
+    """Also with sizes that are not known, which torch traces."""
+    x = rand(2, 3, 8, 8)
+    shapes = ({0: torch.export.Dim("rows", min=1, max=8)},) if dynamic else None
+
+    quick, upstream = same_program(converted(Convolutional(), (x,), "xnnpack_like", recipe, shapes), (x,))
+
+    assert quick == upstream or recipe != "int8_static"
+
+
+def test_shared_weights_are_stored_once() -> None:
+    """A weight that two layers share is in the program once, as through the other way."""
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+    model[2].weight = model[0].weight
+    x = rand(2, 64)
+    lowered_from = converted(model, (x,), "xnnpack_like", "fp32")
+
+    same_program(lowered_from, (x,))
+    assert len(quanthost.lower(lowered_from).buffer) < 2 * 64 * 64 * 4
+
+
+def test_the_toolchain_is_left_as_it_was() -> None:
+    """Also after a failure, nothing of torch or ExecuTorch is another."""
+    before = torch.export.ExportedProgram.run_decompositions, *(base.call for base in retrace._BASES)
+
+    with pytest.raises(KeyError), retrace.incremental(), decompose.local_decompositions():
+        {}["a failure"]
+
+    after = torch.export.ExportedProgram.run_decompositions, *(base.call for base in retrace._BASES)
+    assert after == before
+
+
+def test_an_unknown_lowering() -> None:
+    """What there is."""
+    x = rand(2, 4)
+    lowered_from = converted(nn.Linear(4, 2), (x,), "xnnpack_like", "fp32")
+
+    with pytest.raises(RequestError, match="lowering='fast'\n  needed: one of quick, upstream"):
+        quanthost.lower(lowered_from, lowering="fast")
