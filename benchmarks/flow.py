@@ -139,13 +139,13 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def _page(results: dict[str, Any]) -> str:
     rows = results["rows"]
+    heads = ["subject", "incumbent", "quanthost", "ratio", *STAGES, "memory: incumbent", "memory: quanthost"]
     lines = [
         "# From module to program", "",
         "Seconds from the module to the `.pte`, from one run of `python benchmarks/flow.py`: ExecuTorch's",
         "documented XNNPACK script beside quanthost, on the same models and the same calibration batches,",
         "imports not counted. Memory is the peak of the process, in MiB, with all libraries in it.", "",
-        "| subject | incumbent | quanthost | ratio | " + " | ".join(STAGES) + " | memory: incumbent | quanthost |",
-        "| --- | " + "--- | " * (len(STAGES) + 5), *map(_line, rows), "",
+        "| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|", *map(_line, rows), "",
     ]  # fmt: skip
     found = exponents(rows)
     if found:

@@ -110,6 +110,10 @@ def functionalize(graph_module: fx.GraphModule) -> tuple[fx.Node, ...]:
         sharers[_memory(node)].append(node)
     sharers.pop(None, None)
     for node in order:
+        if _is_idle_dropout(node):
+            # it writes nothing
+            node.target = getattr(torch.ops.aten, functional_name(operator_name(node)).split(".")[1]).default
+            continue
         twin = _functional_twin(node)
         if twin is None or _shared_later(node, sharers.get(_memory(node.args[0]), ()), order):
             continue
@@ -130,6 +134,14 @@ def drop_idle_dropout(graph_module: fx.GraphModule) -> None:
             node.replace_all_uses_with(argument(node, "input"))
             graph_module.graph.erase_node(node)
     graph_module.recompile()
+
+
+def _is_idle_dropout(node: fx.Node) -> bool:
+    """Whether it is dropout in place that does not train."""
+    if node.op != "call_function":
+        return False
+    name = operator_name(node)
+    return functional_name(name) in _DROPOUT and name not in _DROPOUT and not argument(node, "train")
 
 
 def _writers(graph_module: fx.GraphModule) -> Iterator[fx.Node]:

@@ -151,12 +151,13 @@ def quantize(
     options: Options | None = None,
     policy: discovery.Policy | None = None,
     progress: Progress | None = None,
+    lowering: str = "quick",
 ) -> LoweredProgram:
     """All five stages: a model and its example inputs to a program.
 
     ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs; recipes
     without static ranges (``fp32``, dynamic, weight-only) need none. ``representation`` and
-    ``arithmetic`` are those of ``convert``, ``io`` is that of ``lower``.
+    ``arithmetic`` are those of ``convert``, ``io`` and ``lowering`` are those of ``lower``.
 
     Raises:
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
@@ -174,4 +175,4 @@ def quantize(
     with progress.stage("convert"):
         converted = _convert.convert(calibrated, representation, arithmetic)
     with progress.stage("lower"):
-        return lower(converted, io)
+        return lower(converted, io, lowering=lowering)

@@ -177,6 +177,10 @@ def view_taken_after(x: torch.Tensor) -> Any:
     return y.view(-1), y
 
 
+def idle_dropout_of_a_view(x: torch.Tensor) -> Any:
+    return F.dropout(x.reshape(-1), training=False, inplace=True) * 2, x + 1
+
+
 def after_dropout(x: torch.Tensor) -> Any:
     y = F.dropout(x * 2, training=False)
     y.relu_()
@@ -202,6 +206,7 @@ def overwritten(x: torch.Tensor) -> Any:
     [
         read_again, read_before, chain, chain_read_in_between, scalars_and_alpha, masked, reads_itself,
         view_read_before, view_taken_after, after_dropout, same_dtype, overwritten,
+        idle_dropout_of_a_view,
     ],
 )  # fmt: skip
 def test_functional_twin(function: Callable[[torch.Tensor], Any]) -> None:
