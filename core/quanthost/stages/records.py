@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from quanthost.values import ArithmeticProfile, Decision, Refinement, Representation, Request
+from quanthost.values import (
+    ArithmeticProfile,
+    Decision,
+    Estimator,
+    RangeEstimator,
+    Refinement,
+    Representation,
+    Request,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +50,12 @@ class CalibratedModel:
     batches: int
     data_digest: str
     sample: tuple[tuple[torch.Tensor, ...], ...] = attrs.field(default=(), repr=False)
+
+    def with_estimator(self, estimator: RangeEstimator | Estimator | str) -> CalibratedModel:
+        """Another estimator on the same statistics; see ``quanthost.stages.estimating``."""
+        from quanthost.stages.estimating import with_estimator
+
+        return with_estimator(self, estimator)
 
 
 @attrs.frozen(kw_only=True, eq=False)
