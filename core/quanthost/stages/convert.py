@@ -12,6 +12,7 @@ from quanthost.stages.calibrate import calibrate
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
 from quanthost.stages.refine import refine
 from quanthost.toolchain import pt2e
+from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.values import (
     FP32_HALF_EVEN,
     PROFILES,
@@ -58,7 +59,9 @@ def convert(
         pt2e.switch_to_eval(module)
         drop_idle_dropout(module)
     try:
-        converted, refinement = _converted(module, calibrated)
+        with compiled_when_called():
+            converted, refinement = _converted(module, calibrated)
+        converted.recompile()
     except QuanthostError:
         raise
     except Exception as error:

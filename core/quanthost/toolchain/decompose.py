@@ -8,9 +8,7 @@ them serves all that have operands of the same shapes and dtypes. Anything else 
 from __future__ import annotations
 
 import contextlib
-import functools
 import operator
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -25,6 +23,7 @@ from torch.export._trace import _ignore_backend_decomps
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from quanthost.toolchain.patching import Patch
 from quanthost.toolchain.retrace import copy_graph
 
 __all__ = ["decomposed", "is_functional", "local_decompositions"]
@@ -220,38 +219,23 @@ def _fresh(value: FakeTensor) -> Any:
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
 
 
-_entered = threading.local()
-_patching = threading.Lock()
-_depth = 0
+def _run_decompositions(
+    traced: Callable[..., ExportedProgram],
+    program: ExportedProgram,
+    decomp_table: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> ExportedProgram:
+    plain = decomp_table is not None and not args and not kwargs
+    made = decomposed(program, dict(decomp_table)) if plain else None
+    return traced(program, decomp_table, *args, **kwargs) if made is None else made
 
 
-def _patched(traced: Callable[..., ExportedProgram]) -> Callable[..., ExportedProgram]:
-    @functools.wraps(traced)
-    def run_decompositions(self: ExportedProgram, decomp_table: Any = None, *args: Any, **kwargs: Any) -> Any:
-        made = None
-        if getattr(_entered, "here", False) and decomp_table is not None and not args and not kwargs:
-            made = decomposed(self, dict(decomp_table))
-        return traced(self, decomp_table, *args, **kwargs) if made is None else made
-
-    return run_decompositions
+_PATCH = Patch(ExportedProgram, "run_decompositions", _run_decompositions)
 
 
 @contextlib.contextmanager
 def local_decompositions() -> Iterator[None]:
     """While entered, in this thread, programs are decomposed operator by operator where that can be."""
-    global _depth
-    before = getattr(_entered, "here", False)
-    kind: Any = ExportedProgram
-    with _patching:
-        if _depth == 0:
-            kind.run_decompositions = _patched(kind.run_decompositions)
-        _depth += 1
-    _entered.here = True
-    try:
+    with _PATCH.entered():
         yield
-    finally:
-        _entered.here = before
-        with _patching:
-            _depth -= 1
-            if _depth == 0:
-                kind.run_decompositions = kind.run_decompositions.__wrapped__

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.toolchain.decompose import local_decompositions
+from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.toolchain.quiet import quiet
 from quanthost.toolchain.retrace import incremental
 
@@ -69,7 +70,7 @@ def to_program(
 
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
-    with incremental(), local_decompositions():
+    with incremental(), local_decompositions(), compiled_when_called():
         yield
 
 

@@ -31,6 +31,7 @@ from torchao.quantization.pt2e.quantizer import (
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.sharing import Point
 from quanthost.graph.view import constant
+from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
 from quanthost.toolchain.quiet import quiet
 from quanthost.values import (
@@ -177,9 +178,10 @@ def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) ->
     """
     if not qat:
         _hide_batch_norms(graph_module)
-    with quiet():
+    with quiet(), compiled_when_called():
         prepared = (prepare_qat_pt2e if qat else prepare_pt2e)(graph_module, quantizer)
     assert isinstance(prepared, fx.GraphModule)
+    prepared.recompile()
     return prepared
 
 

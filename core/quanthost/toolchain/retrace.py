@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -44,10 +43,11 @@ from torch._export.passes.replace_view_ops_with_view_copy_ops_pass import (
 )
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.fx.passes.infra.pass_base import PassResult
 from torch.fx.traceback import NodeSource, NodeSourceAction
 from torch.utils import _pytree as pytree
+
+from quanthost.toolchain.patching import Patch
 
 __all__ = ["compute", "copy_graph", "incremental", "refresh"]
 
@@ -170,8 +170,7 @@ def copy_graph(module: fx.GraphModule) -> fx.GraphModule:
         # as tracing would note it: debug handles go by the first node of this chain
         if new.op != "placeholder" and "from_node" not in new.meta:
             new.meta["from_node"] = [NodeSource(old, "copy_graph", NodeSourceAction.CREATE)]
-    # nobody runs it before it is a program: Python code is written when somebody asks for it
-    made = _LazyGraphModule(module, graph)
+    made = fx.GraphModule(module, graph)
     made.meta = dict(module.meta)
     return made
 
@@ -314,43 +313,24 @@ def _quickly(self: Any, module: fx.GraphModule, base: type) -> PassResult | None
     return PassResult(made, True)
 
 
-_entered = threading.local()
-_patching = threading.Lock()
-_depth = 0
-
-
-def _patched(base: type, traced: Callable[..., PassResult]) -> Callable[..., PassResult]:
-    @functools.wraps(traced)
-    def call(self: Any, graph_module: fx.GraphModule) -> PassResult:
-        made = _quickly(self, graph_module, base) if getattr(_entered, "here", False) else None
+def _call(base: type) -> Callable[..., PassResult]:
+    def call(traced: Callable[..., PassResult], self: Any, graph_module: fx.GraphModule) -> PassResult:
+        made = _quickly(self, graph_module, base)
         return traced(self, graph_module) if made is None else made
 
     return call
 
 
-_BASES: tuple[type, ...] = (ExportPass.__mro__[1], _ExportPassBaseDeprecatedDoNotUse)
+_PATCHES = (
+    Patch(ExportPass.__mro__[1], "call", _call(ExportPass)),
+    Patch(_ExportPassBaseDeprecatedDoNotUse, "call", _call(_ExportPassBaseDeprecatedDoNotUse)),
+)
 
 
 @contextlib.contextmanager
 def incremental() -> Iterator[None]:
     """While entered, in this thread, passes trace only what they change."""
-    global _depth
-    before = getattr(_entered, "here", False)
-    with _patching:
-        if _depth == 0:
-            for base in dict.fromkeys(_BASES):
-                base.call = _patched(  # type: ignore[attr-defined]
-                    ExportPass if issubclass(ExportPass, base) else base,
-                    base.call,  # type: ignore[attr-defined]
-                )
-        _depth += 1
-    _entered.here = True
-    try:
+    with contextlib.ExitStack() as stack:
+        for patch in _PATCHES:
+            stack.enter_context(patch.entered())
         yield
-    finally:
-        _entered.here = before
-        with _patching:
-            _depth -= 1
-            if _depth == 0:
-                for base in dict.fromkeys(_BASES):
-                    base.call = base.call.__wrapped__  # type: ignore[attr-defined]

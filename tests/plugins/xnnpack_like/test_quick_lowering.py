@@ -104,12 +104,18 @@ def test_shared_weights_are_stored_once() -> None:
 
 def test_the_toolchain_is_left_as_it_was() -> None:
     """Also after a failure, nothing of torch or ExecuTorch is another."""
-    before = torch.export.ExportedProgram.run_decompositions, *(base.call for base in retrace._BASES)
+    before = (
+        torch.export.ExportedProgram.run_decompositions,
+        *(patch._owner.call for patch in retrace._PATCHES),
+    )
 
     with pytest.raises(KeyError), retrace.incremental(), decompose.local_decompositions():
         {}["a failure"]
 
-    after = torch.export.ExportedProgram.run_decompositions, *(base.call for base in retrace._BASES)
+    after = (
+        torch.export.ExportedProgram.run_decompositions,
+        *(patch._owner.call for patch in retrace._PATCHES),
+    )
     assert after == before
 
 
