@@ -29,6 +29,8 @@ def walk(
     values: dict[fx.Node, list[Any]] = {}
     last_user = {source: node for node in graph_module.graph.nodes for source in node.all_input_nodes}
     inputs = iter(range(len(batches[0])) if batches else ())
+    # what constants alone make, such as dequantized weights, is the same for all batches
+    fixed: set[fx.Node] = set()
     for node in graph_module.graph.nodes:
         if node.op == "output":
             break
@@ -37,9 +39,14 @@ def walk(
             values[node] = [batch[position] for batch in batches]
         elif node.op == "get_attr":
             values[node] = [constant(graph_module, node)] * len(batches)
+            fixed.add(node)
         else:
             called = None if skip_modules else graph_module
-            results = [_call(node, values, number, called) for number in numbers]
+            if node.all_input_nodes and fixed.issuperset(node.all_input_nodes):
+                fixed.add(node)
+                results = [_call(node, values, number, called) for number in numbers[:1]] * len(batches)
+            else:
+                results = [_call(node, values, number, called) for number in numbers]
             skipped = skip_modules and node.op == "call_module"
             values[node] = results if skipped else visit(node, results)
         for source in node.all_input_nodes:

@@ -19,6 +19,8 @@ from quanthost.values import Estimator, RangeEstimator, Refinement, Trial
 __all__ = ["refine"]
 
 Batches = Sequence[Sequence[Any]]
+Outputs = Sequence[Sequence[Any]]
+Means = dict[str, torch.Tensor]
 # operators with a bias, and the axis of their output channels, with or without a batch dimension
 _BIASED = (
     *((f"aten.{name}", -2) for name in ("conv1d", "conv_transpose1d")),
@@ -47,13 +49,9 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     if not sample or not automatic:
         return pt2e.convert(observed), None
     with torch.no_grad():
-        reference = walk(observed, sample, lambda _, results: results)
-        means = _means(observed, sample)
-        plain = [_trial(*_convert_with(kind, observed, automatic), sample, reference) for kind in _ESTIMATORS]
-        fixed = [
-            _trial(f"{trial.name}, biases corrected", _correct(module, sample, means), sample, reference)
-            for trial, module in plain
-        ]
+        means, reference = _means(observed, sample)
+        plain = [_convert_with(kind, observed, automatic, sample, reference) for kind in _ESTIMATORS]
+        fixed = [_corrected(*candidate, sample, means, reference) for candidate in plain]
         best, finalist = (max(tried, key=lambda item: item[0].sqnr_db) for tried in (plain, fixed))
         uncorrected = plain[fixed.index(finalist)][1]
         keep = finalist[0].sqnr_db - best[0].sqnr_db >= _WORTH_DB and _helps_unseen(
@@ -64,28 +62,42 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     return taken[1], Refinement(trials=trials, choice=taken[0].name, bias_corrected=keep)
 
 
-def _trial(
-    name: str, module: fx.GraphModule, sample: Batches, reference: Sequence[Sequence[Any]]
-) -> tuple[Trial, fx.GraphModule]:
-    return Trial(name=name, sqnr_db=round(_quality(module, sample, reference), 2)), module
-
-
 def _convert_with(
-    estimator: RangeEstimator, observed: fx.GraphModule, automatic: Sequence[RangeObserver]
-) -> tuple[str, fx.GraphModule]:
+    estimator: RangeEstimator,
+    observed: fx.GraphModule,
+    automatic: Sequence[RangeObserver],
+    sample: Batches,
+    reference: Outputs,
+) -> tuple[Trial, fx.GraphModule]:
     for observer in automatic:
         observer.chosen = estimator
-    return estimator.kind.value, pt2e.convert(pt2e.deep_copy(observed))
+    module = pt2e.convert(pt2e.deep_copy(observed))
+    return _trial(estimator.kind.value, _outputs(module, sample), reference), module
+
+
+def _corrected(
+    trial: Trial, module: fx.GraphModule, sample: Batches, means: Means, reference: Outputs
+) -> tuple[Trial, fx.GraphModule]:
+    made, outputs = _correct(module, sample, means)
+    return _trial(f"{trial.name}, biases corrected", outputs, reference), made
+
+
+def _trial(name: str, outputs: Outputs, reference: Outputs) -> Trial:
+    return Trial(name=name, sqnr_db=round(_quality(outputs, reference), 2))
+
+
+def _outputs(module: fx.GraphModule, batches: Batches) -> Outputs:
+    return walk(module, batches, lambda _, results: results)
 
 
 def _helps_unseen(
-    observed: fx.GraphModule, plain: fx.GraphModule, sample: Batches, reference: Sequence[Sequence[Any]]
+    observed: fx.GraphModule, plain: fx.GraphModule, sample: Batches, reference: Outputs
 ) -> bool:
     """Whether biases corrected by one half of the sample bring the other half's outputs nearer."""
     if len(sample) < 2:
         return False
-    corrected = _correct(plain, sample[::2], _means(observed, sample[::2]))
-    before, after = (_quality(m, sample[1::2], reference[1::2]) for m in (plain, corrected))
+    corrected, _ = _correct(plain, sample[::2], _means(observed, sample[::2])[0])
+    before, after = (_quality(_outputs(m, sample[1::2]), reference[1::2]) for m in (plain, corrected))
     return after - before >= _WORTH_DB
 
 
@@ -94,9 +106,8 @@ def _is_auto(observer: RangeObserver) -> bool:
     return static and observer.spec.estimator.kind is Estimator.AUTO
 
 
-def _quality(module: fx.GraphModule, batches: Batches, reference: Sequence[Sequence[Any]]) -> float:
+def _quality(outputs: Outputs, reference: Outputs) -> float:
     """Mean over the outputs of 10·log10(Σ reference² / Σ (reference - output)²) in dB, at most 200."""
-    outputs = walk(module, batches, lambda _, results: results)
     signal: dict[int, float] = {}
     noise: dict[int, float] = {}
     for got, wanted in zip(outputs, reference):
@@ -126,9 +137,9 @@ def _channel_mean(results: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
     return total / sum(r.shape[1] for r in flat)
 
 
-def _means(observed: fx.GraphModule, batches: Batches) -> dict[str, torch.Tensor]:
-    """Channel means of the float results, by the captured node's name."""
-    means: dict[str, torch.Tensor] = {}
+def _means(observed: fx.GraphModule, batches: Batches) -> tuple[Means, Outputs]:
+    """Channel means of the float results, by the captured node's name, and the float outputs."""
+    means: Means = {}
 
     def visit(node: fx.Node, results: list[Any]) -> list[Any]:
         axis, name = _channel_axis(node), origin(node)
@@ -136,12 +147,14 @@ def _means(observed: fx.GraphModule, batches: Batches) -> dict[str, torch.Tensor
             means[name] = _channel_mean(results, axis)
         return results
 
-    walk(observed, batches, visit)
-    return means
+    return means, walk(observed, batches, visit)
 
 
-def _correct(module: fx.GraphModule, batches: Batches, means: dict[str, torch.Tensor]) -> fx.GraphModule:
-    """A copy whose biases make each channel's mean that of the float model, in order of execution."""
+def _correct(module: fx.GraphModule, batches: Batches, means: Means) -> tuple[fx.GraphModule, Outputs]:
+    """A copy whose biases make each channel's mean that of the float model, in order of execution.
+
+    Its outputs for the batches are made on the way: each correction is added to what the layer gives.
+    """
     made = pt2e.deep_copy(module)
     offsets: dict[fx.Node, torch.Tensor] = {}
 
@@ -158,11 +171,11 @@ def _correct(module: fx.GraphModule, batches: Batches, means: dict[str, torch.Te
         shape[axis] = -1
         return [result + offset.reshape(shape) for result in results]
 
-    walk(made, batches, visit)
+    outputs = walk(made, batches, visit)
     for node, offset in offsets.items():
         _add_to_bias(made, node, offset)
     made.recompile()
-    return made
+    return made, outputs
 
 
 def _add_to_bias(module: fx.GraphModule, node: fx.Node, offset: torch.Tensor) -> None:
