@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 from quanthost.toolchain.patching import Patch
 from quanthost.toolchain.retrace import copy_graph
 
-__all__ = ["decomposed", "is_functional", "local_decompositions"]
+__all__ = ["decomposed", "has_known_shapes", "is_functional", "local_decompositions"]
 
 Table = Mapping[Any, Callable[..., Any]]
 
@@ -107,16 +107,17 @@ def _is_plain_node(node: fx.Node) -> bool:
             return False
     elif node.op not in ("placeholder", "output"):
         return False
-    return all(
-        not isinstance(leaf, (torch.SymInt, torch.SymFloat, torch.SymBool)) and _has_known_shape(leaf)
-        for leaf in pytree.tree_leaves(node.meta.get("val"))
-    ) and (node.op == "output" or "val" in node.meta)
+    return node.op == "output" or ("val" in node.meta and has_known_shapes(node.meta["val"]))
 
 
-def _has_known_shape(value: Any) -> bool:
-    if not isinstance(value, torch.Tensor):
-        return True
-    return not any(isinstance(size, torch.SymInt) for size in (*value.shape, *value.stride()))
+def has_known_shapes(value: Any) -> bool:
+    """Whether nothing of a node's result, a tensor or several, is a symbol."""
+    return all(map(_is_known, pytree.tree_leaves(value)))
+
+
+def _is_known(leaf: Any) -> bool:
+    sizes = (*leaf.shape, *leaf.stride()) if isinstance(leaf, torch.Tensor) else (leaf,)
+    return not any(isinstance(size, (torch.SymInt, torch.SymFloat, torch.SymBool)) for size in sizes)
 
 
 class _Expansion:

@@ -22,7 +22,7 @@ from torch.export.graph_signature import (
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
-from quanthost.toolchain.decompose import is_functional
+from quanthost.toolchain.decompose import has_known_shapes, is_functional
 from quanthost.toolchain.retrace import compute, copy_graph
 
 __all__ = ["lift"]
@@ -49,11 +49,8 @@ def lift(module: fx.GraphModule, examples: Sequence[Any]) -> ExportedProgram | N
     held = _lift_attributes(made, mode, calls[0])
     for node in given:
         calls[0].prepend(node)
-    for node in calls:
-        node.meta["val"] = compute(node, mode)
-        if node.target is operator.getitem:
-            # tracing makes it part of the operator whose result it takes
-            node.meta["custom"] = node.args[0].meta.get("custom")
+    if not _compute_all(calls, mode):
+        return None
     results = made.graph.output_node().args[0]
     flat = [results] if isinstance(results, fx.Node) else list(results)
     if not all(isinstance(leaf, fx.Node) and isinstance(leaf.meta["val"], torch.Tensor) for leaf in flat):
@@ -70,6 +67,22 @@ def lift(module: fx.GraphModule, examples: Sequence[Any]) -> ExportedProgram | N
         module_call_graph=[ModuleCallEntry(fqn="", signature=_signature(examples, results))],
         example_inputs=(tuple(examples), {}),
     )  # fmt: skip
+
+
+def _compute_all(calls: Sequence[fx.Node], mode: FakeTensorMode) -> bool:
+    """Note what each call gives; whether all of it is known without data."""
+    for node in calls:
+        try:
+            node.meta["val"] = compute(node, mode)
+        except Exception:
+            # sizes that depend on data, or a defect of the graph: torch.export knows, or says what it is
+            return False
+        if not has_known_shapes(node.meta["val"]):
+            return False
+        if node.target is operator.getitem:
+            # tracing makes it part of the operator whose result it takes
+            node.meta["custom"] = node.args[0].meta.get("custom")
+    return True
 
 
 def _is_plain(module: fx.GraphModule) -> bool:
@@ -98,7 +111,7 @@ def _lift_attributes(
         if not nodes:
             continue
         kind = InputKind.PARAMETER if target in parameters else InputKind.BUFFER
-        tensor = _attribute(module, target)
+        tensor = operator.attrgetter(target)(module)
         with graph.inserting_before(first):
             placeholder = graph.placeholder(f"{_PREFIX[kind]}_{target.replace('.', '_')}")
         placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
@@ -109,14 +122,6 @@ def _lift_attributes(
             node.replace_all_uses_with(placeholder)
             graph.erase_node(node)
     return found
-
-
-def _attribute(module: fx.GraphModule, target: str) -> torch.Tensor:
-    value: Any = module
-    for name in target.split("."):
-        value = getattr(value, name)
-    assert isinstance(value, torch.Tensor)
-    return value
 
 
 def _signature(examples: Sequence[Any], results: Any) -> ModuleCallSignature:

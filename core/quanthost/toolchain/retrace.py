@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -119,9 +120,7 @@ def _mode_of(module: fx.GraphModule) -> FakeTensorMode:
 
 
 def _attribute(module: fx.GraphModule, node: fx.Node, mode: FakeTensorMode) -> Any:
-    value: Any = module
-    for name in str(node.target).split("."):
-        value = getattr(value, name)
+    value = operator.attrgetter(str(node.target))(module)
     return mode.from_tensor(value, static_shapes=True) if isinstance(value, torch.Tensor) else value
 
 

@@ -173,6 +173,12 @@ def test_what_is_left_to_torch() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return (x + 1).relu_()
 
+    class Picks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[x > 0] * 2
+
+    assert decompose.decomposed(torch.export.export(Picks(), (x,)), table) is None
+    assert lift.lift(torch.export.export(Picks(), (x,)).module(check_guards=False), [x]) is None
     assert decompose.decomposed(torch.export.export(Writes(), (x,)), table) is None
     assert decompose.decomposed(torch.export.export(Net(), (x,), dynamic_shapes=(rows,)), table) is None
     assert decompose.decomposed(torch.export.export(lstm, (rand(2, 1, 3),)), table) is None
