@@ -7,13 +7,29 @@ from typing import Any
 
 import attrs
 import torch
+from flow_nets import seeded
 from torch import Tensor, nn
 
 import quanthost
 from quanthost.stages.records import ConvertedModel
 from quanthost.values import Decision
 
-__all__ = ["converted", "same_program"]
+__all__ = ["Convolutional", "converted", "same_program"]
+
+
+class Convolutional(nn.Module):
+    """One convolution twice, a batch norm that stays, pooling, and an output that is a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.head = nn.Linear(3, 4)
+        seeded(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.relu_(self.conv(x))
+        y = self.norm(nn.functional.hardswish(self.conv(y)))
+        return self.head(y.mean((2, 3))), y.permute(0, 2, 3, 1)[:, 1:]
 
 
 def converted(

@@ -60,10 +60,7 @@ class Builder:
         if base_name(node) not in _MOVERS or not self.moves:
             raise Island(f"it reads {title(node)}, which is not quantized")
         source = self.operand(node.args[0], before)
-        with self.module.graph.inserting_before(node):
-            made = self.module.graph.call_function(node.target, (source.node, *node.args[1:]), node.kwargs)
-        made.meta = {key: value for key, value in node.meta.items() if key != "val"}
-        self.integers.add(made)
+        made = self.same(node, node, node.target, source.node, *node.args[1:], **node.kwargs)
         self.made[title(node)] = "moves integers"
         self.moved[node] = Operand(made, source.numbers)
         return self.moved[node]

@@ -22,6 +22,7 @@ from torch.export.graph_signature import (
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
+from quanthost.graph.view import constant
 from quanthost.toolchain.decompose import has_known_shapes, is_functional
 from quanthost.toolchain.retrace import compute, copy_graph
 
@@ -111,7 +112,8 @@ def _lift_attributes(
         if not nodes:
             continue
         kind = InputKind.PARAMETER if target in parameters else InputKind.BUFFER
-        tensor = operator.attrgetter(target)(module)
+        tensor = constant(module, nodes[0])
+        assert tensor is not None
         with graph.inserting_before(first):
             placeholder = graph.placeholder(f"{_PREFIX[kind]}_{target.replace('.', '_')}")
         placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from flow_nets import rand, seeded
+from flow_nets import rand
 from kit import Branches
 from reference_cases import cases
-from torch import Tensor, nn
-from two_ways import converted, same_program
+from two_ways import Convolutional, converted, same_program
 
 import quanthost
 
@@ -23,21 +21,6 @@ def test_rows_in_portable_kernels(recipe: str) -> None:
     inputs = tuple(tensor for case in listed for tensor in case.inputs)
 
     same_program(converted(Branches(listed), inputs, "int8_reference", recipe), inputs)
-
-
-class Convolutional(nn.Module):
-    """One convolution twice, a batch norm that stays, pooling, and an output that is a view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
-        self.head = nn.Linear(3, 4)
-        seeded(self)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y = torch.relu_(self.conv(x))
-        y = self.norm(nn.functional.hardswish(self.conv(y)))
-        return self.head(y.mean((2, 3))), y.permute(0, 2, 3, 1)[:, 1:]
 
 
 @pytest.mark.parametrize(("representation", "profile"), [("integer", None), ("reference", "fp32_half_even")])

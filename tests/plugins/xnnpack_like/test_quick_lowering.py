@@ -11,7 +11,7 @@ from flow_nets import rand, seeded
 from judging import rows_of
 from kit import Branches, Case
 from torch import Tensor, nn
-from two_ways import converted, same_program
+from two_ways import Convolutional, converted, same_program
 
 import quanthost
 from quanthost.api import Kernel
@@ -62,21 +62,6 @@ def test_what_only_tracing_can_do() -> None:
     inputs = (torch.arange(10).reshape(2, 5), rand(2, 5, 8))
 
     same_program(converted(Mixed(), inputs, "xnnpack_like", "int8_static"), inputs)
-
-
-class Convolutional(nn.Module):
-    """One convolution twice, a batch norm that stays, pooling, and an output that is a view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
-        self.head = nn.Linear(3, 4)
-        seeded(self)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y = torch.relu_(self.conv(x))
-        y = self.norm(nn.functional.hardswish(self.conv(y)))
-        return self.head(y.mean((2, 3))), y.permute(0, 2, 3, 1)[:, 1:]
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
