@@ -13,17 +13,27 @@ from quanthost.graph.view import constant
 __all__ = ["walk"]
 
 Visit = Callable[[fx.Node, list[Any]], list[Any]]
+# what a node that calls a module gives for its arguments
+Called = Callable[[fx.Node, tuple[Any, ...]], Any]
+
+
+def _passed_on(node: fx.Node, args: tuple[Any, ...]) -> Any:
+    return args[0]
 
 
 def walk(
-    graph_module: fx.GraphModule, batches: Sequence[Sequence[Any]], visit: Visit, *, skip_modules: bool = True
+    graph_module: fx.GraphModule,
+    batches: Sequence[Sequence[Any]],
+    visit: Visit,
+    *,
+    called: Called = _passed_on,
 ) -> list[list[Any]]:
     """The flat outputs for each batch of flat inputs.
 
     ``visit`` sees each call of a function or module with its results for all batches, and returns what
-    its users shall read. With ``skip_modules``, called modules (observers) pass their first argument on.
-    A result is kept only as long as it has users, so that the memory is that of the live tensors of all
-    batches.
+    its users shall read. ``called`` stands in for modules that are called (observers); they pass their first
+    argument on where it is left out. A result is kept only as long as it has users, so that the memory is
+    that of the live tensors of all batches.
     """
     numbers = range(len(batches))
     values: dict[fx.Node, list[Any]] = {}
@@ -41,14 +51,12 @@ def walk(
             values[node] = [constant(graph_module, node)] * len(batches)
             fixed.add(node)
         else:
-            called = None if skip_modules else graph_module
             if node.all_input_nodes and fixed.issuperset(node.all_input_nodes):
                 fixed.add(node)
                 results = [_call(node, values, number, called) for number in numbers[:1]] * len(batches)
             else:
                 results = [_call(node, values, number, called) for number in numbers]
-            skipped = skip_modules and node.op == "call_module"
-            values[node] = results if skipped else visit(node, results)
+            values[node] = visit(node, results)
         for source in node.all_input_nodes:
             if last_user[source] is node:
                 values.pop(source, None)
@@ -56,11 +64,9 @@ def walk(
     return [[values[x][i] if isinstance(x, fx.Node) else x for x in leaves] for i in numbers]
 
 
-def _call(
-    node: fx.Node, values: dict[fx.Node, list[Any]], number: int, modules: fx.GraphModule | None
-) -> Any:
+def _call(node: fx.Node, values: dict[fx.Node, list[Any]], number: int, called: Called) -> Any:
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: values[source][number])
     if node.op == "call_module":
-        return args[0] if modules is None else modules.get_submodule(str(node.target))(*args, **kwargs)
+        return called(node, args)
     assert callable(node.target)
     return node.target(*args, **kwargs)

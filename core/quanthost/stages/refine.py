@@ -9,18 +9,21 @@ import torch
 from torch import fx
 
 from quanthost.graph.operators import argument, operator_name
-from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant
 from quanthost.graph.walk import walk
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.observers import RangeObserver
+from quanthost.toolchain.simulate import Simulation
 from quanthost.values import Estimator, RangeEstimator, Refinement, Trial
 
 __all__ = ["refine"]
 
 Batches = Sequence[Sequence[Any]]
 Outputs = Sequence[Sequence[Any]]
+# means of what a node gives, by its name, float64 ``[channels]``
 Means = dict[str, torch.Tensor]
+# what is added to the results of a node, by its name, float ``[channels]``
+Offsets = dict[str, torch.Tensor]
 # operators with a bias, and the axis of their output channels, with or without a batch dimension
 _BIASED = (
     *((f"aten.{name}", -2) for name in ("conv1d", "conv_transpose1d")),
@@ -36,7 +39,7 @@ _WORTH_DB = 1.0
 
 
 def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, Refinement | None]:
-    """Convert with each estimator that ``AUTO`` stands for, keep the best, and correct its biases.
+    """Convert with the estimator that serves best of those that ``AUTO`` stands for, and correct biases.
 
     ``observed`` is a calibrated graph that the caller owns, ``sample`` flat inputs that calibration saw.
     Correcting a bias adds the mean difference, channel by channel, between the float and the quantized
@@ -48,57 +51,106 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     automatic = [m for m in observed.modules() if isinstance(m, RangeObserver) and _is_auto(m)]
     if not sample or not automatic:
         return pt2e.convert(observed), None
+    judge = _Judge(observed, automatic, sample)
     with torch.no_grad():
-        means, reference = _means(observed, sample)
-        plain = [_convert_with(kind, observed, automatic, sample, reference) for kind in _ESTIMATORS]
-        fixed = [_corrected(*candidate, sample, means, reference) for candidate in plain]
-        best, finalist = (max(tried, key=lambda item: item[0].sqnr_db) for tried in (plain, fixed))
-        uncorrected = plain[fixed.index(finalist)][1]
-        keep = finalist[0].sqnr_db - best[0].sqnr_db >= _WORTH_DB and _helps_unseen(
-            observed, uncorrected, sample, reference
-        )
-    trials = tuple(trial for trial, _ in (*plain, *fixed))
+        plain = [judge.plain(kind) for kind in _ESTIMATORS]
+        fixed = [judge.corrected(kind) for kind in _ESTIMATORS]
+        best, finalist = (max(tried, key=lambda item: item.sqnr_db) for tried in (plain, fixed))
+        favourite = _ESTIMATORS[fixed.index(finalist)]
+        keep = finalist.sqnr_db - best.sqnr_db >= _WORTH_DB and judge.helps_unseen(favourite)
+        estimator = favourite if keep else _ESTIMATORS[plain.index(best)]
+        judge.choose(estimator)
+        converted = pt2e.convert(observed)
+        if keep:
+            _add_to_biases(converted, judge.offsets(estimator))
     taken = finalist if keep else best
-    return taken[1], Refinement(trials=trials, choice=taken[0].name, bias_corrected=keep)
+    return converted, Refinement(trials=(*plain, *fixed), choice=taken.name, bias_corrected=keep)
 
 
-def _convert_with(
-    estimator: RangeEstimator,
-    observed: fx.GraphModule,
-    automatic: Sequence[RangeObserver],
-    sample: Batches,
-    reference: Outputs,
-) -> tuple[Trial, fx.GraphModule]:
-    for observer in automatic:
-        observer.chosen = estimator
-    module = pt2e.convert(pt2e.deep_copy(observed))
-    return _trial(estimator.kind.value, _outputs(module, sample), reference), module
+class _Judge:
+    """Compares what a calibrated graph would give, were it converted, with what it gives in float."""
+
+    def __init__(self, observed: fx.GraphModule, automatic: Sequence[RangeObserver], sample: Batches) -> None:
+        self._observed, self._automatic, self._sample = observed, automatic, sample
+        self._rounding = Simulation(observed)
+        self._offsets: dict[RangeEstimator, Offsets] = {}
+        self._plain: dict[RangeEstimator, Outputs] = {}
+        with torch.no_grad():
+            self._means, self._means_of_half, self._reference = _means(observed, sample)
+
+    def choose(self, estimator: RangeEstimator) -> None:
+        """Let each observer that has no estimator of its own have this one."""
+        for observer in self._automatic:
+            observer.chosen = estimator
+        pt2e.leave_room_for_biases(self._observed)
+        self._rounding.renew()
+
+    def plain(self, estimator: RangeEstimator) -> Trial:
+        self.choose(estimator)
+        outputs = self._plain[estimator] = self._outputs(self._sample, {})
+        return _trial(estimator.kind.value, outputs, self._reference)
+
+    def corrected(self, estimator: RangeEstimator) -> Trial:
+        self.choose(estimator)
+        self._offsets[estimator], outputs = self._correct(self._sample, self._means)
+        return _trial(f"{estimator.kind.value}, biases corrected", outputs, self._reference)
+
+    def offsets(self, estimator: RangeEstimator) -> Offsets:
+        """What ``corrected`` would add to the biases."""
+        return self._offsets[estimator]
+
+    def helps_unseen(self, estimator: RangeEstimator) -> bool:
+        """Whether biases corrected by one half of the sample bring the other half's outputs nearer."""
+        if len(self._sample) < 2:
+            return False
+        self.choose(estimator)
+        seen, unseen = self._sample[::2], self._sample[1::2]
+        offsets, _ = self._correct(seen, self._means_of_half)
+        before, after = self._plain[estimator][1::2], self._outputs(unseen, offsets)
+        gain = _quality(after, self._reference[1::2]) - _quality(before, self._reference[1::2])
+        return gain >= _WORTH_DB
+
+    def _outputs(self, batches: Batches, offsets: Offsets) -> Outputs:
+        def visit(node: fx.Node, results: list[Any]) -> list[Any]:
+            offset = offsets.get(node.name)
+            return results if offset is None else _plus(results, offset, node)
+
+        return walk(self._observed, batches, visit, called=self._rounding)
+
+    def _correct(self, batches: Batches, means: Means) -> tuple[Offsets, Outputs]:
+        """What makes each channel's mean that of the float model, in order of execution, and the outputs.
+
+        Each correction is added to what its layer gives before the next layer is looked at.
+        """
+        made: Offsets = {}
+
+        def visit(node: fx.Node, results: list[Any]) -> list[Any]:
+            axis = _channel_axis(node)
+            if axis is None or not self._can_correct(node):
+                return results
+            made[node.name] = (means[node.name] - _channel_mean(results, axis)).to(results[0].dtype)
+            return _plus(results, made[node.name], node)
+
+        outputs = walk(self._observed, batches, visit, called=self._rounding)
+        return made, outputs
+
+    def _can_correct(self, node: fx.Node) -> bool:
+        """With a float weight nothing was quantized here, and an integer bias has no room."""
+        bias = argument(node, "bias")
+        quantized_bias = isinstance(bias, fx.Node) and constant(self._observed, bias) is None
+        return not quantized_bias and constant(self._observed, node.args[1]) is None
 
 
-def _corrected(
-    trial: Trial, module: fx.GraphModule, sample: Batches, means: Means, reference: Outputs
-) -> tuple[Trial, fx.GraphModule]:
-    made, outputs = _correct(module, sample, means)
-    return _trial(f"{trial.name}, biases corrected", outputs, reference), made
+def _plus(results: list[Any], offset: torch.Tensor, node: fx.Node) -> list[Any]:
+    axis = _channel_axis(node)
+    assert axis is not None
+    shape = [1] * results[0].dim()
+    shape[axis] = -1
+    return [result + offset.reshape(shape) for result in results]
 
 
 def _trial(name: str, outputs: Outputs, reference: Outputs) -> Trial:
     return Trial(name=name, sqnr_db=round(_quality(outputs, reference), 2))
-
-
-def _outputs(module: fx.GraphModule, batches: Batches) -> Outputs:
-    return walk(module, batches, lambda _, results: results)
-
-
-def _helps_unseen(
-    observed: fx.GraphModule, plain: fx.GraphModule, sample: Batches, reference: Outputs
-) -> bool:
-    """Whether biases corrected by one half of the sample bring the other half's outputs nearer."""
-    if len(sample) < 2:
-        return False
-    corrected, _ = _correct(plain, sample[::2], _means(observed, sample[::2])[0])
-    before, after = (_quality(_outputs(m, sample[1::2]), reference[1::2]) for m in (plain, corrected))
-    return after - before >= _WORTH_DB
 
 
 def _is_auto(observer: RangeObserver) -> bool:
@@ -137,45 +189,27 @@ def _channel_mean(results: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
     return total / sum(r.shape[1] for r in flat)
 
 
-def _means(observed: fx.GraphModule, batches: Batches) -> tuple[Means, Outputs]:
-    """Channel means of the float results, by the captured node's name, and the float outputs."""
+def _means(observed: fx.GraphModule, batches: Batches) -> tuple[Means, Means, Outputs]:
+    """Channel means of the float results, of all batches and of every second, and the float outputs."""
     means: Means = {}
+    of_half: Means = {}
 
     def visit(node: fx.Node, results: list[Any]) -> list[Any]:
-        axis, name = _channel_axis(node), origin(node)
-        if axis is not None and name is not None:
-            means[name] = _channel_mean(results, axis)
+        axis = _channel_axis(node)
+        if axis is not None:
+            means[node.name] = _channel_mean(results, axis)
+            of_half[node.name] = _channel_mean(results[::2], axis)
         return results
 
-    return means, walk(observed, batches, visit)
+    outputs = walk(observed, batches, visit)
+    return means, of_half, outputs
 
 
-def _correct(module: fx.GraphModule, batches: Batches, means: Means) -> tuple[fx.GraphModule, Outputs]:
-    """A copy whose biases make each channel's mean that of the float model, in order of execution.
-
-    Its outputs for the batches are made on the way: each correction is added to what the layer gives.
-    """
-    made = pt2e.deep_copy(module)
-    offsets: dict[fx.Node, torch.Tensor] = {}
-
-    def visit(node: fx.Node, results: list[Any]) -> list[Any]:
-        axis, name = _channel_axis(node), origin(node)
-        bias = argument(node, "bias")
-        quantized_bias = isinstance(bias, fx.Node) and constant(made, bias) is None
-        # with a float weight nothing was quantized here, and an integer bias has no room for a correction
-        if axis is None or name not in means or quantized_bias or constant(made, node.args[1]) is not None:
-            return results
-        offset = (means[name] - _channel_mean(results, axis)).to(results[0].dtype)
-        offsets[node] = offset
-        shape = [1] * results[0].dim()
-        shape[axis] = -1
-        return [result + offset.reshape(shape) for result in results]
-
-    outputs = walk(made, batches, visit)
-    for node, offset in offsets.items():
-        _add_to_bias(made, node, offset)
-    made.recompile()
-    return made, outputs
+def _add_to_biases(module: fx.GraphModule, offsets: Offsets) -> None:
+    for node in list(module.graph.nodes):
+        if node.name in offsets:
+            _add_to_bias(module, node, offsets[node.name])
+    module.recompile()
 
 
 def _add_to_bias(module: fx.GraphModule, node: fx.Node, offset: torch.Tensor) -> None:

@@ -51,5 +51,7 @@ def run_tapped(module: fx.GraphModule, inputs: Sequence[Any]) -> tuple[list[Any]
         return results
 
     with torch.no_grad():
-        outputs = walk(module, [inputs], visit, skip_modules=False)
+        outputs = walk(
+            module, [inputs], visit, called=lambda node, args: module.get_submodule(str(node.target))(*args)
+        )
     return outputs[0], found

@@ -71,6 +71,8 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         self.ch_axis = spec.axis if spec.axis is not None else -1
         self.eps = torch.finfo(torch.float32).eps
         self.statistics = self._empty()
+        # what was computed of the statistics, which takes milliseconds
+        self._qparams: dict[QSpec, tuple[torch.Tensor, torch.Tensor]] = {}
         # what AUTO turned out to be
         self.chosen: RangeEstimator | None = None
         # scales of a symmetric weight are no smaller, see leave_room
@@ -86,6 +88,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
 
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
         if not self.is_dynamic and not (self.once and self.batches):
+            self._qparams.clear()
             self.statistics.update(self._grouped(tensor.detach()))
         self.batches += 1
         return tensor
@@ -97,16 +100,21 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale (float32) and zero point (int64): one element, or one a channel or group."""
-        if isinstance(self.statistics, ChannelRange):
-            low, high = self.statistics.minimum, self.statistics.maximum
-        else:
-            low, high = (torch.tensor(v) for v in choose_range(self.statistics, self._judged_spec()))
-        scale, zero_point = qparams_from_range(low, high, self.spec)
+        spec = self._judged_spec()
+        if spec not in self._qparams:
+            self._qparams[spec] = qparams_from_range(*self._range(spec), spec)
+        scale, zero_point = self._qparams[spec]
         if self.least_scale is not None:
             scale = torch.maximum(scale, self.least_scale.to(scale.dtype).reshape(scale.shape))
         if self.spec.scale_format is ScaleFormat.BFLOAT16:
             scale = scale.to(torch.bfloat16)
         return scale.to(torch.float32), zero_point.to(torch.int64)
+
+    def _range(self, spec: QSpec) -> tuple[torch.Tensor, torch.Tensor]:
+        if isinstance(self.statistics, ChannelRange):
+            return self.statistics.minimum, self.statistics.maximum
+        low, high = choose_range(self.statistics, spec)
+        return torch.tensor(low), torch.tensor(high)
 
     def leave_room(self, bias: torch.Tensor, input_scale: torch.Tensor) -> None:
         """Keep a bias ``[C]`` in units of ``input scale × weight scale`` below 2^30, by larger weight scales.

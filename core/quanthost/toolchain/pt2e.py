@@ -17,6 +17,7 @@ from torchao.quantization.pt2e import (
     move_exported_model_to_eval,
     move_exported_model_to_train,
 )
+from torchao.quantization.pt2e.constant_fold import replace_node_with_constant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import (
     DerivedQuantizationSpec,
@@ -30,7 +31,7 @@ from torchao.quantization.pt2e.quantizer import (
 
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.sharing import Point
-from quanthost.graph.view import constant
+from quanthost.graph.view import constant, is_quantize
 from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
 from quanthost.toolchain.quiet import quiet
@@ -48,6 +49,7 @@ __all__ = [
     "QuantPlan",
     "convert",
     "deep_copy",
+    "leave_room_for_biases",
     "prepare",
     "switch_to_eval",
     "switch_to_train",
@@ -192,19 +194,62 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModul
     """
     if not qat:
         _hide_batch_norms(graph_module)
-    _leave_room_for_biases(graph_module)
+    leave_room_for_biases(graph_module)
     with quiet():
-        converted = convert_pt2e(graph_module)
-    assert isinstance(converted, fx.GraphModule)
+        converted = convert_pt2e(graph_module, fold_quantize=False)
+        assert isinstance(converted, fx.GraphModule)
+        _fold_quantized(converted)
     _show_batch_norms(converted)
     return converted
+
+
+def _fold_quantized(module: fx.GraphModule) -> None:
+    """Keep quantized constants as integers.
+
+    torchao's own folding computes all that constants make, dequantized weights too, and then keeps these.
+    """
+    fixed: set[fx.Node] = set()
+    values: dict[fx.Node, Any] = {}
+
+    def value(node: fx.Node) -> Any:
+        if node not in values:
+            if node.op == "get_attr":
+                values[node] = constant(module, node)
+            else:
+                args, kwargs = fx.map_arg((node.args, node.kwargs), value)
+                assert callable(node.target)
+                values[node] = node.target(*args, **kwargs)
+        return values[node]
+
+    with torch.no_grad():
+        for node in list(module.graph.nodes):
+            sources = node.all_input_nodes
+            held = node.op == "get_attr" and constant(module, node) is not None
+            if not held and not (node.op == "call_function" and sources and fixed.issuperset(sources)):
+                continue
+            fixed.add(node)
+            if is_quantize(node):
+                replace_node_with_constant(module, node, value(node))
+    for node in module.graph.find_nodes(op="get_attr"):
+        if not node.users:
+            if hasattr(module, node.target):
+                delattr(module, node.target)
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
 
 
 _BIASED = ("aten.conv1d.", "aten.conv2d.", "aten.conv_transpose1d.", "aten.conv_transpose2d.", "aten.linear.")
 
 
-def _leave_room_for_biases(graph_module: fx.GraphModule) -> None:
-    """See ``RangeObserver.leave_room``: only here all three of a layer's observers are known."""
+def leave_room_for_biases(graph_module: fx.GraphModule) -> None:
+    """See ``RangeObserver.leave_room``: only here all three of a layer's observers are known.
+
+    ``convert`` does it too; whoever asks observers for their scales before does it first.
+    """
+    for module in graph_module.modules():
+        if isinstance(module, RangeObserver):
+            module.least_scale = None
     for node in graph_module.graph.nodes:
         if node.op != "call_function" or not operator_name(node).startswith(_BIASED):
             continue
