@@ -42,12 +42,17 @@ def operators_to_keep(table: SupportTable, exported: ExportedProgram) -> list[Op
     refuses a program with a kept operator that no delegate took.
     """
     names = tuple({name for row in table for name in row.keeps})
-    taken = {node for claim in find_claims(table, exported) for node in claim.site.nodes}
-    kept: dict[OpOverload, bool] = {}
+    found: list[tuple[OpOverload, fx.Node]] = []
     for node in exported.graph.nodes:
         op = overload(node) if node.op == "call_function" else None
         if op is not None and any(name_matches(name, operator_name(node)) for name in names):
-            kept[op] = kept.get(op, True) and node in taken
+            found.append((op, node))
+    if not found:
+        return []
+    taken = {node for claim in find_claims(table, exported) for node in claim.site.nodes}
+    kept: dict[OpOverload, bool] = {}
+    for op, node in found:
+        kept[op] = kept.get(op, True) and node in taken
     return [op for op, everywhere in kept.items() if everywhere]
 
 

@@ -17,6 +17,7 @@ from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.toolchain.decompose import local_decompositions
 from quanthost.toolchain.lazily import compiled_when_called
+from quanthost.toolchain.lookups import remembered_lookups
 from quanthost.toolchain.quiet import quiet
 from quanthost.toolchain.retrace import incremental
 
@@ -70,7 +71,7 @@ def to_program(
 
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
-    with incremental(), local_decompositions(), compiled_when_called():
+    with incremental(), local_decompositions(), compiled_when_called(), remembered_lookups():
         yield
 
 

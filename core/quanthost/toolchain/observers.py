@@ -72,7 +72,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         self.eps = torch.finfo(torch.float32).eps
         self.statistics = self._empty()
         # what was computed of the statistics, which takes milliseconds
-        self._qparams: dict[QSpec, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._qparams: dict[RangeEstimator, tuple[torch.Tensor, torch.Tensor]] = {}
         # what AUTO turned out to be
         self.chosen: RangeEstimator | None = None
         # scales of a symmetric weight are no smaller, see leave_room
@@ -100,10 +100,11 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale (float32) and zero point (int64): one element, or one a channel or group."""
-        spec = self._judged_spec()
-        if spec not in self._qparams:
-            self._qparams[spec] = qparams_from_range(*self._range(spec), spec)
-        scale, zero_point = self._qparams[spec]
+        estimator = self._estimator()
+        if estimator not in self._qparams:
+            spec = attrs.evolve(self.spec, estimator=estimator)
+            self._qparams[estimator] = qparams_from_range(*self._range(spec), spec)
+        scale, zero_point = self._qparams[estimator]
         if self.least_scale is not None:
             scale = torch.maximum(scale, self.least_scale.to(scale.dtype).reshape(scale.shape))
         if self.spec.scale_format is ScaleFormat.BFLOAT16:
@@ -129,12 +130,11 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
             least = least.amax().reshape(1)
         self.least_scale = least if self.least_scale is None else torch.maximum(self.least_scale, least)
 
-    def _judged_spec(self) -> QSpec:
+    def _estimator(self) -> RangeEstimator:
         estimator = self.spec.estimator
         if estimator.kind is not Estimator.AUTO:
-            return self.spec
-        chosen = self.chosen if self.chosen is not None else RangeEstimator(kind=Estimator.MSE)
-        return attrs.evolve(self.spec, estimator=chosen)
+            return estimator
+        return self.chosen if self.chosen is not None else RangeEstimator(kind=Estimator.MSE)
 
     def __getattr__(self, name: str) -> Any:
         # torchao calls convert() of observers that have one; only two layouts need their own

@@ -1,4 +1,4 @@
-"""A method of the toolchain replaced for a while, in the threads that ask for it and in no other."""
+"""A function of the toolchain replaced for a while, in the threads that ask for it and in no other."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["Patch"]
 
 
 class Patch:
-    """``instead(original, *arguments)`` in place of the method ``name`` of ``owner``, while entered.
+    """``instead(original, *arguments)`` in place of the function ``name`` of ``owner``, while entered.
 
-    ``original`` is the method as it was. The owner has its own method back when the last thread leaves,
+    ``owner`` is a class or a module; of a property the getter is replaced. ``original`` is the function as it
+    was; that of a class method takes the class first. The owner has its own back when the last thread leaves,
     also after an exception.
     """
 
@@ -23,14 +24,16 @@ class Patch:
         self._entered = threading.local()
         self._lock = threading.Lock()
         self._depth = 0
+        self._original: Any = None
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Replace the method for this thread."""
+        """Replace the function for this thread."""
         before = getattr(self._entered, "here", False)
         with self._lock:
             if self._depth == 0:
-                setattr(self._owner, self._name, self._patched(getattr(self._owner, self._name)))
+                self._original = vars(self._owner)[self._name]
+                setattr(self._owner, self._name, self._replaced(self._original))
             self._depth += 1
         self._entered.here = True
         try:
@@ -40,13 +43,20 @@ class Patch:
             with self._lock:
                 self._depth -= 1
                 if self._depth == 0:
-                    setattr(self._owner, self._name, getattr(self._owner, self._name).__wrapped__)
+                    setattr(self._owner, self._name, self._original)
 
-    def _patched(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _replaced(self, original: Any) -> Any:
+        if isinstance(original, property):
+            return property(self._patched(original.fget), original.fset, original.fdel, original.__doc__)
+        if isinstance(original, classmethod):
+            return classmethod(self._patched(original.__func__))
+        return self._patched(original)
+
+    def _patched(self, original: Any) -> Callable[..., Any]:
         @functools.wraps(original)
-        def method(*args: Any, **kwargs: Any) -> Any:
+        def replaced(*args: Any, **kwargs: Any) -> Any:
             if getattr(self._entered, "here", False):
                 return self._instead(original, *args, **kwargs)
             return original(*args, **kwargs)
 
-        return method
+        return replaced

@@ -33,6 +33,7 @@ from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.sharing import Point
 from quanthost.graph.view import constant, is_quantize
 from quanthost.toolchain.lazily import compiled_when_called
+from quanthost.toolchain.naming import counted_names
 from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
 from quanthost.toolchain.quiet import quiet
 from quanthost.values import (
@@ -180,7 +181,7 @@ def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) ->
     """
     if not qat:
         _hide_batch_norms(graph_module)
-    with quiet(), compiled_when_called():
+    with quiet(), compiled_when_called(), counted_names():
         prepared = (prepare_qat_pt2e if qat else prepare_pt2e)(graph_module, quantizer)
     assert isinstance(prepared, fx.GraphModule)
     prepared.recompile()
@@ -195,7 +196,7 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModul
     if not qat:
         _hide_batch_norms(graph_module)
     leave_room_for_biases(graph_module)
-    with quiet():
+    with quiet(), counted_names():
         converted = convert_pt2e(graph_module, fold_quantize=False)
         assert isinstance(converted, fx.GraphModule)
         _fold_quantized(converted)

@@ -297,7 +297,9 @@ def _quickly(self: Any, module: fx.GraphModule, base: type) -> PassResult | None
         return None
     if _has_submodules(module):
         return None
-    made = copy_graph(module)
+    delegates = any(node.target is executorch_call_delegate for node in module.graph.nodes)
+    # what only looks needs no graph of its own; ExecuTorch takes delegates out of what a pass was given
+    made = module if twin_of is None and not delegates else copy_graph(module)
     try:
         refresh(made)
         operators = [n for n in made.graph.nodes if isinstance(n.target, (OpOverload, EdgeOpOverload))]
