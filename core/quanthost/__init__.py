@@ -32,9 +32,18 @@ from quanthost.values import (
 if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
     from quanthost.host.discovery import Policy, installed
-    from quanthost.host.pipeline import calibrate, capture, convert, lower, prepare, quantize
+    from quanthost.host.pipeline import (
+        calibrate,
+        capture,
+        collect_statistics,
+        convert,
+        lower,
+        prepare,
+        quantize,
+    )
     from quanthost.stages.bits import compare_bits
     from quanthost.stages.program import LoweredProgram, load
+    from quanthost.stages.statistics import Statistics, merge_statistics
 
 __all__ = [
     "ArithmeticProfile",
@@ -51,6 +60,7 @@ __all__ = [
     "QuanthostError",
     "RangeEstimator",
     "SharedQSpec",
+    "Statistics",
     "Symmetry",
     "Timing",
     "Verdict",
@@ -59,11 +69,13 @@ __all__ = [
     "as_quantizer",
     "calibrate",
     "capture",
+    "collect_statistics",
     "compare_bits",
     "convert",
     "installed",
     "load",
     "lower",
+    "merge_statistics",
     "prepare",
     "quantize",
 ]
@@ -71,16 +83,19 @@ __all__ = [
 _LATE = {
     "compare_bits": "quanthost.stages.bits",
     "LoweredProgram": "quanthost.stages.program",
+    "Statistics": "quanthost.stages.statistics",
     "Policy": "quanthost.host.discovery",
     "as_export_recipe": "quanthost.host.bridges",
     "as_partitioners": "quanthost.host.bridges",
     "as_quantizer": "quanthost.host.bridges",
     "calibrate": "quanthost.host.pipeline",
     "capture": "quanthost.host.pipeline",
+    "collect_statistics": "quanthost.host.pipeline",
     "convert": "quanthost.host.pipeline",
     "installed": "quanthost.host.discovery",
     "load": "quanthost.stages.program",
     "lower": "quanthost.host.pipeline",
+    "merge_statistics": "quanthost.stages.statistics",
     "prepare": "quanthost.host.pipeline",
     "quantize": "quanthost.host.pipeline",
 }

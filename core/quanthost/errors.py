@@ -21,6 +21,7 @@ __all__ = [
     "ProgramError",
     "QuanthostError",
     "RequestError",
+    "StatisticsError",
     "TableError",
     "UnknownBackendError",
     "ValueCheckError",
@@ -141,6 +142,10 @@ class InputError(QuanthostError, ValueError):
 
 class CalibrationError(QuanthostError, ValueError):
     """Calibration data that cannot give ranges: empty, not finite, or never reaching an observer."""
+
+
+class StatisticsError(CalibrationError):
+    """Range statistics that cannot be read, that do not belong together, or that are of another model."""
 
 
 class ConversionError(QuanthostError, RuntimeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import attrs
 import torch
@@ -142,7 +143,7 @@ class RangeSketch:
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> RangeSketch:
         """The inverse of ``state``; a ``ValueCheckError`` says what contradicts itself."""
-        _check_layout(state)
+        _check_layout(state, _LAYOUT, where="RangeSketch.from_state")
         minimum, maximum = state["range"].tolist()
         sketch = cls(minimum, maximum, state["histogram"].clone(), *state["tally"].tolist())
         _check_sums(sketch)
@@ -229,6 +230,26 @@ class ChannelRange:
             merged._widen(other.minimum, other.maximum)
         return merged
 
+    def state(self) -> dict[str, Tensor]:
+        """What a file has to keep beside the axis: ``minimum`` and ``maximum``, and ``excluded`` ``[1]``."""
+        excluded = torch.tensor([self.excluded], dtype=torch.int64)
+        return {"minimum": self.minimum.clone(), "maximum": self.maximum.clone(), "excluded": excluded}
+
+    @classmethod
+    def from_state(cls, axis: int, state: Mapping[str, Tensor]) -> ChannelRange:
+        """The inverse of ``state``; a ``ValueCheckError`` says what contradicts itself."""
+        _check_layout(state, _CHANNEL_LAYOUT, where="ChannelRange.from_state")
+        minimum, maximum = state["minimum"].clone(), state["maximum"].clone()
+        # a channel without an ordinary value has inf and -inf
+        fits = minimum.shape == maximum.shape and bool(((minimum <= maximum) | minimum.isposinf()).all())
+        if not fits:
+            raise ValueCheckError(
+                f"{len(minimum)} minima and {len(maximum)} maxima that are no ranges",
+                where="ChannelRange.from_state",
+                needed="one of each for a channel, in order", remedy="pass what ChannelRange.state returned",
+            )  # fmt: skip
+        return cls(axis, minimum, maximum, int(state["excluded"]))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ChannelRange):
             return NotImplemented
@@ -290,17 +311,21 @@ def _regridded(histogram: Tensor, source: _Grid, target: _Grid) -> Tensor:
     return torch.zeros(target.size, dtype=torch.int64).index_add_(0, index, histogram)
 
 
-_LAYOUT = {"range": (torch.float64, 2), "tally": (torch.int64, 5), "histogram": (torch.int64, None)}
+_Layout: TypeAlias = Mapping[str, tuple[torch.dtype, int | None]]
+_LAYOUT: _Layout = {"range": (torch.float64, 2), "tally": (torch.int64, 5), "histogram": (torch.int64, None)}
+_CHANNEL_LAYOUT: _Layout = {
+    "minimum": (torch.float64, None), "maximum": (torch.float64, None), "excluded": (torch.int64, 1)
+}  # fmt: skip
 
 
-def _check_layout(state: Mapping[str, Tensor]) -> None:
-    for key, (dtype, size) in _LAYOUT.items():
+def _check_layout(state: Mapping[str, Tensor], layout: _Layout, *, where: str) -> None:
+    for key, (dtype, size) in layout.items():
         tensor = state.get(key)
         if tensor is None or tensor.dtype != dtype or tensor.ndim != 1 or size not in (None, len(tensor)):
             seen = "nothing" if tensor is None else f"{tensor.dtype} of shape {list(tensor.shape)}"
             raise ValueCheckError(
                 f"{seen} as {key!r}", needed=f"{dtype} of shape [{'n' if size is None else size}]",
-                where="RangeSketch.from_state", remedy="pass what RangeSketch.state returned",
+                where=where, remedy=f"pass what {where.partition('.')[0]}.state returned",
             )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The command ``quanthost``: its five subcommands, their options, and how the process ends.
+"""The command ``quanthost``: its subcommands, their options, and how the process ends.
 
 The work is imported when a command runs: parsing and ``--help`` load neither torch nor the toolchain.
 """
@@ -12,13 +12,27 @@ from typing import Annotated, Any
 
 import typer
 
+from quanthost.cli import statistics_commands
+from quanthost.cli.options import (
+    ALLOWED,
+    Arithmetic,
+    Backends,
+    Calibration,
+    Force,
+    Inputs,
+    Json,
+    Model,
+    Overrides,
+    Placement,
+    Recipe,
+    policy,
+)
 from quanthost.cli.problems import TRACEBACK, Faults, UsageError
 
 __all__ = ["app", "main"]
 
-_ALLOWED = "--backends-allowed"
 _EPILOG = f"""
-Anywhere on the line: {_ALLOWED} a,b (only these may be imported; -c: all but c; narrows QUANTHOST_BACKENDS),
+Anywhere on the line: {ALLOWED} a,b (only these may be imported; -c: all but c; narrows QUANTHOST_BACKENDS),
 {TRACEBACK} (where an error was raised).
 
 Exit codes: 0 done; 1 the work failed, the message says why and what to do; 2 the command line or the
@@ -36,17 +50,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout and nothing else.")]
-_Arithmetic = Annotated[
-    str | None,
-    typer.Option(metavar="PROFILE", help="How integers are rescaled. [default: the backend's own]"),
-]
-_Placement = Annotated[
-    str | None,
-    typer.Option(metavar="cost|all", help="Quantize what gains nothing by itself? [default: cost]"),
-]
-_Force = Annotated[bool | None, typer.Option("--force", help="Replace output files that exist.")]
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with one of the exit codes."""
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     faults = Faults.of(given)
     try:
         allowed, rest = _split(argument for argument in given if argument != TRACEBACK)
-        app(args=rest, prog_name="quanthost", obj={_ALLOWED: allowed})
+        app(args=rest, prog_name="quanthost", obj={ALLOWED: allowed})
     except Exception as error:
         sys.exit(faults.show(error))
 
@@ -67,14 +70,14 @@ def _split(arguments: Iterable[str]) -> tuple[str | None, list[str]]:
     allowed, rest, left = None, [], iter(arguments)
     for argument in left:
         option, equals, value = argument.partition("=")
-        if option != _ALLOWED:
+        if option != ALLOWED:
             rest.append(argument)
             continue
         allowed = value if equals else next(left, None)
         if allowed is None:
             raise UsageError(
-                f"{_ALLOWED} without a value", needed="names of backends", where="command line",
-                remedy=f"write {_ALLOWED} a,b",
+                f"{ALLOWED} without a value", needed="names of backends", where="command line",
+                remedy=f"write {ALLOWED} a,b",
             )  # fmt: skip
     return allowed, rest
 
@@ -112,23 +115,23 @@ def _options(
 
 
 @app.command(add_help_option=False)
-def backends(context: typer.Context, json: _Json = False, help: _Help = False) -> None:
+def backends(context: typer.Context, json: Json = False, help: _Help = False) -> None:
     """List the installed backends and their recipes; imports none of them."""
     from quanthost.cli.backends import backends as show
 
-    show(_policy(context), as_json=json)
+    show(policy(context), as_json=json)
 
 
 @app.command()
 def describe(
     context: typer.Context,
     backend: Annotated[str, typer.Argument(metavar="BACKEND", help="A name that 'backends' lists.")],
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Show a backend's recipes, options and support table."""
     from quanthost.cli.describe import describe as show
 
-    show(backend, _policy(context), as_json=json)
+    show(backend, policy(context), as_json=json)
 
 
 @app.command()
@@ -155,6 +158,10 @@ def quantize(
             help="Function that returns batches; or .npz or .safetensors files, named as the inputs.",
         ),
     ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What 'calibrate' or 'merge-stats' saved, in place of data."),
+    ] = None,
     inputs: Annotated[
         str | None,
         typer.Option(metavar="MODULE:CALLABLE", help="Function that returns the example inputs."),
@@ -180,17 +187,17 @@ def quantize(
     representation: Annotated[
         str | None, typer.Option(metavar="qdq|reference|integer", help="Form of the graph. [default: qdq]")
     ] = None,
-    arithmetic: _Arithmetic = None,
+    arithmetic: Arithmetic = None,
     io: Annotated[
         str | None,
         typer.Option(metavar="float|int8|…", help="What inputs and outputs are. [default: float]"),
     ] = None,
-    placement: _Placement = None,
+    placement: Placement = None,
     report: Annotated[
         str | None, typer.Option(metavar="table|json|none", help="What to write to stdout. [default: table]")
     ] = None,
-    force: _Force = None,
-    json: _Json = False,
+    force: Force = None,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Make a .pte from a model."""
     from quanthost.cli import settings
@@ -208,16 +215,17 @@ def quantize(
         "report": None if wanted is None else settings.parse_report(wanted, where="--report"),
         "override": [settings.parse_override(text) for text in override or ()],
         "set": settings.parse_options(set_ or ()),
-        "representation": representation, "arithmetic": arithmetic, "io": io, "placement": placement,
+        "statistics": statistics, "representation": representation, "arithmetic": arithmetic, "io": io,
+        "placement": placement,
     }  # fmt: skip
-    work(settings.merge(typed, {} if config is None else settings.read_config(config)), _policy(context))
+    work(settings.merge(typed, {} if config is None else settings.read_config(config)), policy(context))
 
 
 @app.command()
 def inspect(
     program: Annotated[Path, typer.Argument(metavar="FILE.pte")],
     decisions: Annotated[bool, typer.Option("--decisions", help="List every node.")] = False,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Show what a program is made of, how it was made, and what became of each node."""
     from quanthost.cli.inspect import inspect as show
@@ -238,8 +246,8 @@ def run(
         Path | None, typer.Option("--output", "-o", metavar="FILE.npz", help="Store the outputs.")
     ] = None,
     repeat: Annotated[int, typer.Option(min=0, help="Timed calls.")] = 10,
-    force: _Force = None,
-    json: _Json = False,
+    force: Force = None,
+    json: Json = False,
 ) -> None:
     """Execute a program in the ExecuTorch runtime of this machine."""
     from quanthost.cli.run import run as work
@@ -250,22 +258,20 @@ def run(
 @app.command()
 def golden(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODULE:CALLABLE", help="As for 'quantize'.")],
-    backend: Annotated[list[str], typer.Option("--backend", "-b", help="As for 'quantize'.")],
+    model: Model,
+    backend: Backends,
     samples: Annotated[
         str,
         typer.Option(
             "--samples", "-s", metavar="MODULE:CALLABLE|FILE|DIR", help="Inputs to compare on, as batches."
         ),
     ],
-    recipe: Annotated[str | None, typer.Option("--recipe", "-r")] = None,
-    calibration: Annotated[
-        str | None, typer.Option("--calibration", "-c", metavar="MODULE:CALLABLE|FILE|DIR")
-    ] = None,
-    inputs: Annotated[str | None, typer.Option(metavar="MODULE:CALLABLE")] = None,
-    override: Annotated[list[str] | None, typer.Option(metavar="FIELD=VALUE,…")] = None,
-    arithmetic: _Arithmetic = None,
-    placement: _Placement = None,
+    recipe: Recipe = None,
+    calibration: Calibration = None,
+    inputs: Inputs = None,
+    override: Overrides = None,
+    arithmetic: Arithmetic = None,
+    placement: Placement = None,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -275,7 +281,7 @@ def golden(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="List every operator.")] = False,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Compare a model's exact integer form with a program or a recording, bit by bit.
 
@@ -292,11 +298,9 @@ def golden(
         override=tuple(settings.parse_override(text) for text in override or ()), everything=everything,
         as_json=json,
     )  # fmt: skip
-    if not work(wanted, _policy(context)):
+    if not work(wanted, policy(context)):
         raise typer.Exit(ExitCode.DIFFERENT)
 
 
-def _policy(context: typer.Context) -> Any:
-    from quanthost.host.discovery import Policy
-
-    return Policy.of(context.obj[_ALLOWED])
+app.command()(statistics_commands.calibrate)
+app.command("merge-stats")(statistics_commands.merge_stats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from typing import IO
@@ -45,18 +46,18 @@ class LineProgress:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._note = ""
+        self._note, self._pace = "", _Pace()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        self._note = ""
+        self._note, self._pace = "", _Pace()
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
         print(f"{name:<{_WIDTH}} {seconds:7.1f} s  {self._note}".rstrip(), file=self._stream, flush=True)
 
     def batch(self, done: int, total: int | None) -> None:
-        self._note = _batches(done, total)
+        self._note = self._pace.note(done, total)
 
 
 class LiveProgress:
@@ -65,10 +66,12 @@ class LiveProgress:
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
         self._task: TaskID | None = None
+        self._pace = _Pace()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         task = self._task = self._steps.add_task(name, total=1, note="")
+        self._pace = _Pace()
         try:
             yield
         except BaseException:
@@ -81,9 +84,28 @@ class LiveProgress:
 
     def batch(self, done: int, total: int | None) -> None:
         if self._task is not None:
-            self._steps.update(self._task, note=_batches(done, total))
+            self._steps.update(self._task, note=self._pace.note(done, total))
 
 
-def _batches(done: int, total: int | None) -> str:
-    # a loader knows its length, a generator doesn't
-    return f"{done} batches" if total is None or done == total else f"{done} of {total} batches"
+class _Pace:
+    """Batches that are done, how many a second, and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def note(self, done: int, total: int | None) -> str:
+        """``"12 of 100 batches, 8.3/s, 11 s left"``."""
+        rate = done / max(time.perf_counter() - self._start, 1e-9)
+        # a loader knows its length, a generator doesn't
+        if total is None or done == total:
+            return f"{done} batches, {rate:.3g}/s"
+        return f"{done} of {total} batches, {rate:.3g}/s, {_duration((total - done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return (
+        f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    )

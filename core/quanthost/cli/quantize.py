@@ -34,6 +34,11 @@ def quantize(settings: Settings, policy: Policy) -> None:
     """
     _check_output(settings.output)
     refuse_existing(settings.output, settings.output.with_suffix(".json"), force=settings.force)
+    if settings.statistics is not None and settings.calibration is not None:
+        raise UsageError(
+            "--statistics beside --calibration", needed="one of them", where="command line",
+            remedy="leave one of them out", value=settings.statistics,
+        )  # fmt: skip
     sources = Sources.of(settings.model, settings.inputs, settings.calibration)
     with chatter_on_stderr(), shown() as progress:
         program = _program(sources, settings, policy, progress)
@@ -71,7 +76,7 @@ class Sources:
             calibration=None if calibration is None else data_source(calibration, where="--calibration"),
         )
 
-    def load(self, backends: Sequence[str], policy: Policy) -> tuple[Any, Any, Iterable[Any] | None]:
+    def load(self, backends: Sequence[str], policy: Policy) -> tuple[Any, Any, Any]:
         """The model, its example inputs and its calibration batches."""
         with quiet_imports():
             # the plugins before the model, which may take long to build
@@ -98,6 +103,8 @@ def data_source(text: str, *, where: str) -> Reference | Path:
 def _program(sources: Sources, settings: Settings, policy: Policy, progress: Progress) -> LoweredProgram:
     with progress.stage("load"):
         model, inputs, data = sources.load(settings.backend, policy)
+        if settings.statistics is not None:
+            data = quanthost.Statistics.load(settings.statistics)
     return quanthost.quantize(
         model, inputs, settings.backend, settings.recipe, data, settings.override,
         representation=settings.representation, arithmetic=settings.arithmetic, io=settings.io,

@@ -45,6 +45,7 @@ class Settings:
     inputs: str | None = None
     recipe: str | None = None
     calibration: str | None = None
+    statistics: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     override: tuple[Override, ...] = attrs.field(default=(), converter=tuple)
     set: dict[str, Option] = attrs.field(factory=dict)
     force: bool = False
@@ -56,7 +57,7 @@ class Settings:
 
 
 _TEXTS = (
-    *("model", "inputs", "recipe", "calibration", "output"),
+    *("model", "inputs", "recipe", "calibration", "statistics", "output"),
     *("representation", "arithmetic", "io", "placement"),
 )
 _KEYS = {
@@ -193,7 +194,7 @@ def _backends(value: str | list[Any], where: str) -> tuple[str, ...]:
 
 def _relocated(key: str, value: Any, folder: Path) -> Any:
     """Paths, and references to files, as seen from the current folder."""
-    if key == "output":
+    if key in ("output", "statistics"):
         return str(folder / value)
     if key == "calibration" and not is_reference(value):
         return str(folder / value)

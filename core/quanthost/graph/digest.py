@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from quanthost.graph.operators import overload
 from quanthost.graph.signature import Signature
 
-__all__ = ["model_digest", "stable_text"]
+__all__ = ["float_digest", "model_digest", "stable_text"]
 
 
 def model_digest(exported: ExportedProgram, signature: Signature) -> str:
@@ -61,6 +61,25 @@ def _graph_lines(graph_module: fx.GraphModule, indent: str = "") -> Iterator[str
         operands = [_text(value) for value in node.args]
         operands += [f"{key}={_text(value)}" for key, value in sorted(node.kwargs.items())]
         yield f"{indent}{node.name} = {_callee(node)}({', '.join(operands)})"
+
+
+def float_digest(observed: fx.GraphModule) -> str:
+    """``sha256:`` and 64 hexadecimal digits over an observed graph as if it had no observers.
+
+    Equal where the same operators compute the same tensors, whatever of them is quantized.
+    """
+    past: dict[fx.Node, fx.Node] = {}
+    lines = []
+    for node in observed.graph.nodes:
+        if node.op == "call_module":
+            source = node.args[0]
+            past[node] = past.get(source, source)
+            continue
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: past.get(source, source))
+        operands = [_text(value) for value in args]
+        operands += [f"{key}={_text(value)}" for key, value in sorted(kwargs.items())]
+        lines.append(f"{node.name} = {_callee(node)}({', '.join(operands)})")
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _callee(node: fx.Node) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from torch import fx
 
 __all__ = ["by_level"]
 
 # a group by its number, or a node outside all groups
-_Unit = int | fx.Node
+_Unit: TypeAlias = int | fx.Node
 
 
 def by_level(graph: fx.Graph, groups: Sequence[Sequence[fx.Node]]) -> tuple[list[list[int]], list[int]]:

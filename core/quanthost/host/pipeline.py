@@ -18,12 +18,24 @@ from quanthost.stages.progress import Progress, silent
 from quanthost.values import Kernel, Override, Placement, PluginRecord, Representation, Request
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
+    from quanthost.stages.statistics import Shard, Statistics
     from quanthost.values import ArithmeticProfile
 
-__all__ = ["calibrate", "capture", "convert", "gather", "lower", "prepare", "quantize"]
+__all__ = [
+    "calibrate",
+    "capture",
+    "collect_statistics",
+    "convert",
+    "gather",
+    "lower",
+    "prepare",
+    "quantize",
+]
 
 Backend = str | Sequence[str]
 Options = Mapping[str, str | int | float | bool]
@@ -105,10 +117,26 @@ def prepare(
 
 
 def calibrate(
-    prepared: PreparedModel, batches: Iterable[Any] | None, progress: Progress | None = None
+    prepared: PreparedModel,
+    batches: Iterable[Any] | Statistics | None,
+    progress: Progress | None = None,
+    *,
+    checkpoint: Path | str | None = None,
 ) -> CalibratedModel:
     """Run batches through the observed graph; see ``quanthost.stages.calibrate``."""
-    return _calibrate.calibrate(prepared, batches, progress)
+    return _calibrate.calibrate(prepared, batches, progress, checkpoint=checkpoint)
+
+
+def collect_statistics(
+    prepared: PreparedModel,
+    batches: Iterable[Any],
+    progress: Progress | None = None,
+    *,
+    shard: Shard | str | None = None,
+    checkpoint: Path | str | None = None,
+) -> Statistics:
+    """Observe a share of the data; see ``quanthost.stages.calibrate``."""
+    return _calibrate.collect_statistics(prepared, batches, progress, shard=shard, checkpoint=checkpoint)
 
 
 def convert(
@@ -139,7 +167,7 @@ def quantize(
     inputs: Any,
     backend: Backend,
     recipe: str | None = None,
-    calibration: Iterable[Any] | None = None,
+    calibration: Iterable[Any] | Statistics | None = None,
     overrides: Sequence[Override] = (),
     *,
     kwargs: Mapping[str, Any] | None = None,
@@ -155,8 +183,8 @@ def quantize(
 ) -> LoweredProgram:
     """All five stages: a model and its example inputs to a program.
 
-    ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs; recipes
-    without static ranges (``fp32``, dynamic, weight-only) need none. ``representation`` and
+    ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs, or statistics of
+    them; recipes without static ranges (``fp32``, dynamic, weight-only) need none. ``representation`` and
     ``arithmetic`` are those of ``convert``, ``io`` and ``lowering`` are those of ``lower``.
 
     Raises:

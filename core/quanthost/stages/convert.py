@@ -145,5 +145,5 @@ def _own_profile(prepared: PreparedModel) -> ArithmeticProfile:
 
 def _without_data(prepared: PreparedModel) -> CalibratedModel:
     if prepared.request.qat:
-        return CalibratedModel(prepared=prepared, module=prepared.module, batches=0, data_digest="")
+        return CalibratedModel(prepared=prepared, module=prepared.module)
     return calibrate(prepared, None)

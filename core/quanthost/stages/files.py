@@ -9,11 +9,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from quanthost.errors import ProgramError
+from quanthost.stages.staging import staged
 from quanthost.values import ProgramRecord, from_data, to_json
 from quanthost.values.program import FORMAT
 
@@ -37,8 +37,8 @@ def write_program(target: Path, buffer: bytes, record: ProgramRecord) -> None:
     text = to_json(record, indent=1).encode()
     try:
         with (
-            _staged(beside, text) as new_record,
-            _staged(target, buffer) as new_program,
+            staged(beside, text) as new_record,
+            staged(target, buffer) as new_program,
             _put_back_on_failure(beside),
         ):
             os.replace(new_record, beside)
@@ -57,26 +57,10 @@ def record_path(program: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _staged(target: Path, content: bytes) -> Iterator[str]:
-    """The content in a temporary file of the same folder; removed unless it was moved away."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        yield temporary
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-@contextlib.contextmanager
 def _put_back_on_failure(target: Path) -> Iterator[None]:
     """A file that is moved over ``target`` inside gives way to the earlier one where what follows fails."""
     with contextlib.ExitStack() as stack:
-        earlier = stack.enter_context(_staged(target, target.read_bytes())) if target.exists() else None
+        earlier = stack.enter_context(staged(target, target.read_bytes())) if target.exists() else None
         try:
             yield
         except BaseException:
@@ -85,12 +69,6 @@ def _put_back_on_failure(target: Path) -> Iterator[None]:
             else:
                 target.unlink(missing_ok=True)
             raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def read_program(target: Path) -> tuple[bytes, ProgramRecord]:

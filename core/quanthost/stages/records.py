@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from quanthost.hooks.manager import Plugins
     from quanthost.stages.capture import CapturedModel
+    from quanthost.stages.statistics import Statistics
 
 __all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
 
@@ -39,17 +40,30 @@ class PreparedModel:
 
 @attrs.frozen(kw_only=True, eq=False)
 class CalibratedModel:
-    """The same with ranges: ``module`` holds observers that have seen ``batches`` batches.
+    """The same with ranges: ``module`` holds observers that have seen the data of ``statistics``.
 
-    ``data_digest`` is over all tensors in order of arrival, ``""`` where a training loop made the ranges.
-    ``sample`` are the first batches, flat, by which ``convert`` judges what it tries.
+    ``statistics`` is ``None`` where no range comes from data, or a training loop made the ranges.
     """
 
     prepared: PreparedModel
     module: fx.GraphModule = attrs.field(repr=False)
-    batches: int
-    data_digest: str
-    sample: tuple[tuple[torch.Tensor, ...], ...] = attrs.field(default=(), repr=False)
+    statistics: Statistics | None = attrs.field(default=None, repr=False)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches that were observed."""
+        return 0 if self.statistics is None else self.statistics.batches
+
+    @property
+    def data_digest(self) -> str:
+        """A digest of all batches in any order, ``""`` where there was none."""
+        return "" if self.statistics is None else self.statistics.data_digest
+
+    @property
+    def sample(self) -> tuple[tuple[torch.Tensor, ...], ...]:
+        """Some of the batches, flat, by which ``convert`` judges what it tries."""
+        held = () if self.statistics is None else self.statistics.sample.held
+        return tuple(batch.leaves for batch in held)
 
     def with_estimator(self, estimator: RangeEstimator | Estimator | str) -> CalibratedModel:
         """Another estimator on the same statistics; see ``quanthost.stages.estimating``."""

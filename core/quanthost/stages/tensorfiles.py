@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import struct
-import tempfile
+import io
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 
 from quanthost.errors import InputError
+from quanthost.stages.staging import write_whole
 
 __all__ = ["SUFFIXES", "read_tensors", "write_npz"]
-
-# https://github.com/huggingface/safetensors#format
-_SAFETENSORS_DTYPES = {
-    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32,
-    "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32,
-    "F64": torch.float64,
-}  # fmt: skip
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -45,7 +35,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         )  # fmt: skip
     try:
         return reader(path)
-    except (OSError, ValueError, LookupError, TypeError, EOFError, struct.error, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise InputError(
             f"{path}, which cannot be read: {error}", needed=f"a whole {path.suffix} file of plain numbers",
             remedy="write it again", value=path,
@@ -58,14 +48,9 @@ def write_npz(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         name: (tensor.to(torch.float32) if tensor.dtype == torch.bfloat16 else tensor).numpy(force=True)
         for name, tensor in tensors.items()
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    write_whole(path, stream.getvalue())
 
 
 def _read_npz(path: Path) -> dict[str, torch.Tensor]:
@@ -74,23 +59,10 @@ def _read_npz(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    content = bytearray(path.read_bytes())
-    start = 8 + struct.unpack_from("<Q", content)[0]
-    header = dict(json.loads(content[8:start].decode()))
-    header.pop("__metadata__", None)
-    return {name: _tensor(name, entry, content, start) for name, entry in header.items()}
-
-
-def _tensor(name: str, entry: Mapping[str, Any], content: bytearray, start: int) -> torch.Tensor:
-    dtype, shape = _SAFETENSORS_DTYPES[entry["dtype"]], entry["shape"]
-    begin, end = entry["data_offsets"]
-    count = math.prod(shape)
-    fits = end - begin == count * dtype.itemsize and begin >= 0 and start + end <= len(content)
-    if not fits or any(size < 0 for size in shape):
-        raise ValueError(f"{name} cannot be {shape} of {entry['dtype']} in the bytes {begin} to {end}")
-    if count == 0:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(content, dtype=dtype, count=count, offset=start + begin).reshape(shape).clone()
+    tensors = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, framework="pt") as stream:
+        # in the file's order
+        return {name: tensors[name] for name in stream.offset_keys()}
 
 
 _READERS: dict[str, Callable[[Path], dict[str, torch.Tensor]]] = {

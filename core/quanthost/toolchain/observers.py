@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from typing import Any
 
@@ -92,6 +93,12 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
             self.statistics.update(self._grouped(tensor.detach()))
         self.batches += 1
         return tensor
+
+    def take(self, statistics: RangeSketch | ChannelRange) -> None:
+        """Have seen what another observer of the tensor saw; what is handed in stays as it is."""
+        self._qparams.clear()
+        self.statistics = copy.deepcopy(statistics)
+        self.batches += 1
 
     def _grouped(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.spec.granularity is not Granularity.PER_GROUP:

@@ -13,7 +13,7 @@ from torch import nn
 
 import quanthost
 from quanthost.errors import CalibrationError, InputError
-from quanthost.stages.calibrate import needs_data
+from quanthost.stages.observing import needs_data
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain.observers import RangeObserver
 
@@ -259,33 +259,39 @@ def test_every_batch_is_observed(net: PreparedModel) -> None:
     forward, backward = (quanthost.calibrate(net, order) for order in (data, data[::-1]))
     assert forward.batches == backward.batches == 5
     assert ranges(forward.module) == ranges(backward.module)
-    assert forward.data_digest != backward.data_digest
+    assert forward.data_digest == backward.data_digest != quanthost.calibrate(net, data[1:]).data_digest
     seen = next(m for m in forward.module.modules() if isinstance(m, RangeObserver) and not m.once)
     assert seen.statistics.maximum == max(float(image.max()) for image in data)
 
 
-def test_sample_is_a_copy_of_the_first_batches(net: PreparedModel) -> None:
+def test_sample_is_a_copy_of_some_batches(net: PreparedModel) -> None:
     """A loader may reuse its buffer: what convert judges by is kept apart from it."""
     buffer = images(1)[0]
 
-    def loader() -> Iterator[torch.Tensor]:
-        for number in range(130):
+    def loader(numbers: Iterable[int]) -> Iterator[torch.Tensor]:
+        for number in numbers:
             buffer.fill_(float(number))
             yield buffer
 
-    sample = quanthost.calibrate(net, loader()).sample
-    assert [float(flat[0].mean()) for flat in sample] == list(range(128))
+    def kept(numbers: Iterable[int]) -> list[float]:
+        return [float(flat[0].mean()) for flat in quanthost.calibrate(net, loader(numbers)).sample]
+
+    forward = kept(range(200))
+    assert len(set(forward)) == len(forward) == 128
+    assert set(forward) < set(range(200))
+    assert kept(reversed(range(200))) == forward
 
 
 def test_large_batches_make_a_small_sample() -> None:
-    """Two batches at least, a million values at most."""
+    """Two batches at least, a million values at most, and none twice."""
     model = seeded(nn.Sequential(nn.AvgPool2d(64), nn.Flatten(), nn.Linear(3 * 36, 2)))
-    large = rand(1, 3, 384, 384)
-    assert [len(quanthost.calibrate(prepared(model, large), [large] * n).sample) for n in (1, 2, 3)] == [
-        1,
-        2,
-        2,
-    ]
+    large = [rand(1, 3, 384, 384, seed=seed) for seed in range(3)]
+    ready = prepared(model, large[0])
+
+    def size(data: list[torch.Tensor]) -> int:
+        return len(quanthost.calibrate(ready, data).sample)
+
+    assert [size(large[:1]), size(large[:2]), size(large), size(large[:1] * 3)] == [1, 2, 2, 1]
 
 
 @pytest.mark.parametrize("recipe", ["int8_dynamic", "int8_weight_only", "fp32"])

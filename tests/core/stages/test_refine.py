@@ -11,6 +11,7 @@ from torch import nn
 import quanthost
 from quanthost.stages.records import CalibratedModel, ConvertedModel
 from quanthost.stages.refine import refine
+from quanthost.stages.sample import Sample
 from quanthost.toolchain import pt2e
 from quanthost.values import DType, Estimator, Override, QSpec, RangeEstimator
 
@@ -51,6 +52,13 @@ def refined(lopsided: CalibratedModel) -> ConvertedModel:
     return quanthost.convert(lopsided)
 
 
+def with_one_batch(made: CalibratedModel) -> CalibratedModel:
+    """The same ranges, and a single batch to judge them by."""
+    assert made.statistics is not None
+    one = Sample(made.statistics.sample.held[:1])
+    return attrs.evolve(made, statistics=attrs.evolve(made.statistics, sample=one))
+
+
 def test_what_was_tried(refined: ConvertedModel) -> None:
     """Each estimator that AUTO stands for, as it is and with corrected biases; the choice is among them."""
     assert refined.refinement is not None
@@ -87,7 +95,7 @@ def test_corrected_biases_serve_data_that_nobody_saw(
     lopsided: CalibratedModel, refined: ConvertedModel
 ) -> None:
     """Images of the same kind come nearer to the float model too, by the decibel that was asked for."""
-    plain = quanthost.convert(attrs.evolve(lopsided, sample=lopsided.sample[:1])).module
+    plain = quanthost.convert(with_one_batch(lopsided)).module
     unseen = data(range(100, 116))
     wanted, without, fixed = (torch.cat([m(x) for x in unseen]) for m in (Lopsided(), plain, refined.module))
     assert sqnr(wanted, fixed) > sqnr(wanted, without) + 1
@@ -95,7 +103,7 @@ def test_corrected_biases_serve_data_that_nobody_saw(
 
 def test_one_batch_proves_nothing(lopsided: CalibratedModel) -> None:
     """Without a second half to check with, biases stay as they are."""
-    alone = attrs.evolve(lopsided, sample=lopsided.sample[:1])
+    alone = with_one_batch(lopsided)
     refinement = quanthost.convert(alone).refinement
     assert refinement is not None
     assert not refinement.bias_corrected
@@ -104,7 +112,7 @@ def test_one_batch_proves_nothing(lopsided: CalibratedModel) -> None:
 
 def test_the_best_plain_candidate_is_taken_where_no_correction_helps() -> None:
     """Its level is the highest of the plain ones."""
-    made = quanthost.convert(calibrated()).refinement
+    made = quanthost.convert(quanthost.calibrate(prepared(), images(16))).refinement
     assert made is not None
     assert not made.bias_corrected
     plain = {trial.name: trial.sqnr_db for trial in made.trials if "corrected" not in trial.name}

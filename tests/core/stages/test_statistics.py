@@ -1,0 +1,408 @@
+"""Statistics as values: one result for every order and split of the data, files, and what is refused."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import safetensors.torch
+import torch
+from flow_nets import Net, images, prepared, rand
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import quanthost
+from quanthost import Override, Statistics
+from quanthost.arith.sketch import ChannelRange, RangeSketch
+from quanthost.errors import RequestError, StatisticsError, ValueCheckError
+from quanthost.stages import calibrate as calibrating
+from quanthost.stages.records import PreparedModel
+from quanthost.stages.sample import Sample
+from quanthost.stages.statistics import Shard, merge_statistics
+
+DATA = images(9)
+
+
+@pytest.fixture(scope="module")
+def net() -> PreparedModel:
+    return prepared()
+
+
+@pytest.fixture(scope="module")
+def whole(net: PreparedModel) -> Statistics:
+    return quanthost.collect_statistics(net, DATA)
+
+
+def shares(net: PreparedModel, count: int) -> list[Statistics]:
+    return [quanthost.collect_statistics(net, DATA, shard=f"{n}/{count}") for n in range(1, count + 1)]
+
+
+def refused(work: Callable[[], Any], kind: type[Exception] = StatisticsError) -> str:
+    with pytest.raises(kind) as caught:
+        work()
+    return str(caught.value)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(2, 12), seed=st.integers(0, 1000))
+def test_shares_merge_to_what_one_process_sees(
+    net: PreparedModel, whole: Statistics, count: int, seed: int
+) -> None:
+    """Bit for bit, in any order of data and shares; more shares than batches leave some empty."""
+    shuffled = random.Random(seed)
+    parts = shares(net, count)
+    shuffled.shuffle(parts)
+    assert merge_statistics(parts).to_bytes() == whole.to_bytes()
+    assert parts[0].merge(parts[1]).batches == parts[0].batches + parts[1].batches
+    data = DATA.copy()
+    shuffled.shuffle(data)
+    assert quanthost.collect_statistics(net, data).to_bytes() == whole.to_bytes()
+
+
+def test_a_program_from_merged_statistics_is_the_same(net: PreparedModel, whole: Statistics) -> None:
+    """Ranges, estimator and biases come from nothing else."""
+    merged = merge_statistics(shares(net, 3))
+    made, wanted = (quanthost.convert(quanthost.calibrate(net, given)) for given in (merged, DATA))
+    assert made.refinement == wanted.refinement
+    assert torch.equal(made.module(DATA[0]), wanted.module(DATA[0]))
+    assert made.calibrated.data_digest == whole.data_digest
+
+
+def test_a_file_gives_back_what_was_saved(net: PreparedModel, whole: Statistics, tmp_path: Path) -> None:
+    """Without pickle, and the same bytes each time."""
+    path = tmp_path / "all.safetensors"
+    whole.save(path)
+    loaded = Statistics.load(path)
+    assert loaded.to_bytes() == path.read_bytes() == whole.to_bytes()
+    assert (loaded.origin, loaded.parts, loaded.complete) == (whole.origin, whole.parts, True)
+    assert loaded.tensors == whole.tensors
+    assert "linear/histogram" in safetensors.torch.load_file(path)
+    quanthost.convert(quanthost.calibrate(net, loaded))
+
+
+def test_channels_have_ranges_of_their_own_in_a_file(whole: Statistics) -> None:
+    """Statistics of channels keep their axis."""
+    channels = ChannelRange(1)
+    channels.update(rand(2, 3, 4))
+    some = attrs.evolve(whole, tensors={"x@1": channels, "never seen@0": ChannelRange(0)})
+    again = Statistics.from_bytes(some.to_bytes(), where="here")
+    assert again.tensors == some.tensors
+    merged = some.merge(attrs.evolve(again, parts=(attrs.evolve(whole.parts[0], batches=1),)))
+    assert merged.tensors == some.tensors
+
+
+def test_memory_of_a_tensor_is_bounded(whole: Statistics) -> None:
+    """16 KiB and a little, whatever the data."""
+    for sketch in whole.tensors.values():
+        assert sum(tensor.numel() * tensor.itemsize for tensor in sketch.state().values()) <= 2048 * 8 + 64
+
+
+def test_an_override_that_keeps_more_in_float_needs_no_new_data(
+    net: PreparedModel, whole: Statistics
+) -> None:
+    """The float tensors are the same, and those that are still quantized have their statistics."""
+    fewer = prepared(overrides=(Override(operator="aten.linear", keep_float=True),))
+    made = quanthost.calibrate(fewer, whole)
+    wanted = quanthost.calibrate(fewer, DATA)
+    assert torch.equal(quanthost.convert(made).module(DATA[0]), quanthost.convert(wanted).module(DATA[0]))
+    some = wanted.statistics
+    assert some is not None
+    lacking = sorted(whole.tensors.keys() - some.tensors.keys())
+    assert lacking
+    assert refused(lambda: quanthost.calibrate(net, some)).startswith(
+        f"statistics without the tensors {', '.join(lacking)}\n"
+    )
+
+
+class Other(Net):
+    """The same graph with other weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.head.weight.add_(0.5)
+
+
+def test_statistics_of_another_model_are_refused(whole: Statistics) -> None:
+    """With both digests."""
+    text = refused(lambda: quanthost.calibrate(prepared(Other()), whole))
+    assert text.startswith("statistics of another model: model sha256:")
+    assert "needed: model sha256:" in text
+
+
+def test_statistics_of_another_version_are_refused(net: PreparedModel, whole: Statistics) -> None:
+    """With the versions."""
+    versions = tuple((name, "0.0" if name == "torch" else held) for name, held in whole.origin.versions)
+    older = attrs.evolve(whole, origin=attrs.evolve(whole.origin, versions=versions))
+    text = refused(lambda: quanthost.calibrate(net, older))
+    assert text.startswith("statistics of another torch: torch 0.0\n  needed: torch ")
+    assert "statistics of another torch" in refused(lambda: older.merge(whole))
+
+
+def test_what_does_not_go_together(net: PreparedModel, whole: Statistics) -> None:
+    """A shard or the same data twice, other cuts, stopped runs, missing shards, nothing at all."""
+    one, two, three = shares(net, 3)
+    assert refused(lambda: one.merge(two).merge(one)).startswith("the shard 1/3 twice")
+    assert refused(lambda: whole.merge(whole)).startswith("the same 9 batches twice")
+    assert refused(lambda: one.merge(whole)).startswith("parts of 3 shares and data that is not cut")
+    assert refused(lambda: one.merge(shares(net, 2)[1])).startswith("parts of 2 shares and 3 shares")
+    stopped = attrs.evolve(two, complete=False)
+    assert refused(lambda: one.merge(stopped)).startswith("statistics of a calibration that was stopped")
+    assert "stopped after 3 batches" in refused(lambda: quanthost.calibrate(net, stopped))
+    assert refused(lambda: quanthost.calibrate(net, one.merge(three))).startswith(
+        "statistics without the shards 2/3"
+    )
+    assert refused(lambda: merge_statistics([])).startswith("no statistics to merge")
+    empty = quanthost.collect_statistics(net, [], shard="1/1")
+    assert refused(lambda: quanthost.calibrate(net, empty)).startswith("statistics of no batch")
+
+
+def test_other_data_adds_up(net: PreparedModel, whole: Statistics) -> None:
+    """Two data sets without a cut are one in any order."""
+    first, second = (quanthost.collect_statistics(net, part) for part in (DATA[:4], DATA[4:]))
+    assert first.merge(second).to_bytes() == second.merge(first).to_bytes()
+    assert first.merge(second).tensors == whole.tensors
+    assert first.merge(second).data_digest == whole.data_digest
+
+
+@pytest.mark.parametrize("text", ["3", "3-16", "a/b", "", "3/16/2"])
+def test_shards_that_are_none(net: PreparedModel, text: str) -> None:
+    """The form is named."""
+    assert "needed: number/count" in refused(
+        lambda: quanthost.collect_statistics(net, DATA, shard=text), RequestError
+    )
+
+
+@pytest.mark.parametrize(("number", "count"), [(0, 2), (3, 2), (1, 0)])
+def test_shards_out_of_range(number: int, count: int) -> None:
+    """They count from one."""
+    assert "a number from 1 to the count" in refused(lambda: Shard(number, count), ValueCheckError)
+
+
+def damaged(content: bytes) -> Iterator[tuple[str, bytes, str]]:
+    yield "empty", b"", "a file that is damaged or no statistics"
+    yield "cut", content[: len(content) // 2], "a file that is damaged or no statistics"
+    yield "other tensors", safetensors.torch.save({"x": torch.ones(1)}), "a file that is damaged or no statis"
+    flipped = bytearray(content)
+    flipped[-3] ^= 1
+    yield "flipped bit", bytes(flipped), "statistics whose numbers are not those that were saved"
+    yield "format", content.replace(b'\\"format\\": 1', b'\\"format\\": 9'), "statistics of the format 9"
+
+
+def test_damaged_files_are_refused(whole: Statistics, tmp_path: Path) -> None:
+    """Each with what is wrong, and nothing of it is used."""
+    path = tmp_path / "broken.safetensors"
+    for name, content, message in damaged(whole.to_bytes()):
+        path.write_bytes(content)
+        assert refused(lambda: Statistics.load(path)).startswith(message), name
+    assert refused(lambda: Statistics.load(tmp_path / "none")).startswith("no file ")
+    assert refused(lambda: whole.save(tmp_path / "none" / "x")).startswith("cannot write ")
+
+
+def test_the_sample_is_a_monoid() -> None:
+    """Least digests, up to the limits, whatever was merged first; a batch counts once."""
+    batches = [(f"{n:03d}", (torch.full((9000,), float(n)),)) for n in range(300)]
+    random.Random(0).shuffle(batches)
+
+    def sample(some: list[Any]) -> Sample:
+        made = Sample()
+        for digest, leaves in some:
+            made = made.offered(digest, leaves)
+        return made
+
+    def names(made: Sample) -> list[str]:
+        return [batch.digest for batch in made.held]
+
+    everything = names(sample(batches))
+    assert everything == [f"{n:03d}" for n in range(111)]
+    assert names(sample(batches[:7]).merge(sample(batches[5:200])).merge(sample(batches[200:]))) == everything
+    assert names(Sample().merge(sample(batches[:1] * 2))) == [batches[0][0]]
+
+
+# stopped, and gone on with ---------------------------------------------------------------------------------
+
+
+class Stops(Exception):
+    """The power went out."""
+
+
+def stopping(after: int) -> Iterator[torch.Tensor]:
+    yield from DATA[:after]
+    raise Stops
+
+
+@pytest.mark.parametrize("shard", [None, "2/2"])
+def test_a_stopped_calibration_goes_on(
+    net: PreparedModel, whole: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str | None
+) -> None:
+    """What was seen is not run again, and the end is the same bit for bit."""
+    monkeypatch.setattr(calibrating, "_SECONDS", 0.0)
+    path = tmp_path / "half.safetensors"
+    with pytest.raises(Stops):
+        quanthost.collect_statistics(net, stopping(5), shard=shard, checkpoint=path)
+    half = Statistics.load(path)
+    assert not half.complete
+    assert half.batches == (5 if shard is None else 2)
+
+    runs: list[int] = []
+    monkeypatch.setattr(RangeSketch, "update", counted(runs, RangeSketch.update))
+    found = quanthost.collect_statistics(net, DATA, shard=shard, checkpoint=path)
+
+    assert len(runs) == (4 if shard is None else 2) * len(half.tensors)
+    assert found.to_bytes() == quanthost.collect_statistics(net, DATA, shard=shard).to_bytes()
+    assert Statistics.load(path).to_bytes() == found.to_bytes()
+    assert shard is not None or found.to_bytes() == whole.to_bytes()
+
+
+def counted(runs: list[int], call: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        runs.append(1)
+        return call(*args, **kwargs)
+
+    return counting
+
+
+def test_a_checkpoint_of_something_else_is_refused(
+    net: PreparedModel, whole: Statistics, tmp_path: Path
+) -> None:
+    """Other data, less data, another share, another model."""
+    path = tmp_path / "c.safetensors"
+    whole.save(path)
+
+    def go_on(ready: PreparedModel, data: list[torch.Tensor], shard: str | None = None) -> str:
+        return refused(lambda: quanthost.collect_statistics(ready, data, shard=shard, checkpoint=path))
+
+    assert go_on(net, [*DATA[:8], DATA[0]]).startswith(
+        "a checkpoint of 9 batches before data that begins with other"
+    )
+    assert go_on(net, DATA[:3]).startswith("a checkpoint of 9 batches before data that begins with 3 batches")
+    assert go_on(net, DATA, "1/2").startswith("a checkpoint of all data\n  needed: one of 1/2")
+    assert go_on(prepared(Other()), DATA).startswith("statistics of another model")
+    assert path.read_bytes() == whole.to_bytes()
+    more = quanthost.collect_statistics(net, [*DATA, rand(1, 3, 8, 8, seed=99)], checkpoint=path)
+    assert more.batches == 10
+
+
+KILLED = """
+    import os, signal, sys, threading, time
+    import torch, quanthost
+    from flow_nets import images, prepared
+    from quanthost.stages import calibrate
+
+    calibrate._SECONDS = 0.0
+    moment = float(sys.argv[2])
+
+    def data():
+        for image in images(9):
+            time.sleep(0.01)
+            yield image
+
+    ready = prepared()
+    threading.Timer(moment, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    quanthost.collect_statistics(ready, data(), checkpoint=sys.argv[1])
+    os._exit(0)
+"""
+
+
+def test_a_killed_calibration_goes_on(net: PreparedModel, whole: Statistics, tmp_path: Path) -> None:
+    """At any moment, also while it writes: there is a whole file or none, and the end is the same."""
+    script = tmp_path / "killed.py"
+    script.write_text(textwrap.dedent(KILLED))
+    path = tmp_path / "c.safetensors"
+    moments = random.Random(0)
+    here = str(Path(__file__).parents[1])
+    for _ in range(3):
+        moment = moments.uniform(0.01, 0.12)
+        subprocess.run(
+            [sys.executable, script, path, str(moment)], env={"PYTHONPATH": here, "PATH": ""}, check=False,
+            capture_output=True,
+        )  # fmt: skip
+        if path.exists():
+            Statistics.load(path)
+    assert quanthost.collect_statistics(net, DATA, checkpoint=path).to_bytes() == whole.to_bytes()
+
+
+# several processes -----------------------------------------------------------------------------------------
+
+RANK = """
+    import os, sys, time
+    import torch, quanthost
+    from flow_nets import images, prepared
+    from pathlib import Path
+
+    rank, folder, mode = int(os.environ["RANK"]), Path(sys.argv[1]), sys.argv[2]
+    data = images(9)
+    if mode == "nan" and rank == 1:
+        data[1] = data[1] * float("nan")
+    if mode == "dies" and rank == 1:
+        def dying():
+            yield from data[:4]
+            os._exit(9)
+        data = dying()
+    ready = prepared()
+    begin = time.monotonic()
+    try:
+        made = quanthost.calibrate(ready, data)
+        (folder / f"{rank}.safetensors").write_bytes(made.statistics.to_bytes())
+    except quanthost.QuanthostError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+    (folder / f"{rank}.seconds").write_text(str(time.monotonic() - begin))
+"""
+
+
+def torchrun(tmp_path: Path, mode: str) -> None:
+    """Two ranks, each told of the other by the environment, as torchrun does."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = tmp_path / "rank.py"
+    script.write_text(textwrap.dedent(RANK))
+    here = str(Path(__file__).parents[1])
+    common = {
+        "PYTHONPATH": here,
+        "PATH": "",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "OMP_NUM_THREADS": "1",
+    }
+    running = [
+        subprocess.Popen(
+            [sys.executable, script, tmp_path, mode],
+            env={**common, "RANK": str(rank), "MASTER_PORT": str(port)},
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in range(2)
+    ]
+    for process in running:
+        process.wait(timeout=120)
+
+
+def test_ranks_have_the_bits_of_one_process(tmp_path: Path, whole: Statistics) -> None:
+    """Each its share, one exchange, all the same."""
+    torchrun(tmp_path, "well")
+    found = [(tmp_path / f"{rank}.safetensors").read_bytes() for rank in range(2)]
+    assert found == [whole.to_bytes()] * 2
+
+
+def test_a_rank_that_fails_stops_the_others(tmp_path: Path) -> None:
+    """They say which, and what it said."""
+    torchrun(tmp_path, "nan")
+    assert (tmp_path / "1.txt").read_text().startswith("NaN in the tensor 'image' of batch 2")
+    assert (tmp_path / "0.txt").read_text().startswith("rank 1 failed: NaN in the tensor 'image' of batch 2")
+
+
+def test_a_rank_that_dies_stops_the_others(tmp_path: Path) -> None:
+    """In bounded time."""
+    torchrun(tmp_path, "dies")
+    assert (tmp_path / "0.txt").read_text().startswith("a rank that does not answer rank 0: ")
+    assert float((tmp_path / "0.seconds").read_text()) < 60
+    assert not (tmp_path / "1.seconds").exists()
