@@ -196,6 +196,10 @@ def quantize(
     report: Annotated[
         str | None, typer.Option(metavar="table|json|none", help="What to write to stdout. [default: table]")
     ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option("--cache/--no-cache", help="Keep statistics and programs for reuse? [default: no]"),
+    ] = None,
     force: Force = None,
     json: Json = False,
 ) -> None:  # fmt: skip
@@ -216,7 +220,7 @@ def quantize(
         "override": [settings.parse_override(text) for text in override or ()],
         "set": settings.parse_options(set_ or ()),
         "statistics": statistics, "representation": representation, "arithmetic": arithmetic, "io": io,
-        "placement": placement,
+        "placement": placement, "cache": cache,
     }  # fmt: skip
     work(settings.merge(typed, {} if config is None else settings.read_config(config)), policy(context))
 

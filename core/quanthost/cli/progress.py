@@ -59,6 +59,9 @@ class LineProgress:
     def batch(self, done: int, total: int | None) -> None:
         self._note = self._pace.note(done, total)
 
+    def note(self, text: str) -> None:
+        self._note = text
+
 
 class LiveProgress:
     """Shows the step that runs with a spinner and a clock, and the batches that are through."""
@@ -85,6 +88,10 @@ class LiveProgress:
     def batch(self, done: int, total: int | None) -> None:
         if self._task is not None:
             self._steps.update(self._task, note=self._pace.note(done, total))
+
+    def note(self, text: str) -> None:
+        if self._task is not None:
+            self._steps.update(self._task, note=text)
 
 
 class _Pace:

@@ -109,6 +109,7 @@ def _program(sources: Sources, settings: Settings, policy: Policy, progress: Pro
         model, inputs, settings.backend, settings.recipe, data, settings.override,
         representation=settings.representation, arithmetic=settings.arithmetic, io=settings.io,
         placement=settings.placement, options=settings.set, policy=policy, progress=progress,
+        cache=settings.cache,
     )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class Settings:
     arithmetic: str | None = None
     io: str = "float"
     placement: str = "cost"
+    cache: bool | None = None
 
 
 _TEXTS = (
@@ -62,7 +63,7 @@ _TEXTS = (
 )
 _KEYS = {
     **dict.fromkeys((*_TEXTS, "report"), (str,)),
-    "backend": (str, list), "set": (dict,), "force": (bool,),
+    "backend": (str, list), "set": (dict,), "force": (bool,), "cache": (bool,),
 }  # fmt: skip
 _REQUIRED = {
     "model": "the argument MODEL",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
 from quanthost.host import discovery
+from quanthost.host.cache import Cache, program_key
 from quanthost.stages import calibrate as _calibrate
 from quanthost.stages import convert as _convert
 from quanthost.stages import lower as _lower
@@ -15,6 +16,7 @@ from quanthost.stages import prepare as _prepare
 from quanthost.stages.capture import CapturedModel, capture
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.progress import Progress, silent
+from quanthost.stages.statistics import Statistics
 from quanthost.values import Kernel, Override, Placement, PluginRecord, Representation, Request
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
-    from quanthost.stages.statistics import Shard, Statistics
+    from quanthost.stages.statistics import Shard
     from quanthost.values import ArithmeticProfile
 
 __all__ = [
@@ -180,17 +182,21 @@ def quantize(
     policy: discovery.Policy | None = None,
     progress: Progress | None = None,
     lowering: str = "quick",
+    cache: Path | str | bool | None = None,
 ) -> LoweredProgram:
     """All five stages: a model and its example inputs to a program.
 
     ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs, or statistics of
     them; recipes without static ranges (``fp32``, dynamic, weight-only) need none. ``representation`` and
-    ``arithmetic`` are those of ``convert``, ``io`` and ``lowering`` are those of ``lower``.
+    ``arithmetic`` are those of ``convert``, ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a
+    folder where statistics and programs are kept and looked for, ``True`` the user's own, ``False`` none;
+    where ``None``, the folder that ``QUANTHOST_CACHE`` names, none without it.
 
     Raises:
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
     """
     progress = progress if progress is not None else silent()
+    held = Cache.of(cache)
     plugins = gather(backend, policy)
     request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)
     needs_none = _prepare.recipe_of(plugins, request).kernel is Kernel.FLOAT
@@ -199,8 +205,28 @@ def quantize(
     with progress.stage("prepare"):
         prepared = _prepare.prepare(captured, plugins, request)
     with progress.stage("calibrate"):
-        calibrated = _calibrate.calibrate(prepared, None if needs_none else calibration, progress)
+        data = None if needs_none else calibration
+        if held is not None and data is not None and not isinstance(data, Statistics):
+            data = held.statistics(prepared, data, progress)
+        calibrated = _calibrate.calibrate(prepared, data, progress)
+    choices = {"representation": representation, "arithmetic": arithmetic, "io": io, "lowering": lowering}
+    return _program(calibrated, choices, held, progress)
+
+
+def _program(
+    calibrated: CalibratedModel, choices: dict[str, Any], held: Cache | None, progress: Progress
+) -> LoweredProgram:
+    """Convert and lower, unless the cache has what comes of it."""
+    key = None if held is None else program_key(calibrated, choices)
+    found = None if held is None or key is None else held.program(key, calibrated.prepared)
+    if found is not None:
+        with progress.stage("lower"):
+            progress.note("from the cache")
+        return found
     with progress.stage("convert"):
-        converted = _convert.convert(calibrated, representation, arithmetic)
+        converted = _convert.convert(calibrated, choices["representation"], choices["arithmetic"])
     with progress.stage("lower"):
-        return lower(converted, io, lowering=lowering)
+        made = lower(converted, choices["io"], lowering=choices["lowering"])
+        if held is not None and key is not None:
+            held.keep(key, made, progress)
+    return made

@@ -31,7 +31,7 @@ from quanthost.stages.statistics import Part, Shard, Statistics, sum_of_digests
 from quanthost.toolchain.pt2e import deep_copy
 from quanthost.values import Kernel
 
-__all__ = ["arguments", "calibrate", "collect_statistics"]
+__all__ = ["arguments", "calibrate", "collect_statistics", "digest_of_data"]
 
 # how often a calibration writes down what it has
 _SECONDS = 10.0
@@ -109,6 +109,20 @@ def collect_statistics(
     """
     given = Shard.of(shard) if isinstance(shard, str) else shard
     return _collected(prepared, deep_copy(prepared.module), batches, progress, given, checkpoint)
+
+
+def digest_of_data(prepared: PreparedModel, batches: Iterable[Any]) -> str:
+    """The ``data_digest`` that statistics of these batches have, without running them.
+
+    Raises:
+        CalibrationError: NaN or Inf in a batch.
+        InputError: a batch that is not what the model was captured with.
+    """
+    total = sum_of_digests()
+    for number, batch in enumerate(batches, start=1):
+        args, kwargs = arguments(batch, prepared.captured.signature, what=f"batch {number}")
+        total = sum_of_digests(total, _digest(_check(args, kwargs, number, prepared)))
+    return f"sha256:{total}"
 
 
 def _collected(

@@ -10,7 +10,7 @@ __all__ = ["Progress", "silent"]
 
 
 class Progress(Protocol):
-    """Receives the name of each stage and the count of calibration batches."""
+    """Receives the name of each stage, the count of calibration batches, and notes."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Entered while a stage runs."""
@@ -20,12 +20,19 @@ class Progress(Protocol):
         """After each calibration batch; ``total`` is ``None`` where the data has no length."""
         ...
 
+    def note(self, text: str) -> None:
+        """What a stage did otherwise than usual, such as taking its result from the cache."""
+        ...
+
 
 class _Silent:
     def stage(self, name: str) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def batch(self, done: int, total: int | None) -> None:
+        return
+
+    def note(self, text: str) -> None:
         return
 
 

@@ -13,10 +13,17 @@ import torch.distributed as dist
 from quanthost.errors import CalibrationError, QuanthostError
 from quanthost.stages.statistics import Statistics, merge_statistics
 
-__all__ = ["Ranks", "joined"]
+__all__ = ["Ranks", "joined", "several"]
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FAILED = b"failed\n"
+
+
+def several() -> bool:
+    """Whether this process is one of several that calibrate together."""
+    if dist.is_available() and dist.is_initialized():
+        return bool(dist.get_world_size() > 1)
+    return all(name in os.environ for name in _ENVIRONMENT) and os.environ["WORLD_SIZE"] != "1"
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ class Shard:
 
 @attrs.frozen
 class Part:
-    """Batches that were observed. ``data``, 64 hexadecimal digits, is the sum of their SHA-256 modulo 2^256."""
+    """Batches that were observed; ``data`` is the sum of their SHA-256 modulo 2^256, as 64 hex digits."""
 
     shard: Shard | None
     batches: int

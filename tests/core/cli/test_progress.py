@@ -22,7 +22,7 @@ def test_a_line_for_each_finished_step() -> None:
     with progress.stage("lower"):
         pass
     first, second = stream.getvalue().splitlines()
-    assert re.fullmatch(r"calibrate +\d+\.\d s  2 batches", first)
+    assert re.fullmatch(r"calibrate +\d+\.\d s  2 batches, \S+/s", first)
     assert re.fullmatch(r"lower +\d+\.\d s", second)
 
 
@@ -40,7 +40,7 @@ def test_batches_of_a_known_number_are_shown_with_it() -> None:
     progress = LineProgress(stream)
     with progress.stage("calibrate"):
         progress.batch(3, 8)
-    assert stream.getvalue().endswith("3 of 8 batches\n")
+    assert re.search(r"3 of 8 batches, \S+/s, \d+ s left\n$", stream.getvalue())
 
 
 def test_live_steps_end_as_done_or_failed() -> None:
@@ -54,7 +54,7 @@ def test_live_steps_end_as_done_or_failed() -> None:
         with pytest.raises(KeyError), progress.stage("lower"):
             raise KeyError
     done, failed = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", stream.getvalue()).split("\n")[-3:-1]
-    assert re.search(r"✓ calibrate +\d+\.\d s 4 batches", done)
+    assert re.search(r"✓ calibrate +\d+\.\d s 4 batches, \S+/s", done)
     assert re.search(r"lower +\d+\.\d s failed", failed)
     assert "✓" not in failed.split("\r")[-1]
 

@@ -319,6 +319,9 @@ class Told:
     def batch(self, done: int, total: int | None) -> None:
         self.said.append((done, total))
 
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
 
 @pytest.mark.parametrize(
     ("data", "total"), [(images(3), 3), (iter(images(3)), None)], ids=["with a length", "without"]
