@@ -28,6 +28,7 @@ PROMISED: dict[str, tuple[type[Exception], ...]] = {
     "ProgramError": (RuntimeError,),
     "QuanthostError": (Exception,),
     "RequestError": (ValueError,),
+    "StatisticsError": (errors.CalibrationError, ValueError),
     "TableError": (ValueError,),
     "UnknownBackendError": (errors.DiscoveryError, LookupError),
     "ValueCheckError": (ValueError,),

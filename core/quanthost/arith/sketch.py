@@ -23,6 +23,8 @@ MAX_BINS = 2048
 # Below this width a float32 could not be divided by it without overflow.
 _LEAST_EXPONENT = -126
 _BIN_BITS = MAX_BINS.bit_length() - 1
+# Up to so many values all are binned, of a larger tensor about half as many.
+_ALL, _SOME = 1 << 15, 1 << 14
 # Elements that are binned at once: they stay in the second-level cache, and torch handles as few on the
 # calling thread, where each of these cheap operators would else wait for a team of threads.
 _CHUNK = 1 << 15
@@ -72,8 +74,10 @@ class RangeSketch:
     number of all.
 
     Widths are powers of two, hence ``x / width`` is exact in binary floating point and doubling the
-    width maps bin ``i`` to ``floor(i / 2)``: the state is bit for bit the same for each order, split
-    and merge of the data.
+    width maps bin ``i`` to ``floor(i / 2)``: the state is bit for bit the same for each order and merge of
+    the tensors that it was given, and for tensors of up to 32,768 values also for each split of them. Of a
+    larger tensor the histogram counts a systematic sample, chosen by its size alone: every ``k``-th value in
+    the order of memory counts ``k`` times, and the extremes count once.
     """
 
     minimum: float = math.inf
@@ -84,6 +88,7 @@ class RangeSketch:
     positive_infinity: int = 0
     negative_infinity: int = 0
     huge: int = 0
+    _spanned: tuple[float, float, _Grid] | None = attrs.field(default=None, init=False, repr=False)
 
     @property
     def ordinary(self) -> int:
@@ -115,8 +120,12 @@ class RangeSketch:
             if values.numel() == 0:
                 return
             low, high = _bounds(values)
-        self._widen(low, high)
-        _count_into(self.histogram, values, self._grid)
+        if not self.minimum <= low <= high <= self.maximum:
+            self._widen(low, high)
+        if values.numel() <= _ALL:
+            _count_into(self.histogram, values, self._grid)
+        else:
+            _count_some_into(self.histogram, values, self._grid, low, high)
 
     def merge(self, other: RangeSketch) -> RangeSketch:
         """The sketch of both streams; neither operand changes."""
@@ -157,7 +166,10 @@ class RangeSketch:
 
     @property
     def _grid(self) -> _Grid:
-        return _Grid.spanning(self.minimum, self.maximum)
+        held = self._spanned
+        if held is None or held[0] != self.minimum or held[1] != self.maximum:
+            held = self._spanned = (self.minimum, self.maximum, _Grid.spanning(self.minimum, self.maximum))
+        return held[2]
 
     def _set_aside(self, values: Tensor, low: float, high: float) -> Tensor:
         """Count what is not ordinary, and return the rest; the bounds say which scans can be skipped."""
@@ -281,6 +293,8 @@ def _float(tensor: Tensor) -> Tensor:
 def _flat(tensor: Tensor) -> Tensor:
     """All elements in one dimension, float32 or float64; no copy where the memory is dense."""
     values = _float(tensor)
+    if values.is_contiguous():
+        return values.view(-1)
     # The order of elements does not matter, that of memory is the fast one.
     order = sorted(range(values.ndim), key=values.stride, reverse=True)
     return values.permute(order).reshape(-1)
@@ -292,15 +306,35 @@ def _bounds(values: Tensor) -> tuple[float, float]:
     return low.item() + 0.0, high.item() + 0.0
 
 
+def _count_some_into(histogram: Tensor, values: Tensor, grid: _Grid, low: float, high: float) -> None:
+    """Add counts whose sum is the number of values; ``low`` and ``high`` are the extremes."""
+    total = values.numel()
+    # prime to the size, so that it meets all columns of an image and all channels alike
+    step = total // _SOME | 1
+    while math.gcd(step, total) > 1:
+        step += 2
+    sampled = values[: (total - 2) // step * step : step]
+    index = _bins(sampled, grid)
+    histogram.add_(torch.bincount(index, minlength=grid.size), alpha=step)
+    # what is left over: the extremes, and a few beside the last
+    counts = histogram.numpy()
+    counts[_bin(low, grid.exponent) - grid.first] += 1
+    counts[_bin(high, grid.exponent) - grid.first] += 1
+    counts[int(index[-1])] += total - 2 - sampled.numel() * step
+
+
 def _count_into(histogram: Tensor, values: Tensor, grid: _Grid) -> None:
-    factor = math.ldexp(1.0, -grid.exponent)
-    for part in values.split(_CHUNK):
-        index = (part * factor).floor_()
-        if grid.exponent > 0:
-            # The product of a tiny negative value may underflow to zero; see _bin.
-            index.masked_fill_((part < 0.0) & (index == 0.0), -1.0)
-        index = index.sub_(grid.first).to(torch.int16)
-        histogram += torch.bincount(index, minlength=grid.size)
+    for part in values.split(_CHUNK) if values.numel() > _CHUNK else (values,):
+        histogram.add_(torch.bincount(_bins(part, grid), minlength=grid.size))
+
+
+def _bins(values: Tensor, grid: _Grid) -> Tensor:
+    """The bin of each value, int16, the first bin of the grid being 0."""
+    index = (values * math.ldexp(1.0, -grid.exponent)).floor_()
+    if grid.exponent > 0:
+        # The product of a tiny negative value may underflow to zero; see _bin.
+        index.masked_fill_((values < 0.0) & (index == 0.0), -1.0)
+    return index.sub_(grid.first).to(torch.int16)
 
 
 def _regridded(histogram: Tensor, source: _Grid, target: _Grid) -> Tensor:

@@ -69,7 +69,8 @@ class Cache:
         except OSError as error:
             raise RequestError(
                 f"the cache {made.folder}: {error.strerror or error}", needed="a folder that can be made",
-                stage="capture", remedy="name another folder in cache or QUANTHOST_CACHE, or go without", value=made.folder,
+                stage="capture", value=made.folder,
+                remedy="name another folder in cache or QUANTHOST_CACHE, or go without",
             ) from error  # fmt: skip
         return made
 
@@ -164,8 +165,9 @@ def _code_digest(package: str) -> str:
     module = sys.modules.get(package)
     folders = [Path(folder) for folder in getattr(module, "__path__", ())]
     files = [file for folder in folders for file in folder.rglob("*.py")]
-    if not folders and getattr(module, "__file__", None):
-        files = [Path(str(module.__file__))]
+    single = getattr(module, "__file__", None)
+    if not folders and single:
+        files = [Path(single)]
     for file in sorted(files):
         total.update(file.name.encode())
         total.update(file.read_bytes())

@@ -23,6 +23,7 @@ from quanthost.stages.observing import (
     of_data,
     origin_of,
     taken,
+    without_repeats,
 )
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import CalibratedModel, PreparedModel
@@ -156,7 +157,7 @@ class _Collection:
     ) -> None:
         self._prepared, self._shard = prepared, shard
         self._path = None if checkpoint is None else Path(checkpoint)
-        self._module = module
+        self._module, self._observing = module, without_repeats(module)
         self._origin = origin_of(prepared)
         self._sample = Sample()
         self._count, self._digest = 0, sum_of_digests()
@@ -200,7 +201,7 @@ class _Collection:
         if self._earlier is not None:
             self._skip(self._earlier)
             return
-        self._module(*args, **kwargs)
+        self._observing(*args, **kwargs)
         if all(isinstance(leaf, torch.Tensor) for leaf in flat):
             self._sample = self._sample.offered(digest, flat)
         if self._path is not None and time.monotonic() - self._saved >= _SECONDS:

@@ -8,13 +8,40 @@ from collections.abc import Mapping
 from torch import fx
 
 from quanthost.graph.digest import float_digest
+from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant
 from quanthost.stages.records import PreparedModel
 from quanthost.stages.statistics import Measured, Origin
 from quanthost.toolchain.observers import RangeObserver
 
-__all__ = ["give", "needs_data", "observe_constants", "observed_name", "of_data", "origin_of", "taken"]
+__all__ = [
+    "give",
+    "needs_data",
+    "observe_constants",
+    "observed_name",
+    "of_data",
+    "origin_of",
+    "taken",
+    "without_repeats",
+]
+
+# operators of which each result is one of the values that they read
+_SELECTING = (
+    *(
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "permute",
+        "transpose",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+    ),
+    *("contiguous", "clone", "alias", "slice", "select", "narrow", "max_pool1d", "max_pool2d"),
+)
 
 # what computes the float tensors, and what sorts their values into bins
 _VERSIONED = ("quanthost", "torch")
@@ -62,6 +89,35 @@ def observe_constants(module: fx.GraphModule) -> None:
             held = constant(module, node.args[0])
             assert held is not None
             observer(held)
+
+
+def without_repeats(module: fx.GraphModule) -> fx.GraphModule:
+    """The graph with the same observers, none of which sees values again that it has just seen.
+
+    An observer that tensors share looks at what a reshape or a maximum pooling reads, not at what it gives.
+    """
+    copies: dict[fx.Node, fx.Node] = {}
+    graph = fx.Graph()
+    graph.set_codegen(module.graph._codegen)
+    for node in module.graph.nodes:
+        made = graph.node_copy(node, copies.__getitem__)
+        copies[node] = made
+        if _repeats(module, node):
+            copies[node] = copies[node.args[0]]
+            graph.erase_node(made)
+    return fx.GraphModule(module, graph)
+
+
+def _repeats(module: fx.GraphModule, node: fx.Node) -> bool:
+    observer = _observer(module, node)
+    tensor = node.args[0] if observer is not None else None
+    if not isinstance(tensor, fx.Node) or tensor.op != "call_function" or not tensor.args:
+        return False
+    before = tensor.args[0]
+    if not isinstance(before, fx.Node) or _observer(module, before) is not observer:
+        return False
+    parts = operator_name(tensor).split(".")
+    return parts[0] == "aten" and parts[1] in _SELECTING
 
 
 def taken(module: fx.GraphModule) -> dict[str, Measured]:

@@ -59,14 +59,15 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     """Observes one tensor, or a sharing group of tensors, for one qspec.
 
     ``once`` is set for constants, which are read at the first forward only. Dynamic specs observe
-    nothing. ``batches`` counts forwards that reached this observer.
+    nothing.
     """
 
     def __init__(self, *, spec: QSpec, once: bool = False, **_: Any) -> None:
         super().__init__(dtype=torch_dtype(spec.dtype), is_dynamic=spec.timing is Timing.DYNAMIC)
         self.spec = spec
         self.once = once
-        self.batches = 0
+        # a list, since a module takes long to set a number
+        self._seen = [0]
         self.quant_min, self.quant_max = spec.quant_min, spec.quant_max
         self.qscheme = torch_qscheme(spec)
         self.ch_axis = spec.axis if spec.axis is not None else -1
@@ -87,18 +88,23 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
             return ChannelRange(0)
         return RangeSketch()
 
+    @property
+    def batches(self) -> int:
+        """Number of forwards that reached this observer."""
+        return self._seen[0]
+
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
         if not self.is_dynamic and not (self.once and self.batches):
             self._qparams.clear()
             self.statistics.update(self._grouped(tensor.detach()))
-        self.batches += 1
+        self._seen[0] += 1
         return tensor
 
     def take(self, statistics: RangeSketch | ChannelRange) -> None:
         """Have seen what another observer of the tensor saw; what is handed in stays as it is."""
         self._qparams.clear()
         self.statistics = copy.deepcopy(statistics)
-        self.batches += 1
+        self._seen[0] += 1
 
     def _grouped(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.spec.granularity is not Granularity.PER_GROUP:

@@ -150,12 +150,44 @@ def test_layout_does_not_show(name: str, tensor: Tensor) -> None:
     assert torch.equal(tensor, copy), name
 
 
-def test_more_elements_than_are_binned_at_once() -> None:
-    """A large tensor counts every element once."""
+def test_a_large_tensor_is_sampled() -> None:
+    """The counts sum to its size, the extremes are exact and counted, and it is the same each time."""
     x = torch.randn(300_001, generator=torch.Generator().manual_seed(2))
+    x[17] = 90.0
     sketch = sketch_of(x)
     assert int(sketch.histogram.sum()) == sketch.count == x.numel()
-    assert bits(sketch) == bits(sketch_of(*x.split(7_000)))
+    assert (sketch.minimum, sketch.maximum) == (x.min().item(), 90.0)
+    assert int(sketch.histogram[-1]) == 1
+    assert int(sketch.histogram[0]) >= 1
+    assert bits(sketch) == bits(sketch_of(x.clone()))
+    whole = sketch_of(*x.split(7_000))
+    below = sketch.histogram.cumsum(0) / x.numel()
+    assert torch.allclose(below, whole.histogram.cumsum(0) / x.numel(), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 32, 112, 112), (1, 3, 224, 224), (64, 1024), (1, 7, 111, 113)], ids=str
+)
+def test_a_sample_meets_borders_as_often_as_they_are(shape: tuple[int, ...]) -> None:
+    """Of an image with another value at the left border, its share is found, whatever the width."""
+    x = torch.zeros(shape)
+    x[..., 0] = 1.0
+    sketch = sketch_of(x)
+    share = int(sketch.histogram[-1]) / x.numel()
+    assert share == pytest.approx(1 / shape[-1], rel=0.1)
+
+
+def test_a_stream_of_many_elements() -> None:
+    """10^8 of them, in batches; the memory is that of a sketch, and the order does not matter."""
+    batch = torch.randn(1_000_000, generator=torch.Generator().manual_seed(3))
+    batches = [batch * scale for scale in (1.0, 3.0, 0.1, 2.0)]
+    forward, backward = RangeSketch(), RangeSketch()
+    for number in range(100):
+        forward.update(batches[number % 4])
+        backward.update(batches[3 - number % 4])
+    assert forward.count == 10**8
+    assert bits(forward) == bits(backward)
+    assert forward.histogram.numel() <= MAX_BINS
 
 
 def test_empty_tensor_changes_nothing() -> None:
