@@ -159,8 +159,8 @@ def _page(results: dict[str, Any]) -> str:
         "# What calibration costs", "",
         "Milliseconds a batch, and their ratio to the float forward, from one run of",
         "`python benchmarks/calibration.py`: quanthost beside the documented script, whose observers keep",
-        "histograms, on the same data. Error: of quantizing the observed tensors by `mse` ranges, over that with",
-        "`HistogramObserver`, as geometric mean and at worst; below 1 is better.", "",
+        "histograms, on the same data. Error: of quantizing the observed tensors by `mse` ranges, over that",
+        "with `HistogramObserver`, as geometric mean and at worst; below 1 is better.", "",
         "| network | threads | float | quanthost | ratio | incumbent | ratio | error, mean | error, worst "
         "| order | shares |",
         "| --- " * 11 + "|",
