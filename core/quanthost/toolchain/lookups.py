@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from executorch.exir._serialize import _dataclass
+from executorch.exir.backend import backend_api
 from executorch.exir.backend.backend_details import BackendDetails
 from torch.export import ExportGraphSignature
 from torch.fx.passes.infra.pass_base import PassBase
@@ -23,11 +24,17 @@ from quanthost.toolchain.patching import Patch
 
 __all__ = ["remembered_lookups"]
 
-_NAMES = ("user_inputs", "inputs_to_parameters", "inputs_to_buffers", "inputs_to_lifted_tensor_constants")
+_NAMES = (
+    *("user_inputs", "non_persistent_buffers"),
+    *("inputs_to_parameters", "inputs_to_buffers", "inputs_to_lifted_tensor_constants"),
+)
 
 
 class _State(threading.local):
-    """Whether a delegate is preparing its program, whether a pass may be changing it, and the answers."""
+    """Whether a partition or its delegate is at work, whether a pass may be changing it, and the answers.
+
+    Elsewhere a signature is always asked: torch renames inputs in place.
+    """
 
     delegate = False
     changing = False
@@ -50,7 +57,7 @@ class _State(threading.local):
 _STATE = _State()
 
 
-def _preprocess(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _reading(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with _STATE.during(delegate=True, changing=False):
         return original(*args, **kwargs)
 
@@ -83,7 +90,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 _PATCHES = (
-    Patch(BackendDetails, "preprocess_multimethod", _preprocess),
+    Patch(BackendDetails, "preprocess_multimethod", _reading),
+    Patch(backend_api, "_get_node_list_with_same_tag", _reading),
     Patch(PassBase, "__call__", _pass),
     Patch(_dataclass, "get_type_hints", lambda _, kind: _hints(kind)),
     *(Patch(ExportGraphSignature, name, _lookup) for name in _NAMES),
