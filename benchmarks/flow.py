@@ -150,12 +150,17 @@ def _page(results: dict[str, Any]) -> str:
         "Seconds from the module to the `.pte`, from one run of `python benchmarks/flow.py`: ExecuTorch's",
         "documented XNNPACK script beside quanthost, on the same models and the same calibration batches,",
         "imports not counted. Memory is the peak of the process, in MiB, with all libraries in it.", "",
+        "![Seconds of both sides](flow-beside.svg)", "",
         "| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|", *map(_line, rows), "",
     ]  # fmt: skip
     found = exponents(rows)
     if found:
         told = ", ".join(f"{stage} {slope:.2f}" for stage, slope in found.items())
-        lines += [f"Exponent of the number of blocks, from 50 blocks: {told}.", ""]
+        lines += [
+            "![Seconds by the number of blocks](flow-growth.svg)", "",
+            f"Exponent of the number of blocks, from 50 blocks: {told}.",
+            "`python benchmarks/figures.py` draws both figures from the stored results.", "",
+        ]  # fmt: skip
     versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     lines += [f"{results['machine']['cpu']}, one thread; {versions}.", ""]
     return "\n".join(lines)
