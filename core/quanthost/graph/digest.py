@@ -58,9 +58,7 @@ def _graph_lines(graph_module: fx.GraphModule, indent: str = "") -> Iterator[str
                 yield f"{indent}{node.name}:"
                 yield from _graph_lines(held, f"{indent}  ")
                 continue
-        operands = [_text(value) for value in node.args]
-        operands += [f"{key}={_text(value)}" for key, value in sorted(node.kwargs.items())]
-        yield f"{indent}{node.name} = {_callee(node)}({', '.join(operands)})"
+        yield indent + _line(node, node.args, node.kwargs)
 
 
 def float_digest(observed: fx.GraphModule) -> str:
@@ -76,10 +74,14 @@ def float_digest(observed: fx.GraphModule) -> str:
             past[node] = past.get(source, source)
             continue
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: past.get(source, source))
-        operands = [_text(value) for value in args]
-        operands += [f"{key}={_text(value)}" for key, value in sorted(kwargs.items())]
-        lines.append(f"{node.name} = {_callee(node)}({', '.join(operands)})")
+        lines.append(_line(node, args, kwargs))
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _line(node: fx.Node, args: Any, kwargs: Any) -> str:
+    operands = [_text(value) for value in args]
+    operands += [f"{key}={_text(value)}" for key, value in sorted(kwargs.items())]
+    return f"{node.name} = {_callee(node)}({', '.join(operands)})"
 
 
 def _callee(node: fx.Node) -> str:

@@ -9,10 +9,10 @@ from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
-from quanthost.stages import calibrate as _calibrate
 from quanthost.stages import convert as _convert
 from quanthost.stages import lower as _lower
 from quanthost.stages import prepare as _prepare
+from quanthost.stages.calibrate import calibrate, collect_statistics
 from quanthost.stages.capture import CapturedModel, capture
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.progress import Progress, silent
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
-    from quanthost.stages.statistics import Shard
     from quanthost.values import ArithmeticProfile
 
 __all__ = [
@@ -118,29 +117,6 @@ def prepare(
     return _prepare.prepare(captured, plugins, request)
 
 
-def calibrate(
-    prepared: PreparedModel,
-    batches: Iterable[Any] | Statistics | None,
-    progress: Progress | None = None,
-    *,
-    checkpoint: Path | str | None = None,
-) -> CalibratedModel:
-    """Run batches through the observed graph; see ``quanthost.stages.calibrate``."""
-    return _calibrate.calibrate(prepared, batches, progress, checkpoint=checkpoint)
-
-
-def collect_statistics(
-    prepared: PreparedModel,
-    batches: Iterable[Any],
-    progress: Progress | None = None,
-    *,
-    shard: Shard | str | None = None,
-    checkpoint: Path | str | None = None,
-) -> Statistics:
-    """Observe a share of the data; see ``quanthost.stages.calibrate``."""
-    return _calibrate.collect_statistics(prepared, batches, progress, shard=shard, checkpoint=checkpoint)
-
-
 def convert(
     calibrated: CalibratedModel | PreparedModel,
     representation: Representation | str = "qdq",
@@ -208,7 +184,7 @@ def quantize(
         data = None if needs_none else calibration
         if held is not None and data is not None and not isinstance(data, Statistics):
             data = held.statistics(prepared, data, progress)
-        calibrated = _calibrate.calibrate(prepared, data, progress)
+        calibrated = calibrate(prepared, data, progress)
     choices = {"representation": representation, "arithmetic": arithmetic, "io": io, "lowering": lowering}
     return _program(calibrated, choices, held, progress)
 

@@ -28,7 +28,7 @@ def with_estimator(
     """
     chosen = _estimator(estimator)
     module = deep_copy(calibrated.module)
-    observers = [each for each in module.modules() if _is_of_data(each)]
+    observers = [m for m in module.modules() if isinstance(m, RangeObserver) and m.is_of_data]
     if not observers:
         raise RequestError(
             f"the estimator {chosen.kind.value} for the recipe {calibrated.prepared.request.recipe}",
@@ -51,7 +51,3 @@ def _estimator(given: RangeEstimator | Estimator | str) -> RangeEstimator:
             remedy="choose one of these; their ranges do not depend on the order of the data", value=given,
         )  # fmt: skip
     return given if isinstance(given, RangeEstimator) else RangeEstimator(kind=Estimator(kind))
-
-
-def _is_of_data(module: object) -> bool:
-    return isinstance(module, RangeObserver) and not module.is_dynamic and not module.once

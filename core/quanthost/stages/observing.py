@@ -60,7 +60,7 @@ def of_data(module: fx.GraphModule) -> dict[str, tuple[fx.Node, RangeObserver]]:
 
 def _observing(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserver]]:
     pairs = [(node, _observer(module, node)) for node in module.graph.nodes]
-    return [(n, o) for n, o in pairs if o is not None and not o.is_dynamic and not o.once]
+    return [(n, o) for n, o in pairs if o is not None and o.is_of_data]
 
 
 def needs_data(module: fx.GraphModule) -> list[str]:

@@ -154,8 +154,7 @@ def _trial(name: str, outputs: Outputs, reference: Outputs) -> Trial:
 
 
 def _is_auto(observer: RangeObserver) -> bool:
-    static = not observer.is_dynamic and not observer.once
-    return static and observer.spec.estimator.kind is Estimator.AUTO
+    return observer.is_of_data and observer.spec.estimator.kind is Estimator.AUTO
 
 
 def _quality(outputs: Outputs, reference: Outputs) -> float:

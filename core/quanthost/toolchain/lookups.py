@@ -20,7 +20,7 @@ from executorch.exir.backend.backend_details import BackendDetails
 from torch.export import ExportGraphSignature
 from torch.fx.passes.infra.pass_base import PassBase
 
-from quanthost.toolchain.patching import Patch
+from quanthost.toolchain.patching import Patch, entered
 
 __all__ = ["remembered_lookups"]
 
@@ -101,7 +101,5 @@ _PATCHES = (
 @contextlib.contextmanager
 def remembered_lookups() -> Iterator[None]:
     """While entered, in this thread, a delegate that reads a program is not answered anew each time."""
-    with contextlib.ExitStack() as stack:
-        for patch in _PATCHES:
-            stack.enter_context(patch.entered())
+    with entered(_PATCHES):
         yield

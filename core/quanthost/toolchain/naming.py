@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from quanthost.toolchain.patching import Patch
+from quanthost.toolchain.patching import Patch, entered
 
 __all__ = ["counted_names"]
 
@@ -48,9 +48,7 @@ _PATCHES = tuple(Patch(importlib.import_module(user), _NAME, _counting) for user
 @contextlib.contextmanager
 def counted_names() -> Iterator[None]:
     """While entered, in this thread, a new name is looked for from the last one on."""
-    with contextlib.ExitStack() as stack:
-        for patch in _PATCHES:
-            stack.enter_context(patch.entered())
+    with entered(_PATCHES):
         _STATE.given.clear()
         try:
             yield

@@ -93,6 +93,11 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         """Number of forwards that reached this observer."""
         return self._seen[0]
 
+    @property
+    def is_of_data(self) -> bool:
+        """Whether the range comes from data: not from a constant, and not at run time."""
+        return not self.is_dynamic and not self.once
+
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
         if not self.is_dynamic and not (self.once and self.batches):
             self._qparams.clear()

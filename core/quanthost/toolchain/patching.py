@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-__all__ = ["Patch"]
+__all__ = ["Patch", "entered"]
 
 
 class Patch:
@@ -60,3 +60,12 @@ class Patch:
             return original(*args, **kwargs)
 
         return replaced
+
+
+@contextlib.contextmanager
+def entered(patches: Iterable[Patch]) -> Iterator[None]:
+    """Several patches at once."""
+    with contextlib.ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch.entered())
+        yield

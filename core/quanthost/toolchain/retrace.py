@@ -48,7 +48,7 @@ from torch.fx.passes.infra.pass_base import PassResult
 from torch.fx.traceback import NodeSource, NodeSourceAction
 from torch.utils import _pytree as pytree
 
-from quanthost.toolchain.patching import Patch
+from quanthost.toolchain.patching import Patch, entered
 
 __all__ = ["compute", "copy_graph", "incremental", "refresh"]
 
@@ -331,7 +331,5 @@ _PATCHES = (
 @contextlib.contextmanager
 def incremental() -> Iterator[None]:
     """While entered, in this thread, passes trace only what they change."""
-    with contextlib.ExitStack() as stack:
-        for patch in _PATCHES:
-            stack.enter_context(patch.entered())
+    with entered(_PATCHES):
         yield

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torchao.quantization.pt2e import DerivedObserverOrFakeQuantize
 
 from quanthost.graph.view import constant
 from quanthost.toolchain.observers import RangeObserver
@@ -70,8 +69,6 @@ def _rounding(observer: Any) -> tuple[object, _Rounding]:
     if not per_channel:
         return key, lambda tensor: _round(tensor, scale.reshape(()), zero_point.reshape(()), limits)
     axis = int(observer.ch_axis)
-    if isinstance(observer, DerivedObserverOrFakeQuantize):
-        axis = 0
 
     def by_channel(tensor: Tensor) -> Tensor:
         shape = [-1 if number == axis else 1 for number in range(tensor.dim())]
