@@ -68,10 +68,13 @@ def calibrate(
         _refuse_missing(module, prepared)
         observe_constants(module)
         return CalibratedModel(prepared=prepared, module=module)
-    if not isinstance(batches, Statistics):
+    if isinstance(batches, Statistics):
+        _refuse_incomplete(batches)
+        batches.check_origin(origin_of(prepared))
+    else:
+        # of this model by its making, but several ranks may have had no batch among them
         batches = _collected(prepared, module, batches, progress, None, checkpoint)
-    _refuse_incomplete(batches)
-    batches.check_origin(origin_of(prepared))
+        _refuse_incomplete(batches)
     missing = give(module, batches.tensors)
     if missing:
         raise StatisticsError(
