@@ -9,6 +9,7 @@ from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
+from quanthost.host.costs import Costs, find_costs
 from quanthost.stages import convert as _convert
 from quanthost.stages import lower as _lower
 from quanthost.stages import prepare as _prepare
@@ -65,6 +66,8 @@ def make_request(
     qat: bool = False,
     placement: Placement | str = Placement.COST,
     options: Options | None = None,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
 ) -> Request:
     """The request for loaded backends; no recipe means the first of the first backend."""
     first = plugins.info(plugins.backends[0])
@@ -78,6 +81,7 @@ def make_request(
         backends=plugins.backends, recipe=first.recipes[0].name if recipe is None else recipe,
         overrides=overrides, qat=qat, placement=Placement(placement),
         options={} if options is None else options,
+        costs=find_costs(optimize_for, costs, plugins.backends),
     )  # fmt: skip
 
 
@@ -89,6 +93,8 @@ def prepare(
     *,
     qat: bool = False,
     placement: Placement | str = Placement.COST,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
     options: Options | None = None,
     policy: discovery.Policy | None = None,
 ) -> PreparedModel:
@@ -102,6 +108,9 @@ def prepare(
         overrides: Rules for single nodes, the first that matches wins.
         qat: Insert fake quantize modules; train ``prepared.module`` yourself, then ``convert`` it.
         placement: ``"cost"`` leaves in float what gains nothing from integers, ``"all"`` does not.
+        optimize_for: ``"accuracy"`` (and size), or ``"latency"``: what is faster in float stays float.
+        costs: Measured costs for ``"latency"``, or a file of them; the backend's own on this machine, as
+            ``quanthost measure`` keeps them, where ``None``.
         options: Options of the backend.
         policy: Which plugins may be imported; from ``QUANTHOST_BACKENDS`` where ``None``.
 
@@ -112,8 +121,9 @@ def prepare(
     """
     plugins = gather(backend, policy)
     request = make_request(
-        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options
-    )
+        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options,
+        optimize_for=optimize_for, costs=costs,
+    )  # fmt: skip
     return _prepare.prepare(captured, plugins, request)
 
 
@@ -154,6 +164,8 @@ def quantize(
     arithmetic: ArithmeticProfile | str | None = None,
     io: str = "float",
     placement: Placement | str = Placement.COST,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
     options: Options | None = None,
     policy: discovery.Policy | None = None,
     progress: Progress | None = None,
@@ -164,7 +176,7 @@ def quantize(
 
     ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs, or statistics of
     them; recipes without static ranges (``fp32``, dynamic, weight-only) need none. ``representation`` and
-    ``arithmetic`` are those of ``convert``, ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a
+    ``arithmetic`` are those of ``convert``, ``optimize_for`` and ``costs`` those of ``prepare``, ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a
     folder where statistics and programs are kept and looked for, ``True`` the user's own, ``False`` none;
     where ``None``, the folder that ``QUANTHOST_CACHE`` names, none without it.
 
@@ -174,7 +186,10 @@ def quantize(
     progress = progress if progress is not None else silent()
     held = Cache.of(cache)
     plugins = gather(backend, policy)
-    request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)
+    request = make_request(
+        plugins, recipe=recipe, overrides=overrides, placement=placement, options=options,
+        optimize_for=optimize_for, costs=costs,
+    )  # fmt: skip
     needs_none = _prepare.recipe_of(plugins, request).kernel is Kernel.FLOAT
     with progress.stage("capture"):
         captured = capture(model, inputs, kwargs, dynamic_shapes)

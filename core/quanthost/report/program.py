@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quanthost.report.layout import byte_size
-from quanthost.values import ProgramRecord, Verdict, to_data
+from quanthost.values import Latency, ProgramRecord, Verdict, to_data
 
 if TYPE_CHECKING:
     from quanthost.report.pte import MethodFacts, TensorFacts
@@ -42,6 +42,8 @@ def record_facts(record: ProgramRecord) -> Facts:
     yield "model", f"{record.model}, {_short(record.model_digest)}"
     yield "data", _short(record.data_digest) or "none"
     yield "versions", ", ".join(f"{name} {version}" for name, version in record.versions)
+    if record.latency is not None:
+        yield "latency", _latency(record.latency)
     pieces = len(record.pieces)
     yield (
         "delegated",
@@ -81,10 +83,29 @@ def _record_document(record: ProgramRecord) -> dict[str, Any]:
             "program": record.program_digest, "model": record.model_digest, "data": record.data_digest or None
         },
         "delegated_share": record.delegated_share,
+        "latency": to_data(record.latency),
         "pieces": to_data(record.pieces),
         "outside": dict(Counter(record.outside)),
         "nodes": {verdict.value: verdicts[verdict] for verdict in Verdict},
     }  # fmt: skip
+
+
+def _latency(latency: Latency) -> str:
+    """What was expected of the operators that could be integer, and what the whole program takes."""
+    expected = (
+        f"expected {_time(latency.expected)} for what could be integer ({_time(latency.all_integer)} all in "
+        f"integers, {_time(latency.all_float)} all in float) on {latency.table_machine}"
+    )
+    if latency.unpriced:
+        count = len(latency.unpriced)
+        expected += f"; {count} operator{'s' * (count != 1)} without a measured cost left in integers"
+    if latency.measured is None:
+        return f"{expected}; {latency.note or 'not measured'}"
+    return f"{expected}; measured {_time(latency.measured)} for the program on {latency.machine}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.3f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def _tensor(tensor: TensorFacts | None) -> str:

@@ -7,6 +7,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import fx
 from torch.export import ExportedProgram
@@ -24,16 +25,19 @@ from quanthost.stages.files import program_digest
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.stages.taps import tap
+from quanthost.stages.timing import machine, seconds_of
 from quanthost.toolchain.edge import EdgeResult, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.lift import lift
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.pt2e import deep_copy
 from quanthost.toolchain.runtime import register_kernels
-from quanthost.values import OutputLeaf, PieceRecord, PluginRecord, ProgramRecord, Representation
+from quanthost.values import Latency, OutputLeaf, PieceRecord, PluginRecord, ProgramRecord, Representation
 
 __all__ = ["lower"]
 
+# seconds spent to see what a call takes
+_MEASURING = 0.5
 _LOWERINGS = ("quick", "upstream")
 _VERSIONED = ("quanthost", "torch", "torchao", "executorch")
 
@@ -112,7 +116,21 @@ def lower(
         refinement=converted.refinement,
     )
     runner = prepared.plugins.runner(edge.buffer, request)
+    program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
+    if prepared.latency is not None:
+        record = attrs.evolve(record, latency=_measured(program, prepared.latency, captured, io))
     return LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
+
+
+def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: str) -> Latency:
+    """What was expected, with what a call takes on this machine."""
+    if io != "float":
+        return attrs.evolve(latency, note=f"not measured: inputs are {io}, the examples are float")
+    try:
+        call = program.repeatable(*captured.example_args, **captured.example_kwargs)
+    except QuanthostError as error:
+        return attrs.evolve(latency, note=f"not measured: {str(error).splitlines()[0]}")
+    return attrs.evolve(latency, measured=seconds_of(call, budget=_MEASURING), machine=machine())
 
 
 def _delegating(prepared: PreparedModel) -> list[str]:

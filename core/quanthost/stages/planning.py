@@ -14,6 +14,7 @@ from quanthost.graph.view import GraphView
 from quanthost.hooks.manager import Plugins
 from quanthost.hooks.specs import RowMiss
 from quanthost.stages.cost import Candidate, prune
+from quanthost.stages.latency import Priced, fastest, sizes_of
 from quanthost.stages.overrides import apply_qspecs, resolve_overrides
 from quanthost.stages.sentinels import nodes_with_sentinels
 from quanthost.toolchain.pt2e import QuantPlan
@@ -24,15 +25,18 @@ from quanthost.values import (
     FixedQSpec,
     Gain,
     Kernel,
+    Latency,
     Match,
     Override,
     Placement,
+    Prices,
     Refusal,
     Request,
     Role,
+    Sizes,
 )
 
-__all__ = ["Chosen", "Planned", "plan_quantization"]
+__all__ = ["Chosen", "Planned", "plan_quantization", "site_sizes"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -54,6 +58,7 @@ class Planned:
     chosen: tuple[Chosen, ...]
     refused: dict[fx.Node, tuple[Cause, str]]
     rules: dict[str, Override]
+    latency: Latency | None = None
 
 
 def plan_quantization(
@@ -78,8 +83,11 @@ def plan_quantization(
     chosen = _choose(graph_module, request, plugins, rules, refused)
     if request.placement is Placement.COST:
         chosen = _drop_costly(chosen, GraphView(graph_module), refused)
+    latency = None
+    if request.costs is not None:
+        chosen, latency = _drop_slow(chosen, GraphView(graph_module), Prices(request.costs), refused)
     plan, chosen = _solve(graph_module, chosen, refused)
-    return Planned(plan=plan, chosen=tuple(chosen), refused=refused, rules=rules)
+    return Planned(plan=plan, chosen=tuple(chosen), refused=refused, rules=rules, latency=latency)
 
 
 def _calls(graph_module: fx.GraphModule) -> list[fx.Node]:
@@ -167,6 +175,37 @@ def _drop_costly(
     for candidate, reason in fallen.items():
         refused.update(dict.fromkeys(candidate.nodes, (Cause.COST, reason)))
     return [made for candidate, made in candidates.items() if candidate not in fallen]
+
+
+def _drop_slow(
+    chosen: list[Chosen], view: GraphView, prices: Prices, refused: dict[fx.Node, tuple[Cause, str]]
+) -> tuple[list[Chosen], Latency]:
+    priced = {_priced(made, view, prices): made for made in chosen}
+    slow, latency = fastest(tuple(priced), prices)
+    for each, reason in slow.items():
+        refused.update(dict.fromkeys(each.nodes, (Cause.COST, reason)))
+    return [made for each, made in priced.items() if each not in slow], latency
+
+
+def _priced(made: Chosen, view: GraphView, prices: Prices) -> Priced:
+    sizes, row, kernel = site_sizes(made), made.match.row, made.match.kernel
+    return Priced(
+        nodes=made.nodes,
+        inputs=_varying_inputs(made, view),
+        integer=None if sizes is None else prices.seconds(row, kernel, sizes),
+        float=None if sizes is None else prices.seconds(row, Kernel.FLOAT, sizes),
+        converts=kernel is Kernel.STATIC,
+    )
+
+
+def site_sizes(made: Chosen) -> Sizes | None:
+    """The sizes by which the time of a match is looked up; ``None`` where a shape is not known."""
+    by_role: dict[Role, list[fx.Node]] = {}
+    for name, node in made.captures.items():
+        by_role.setdefault(made.match.role(name), []).append(node)
+    weight = next(iter(by_role.get(Role.WEIGHT, ())), None)
+    inputs = [*by_role.get(Role.ACTIVATION, ()), *by_role.get(Role.PASSTHROUGH, ())]
+    return sizes_of(made.nodes, inputs, weight, made.nodes[-1])
 
 
 def _varying_inputs(made: Chosen, view: GraphView) -> tuple[fx.Node, ...]:

@@ -16,14 +16,14 @@ from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.decisions import decide
-from quanthost.stages.planning import Planned, plan_quantization
+from quanthost.stages.planning import Chosen, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import without_writes
-from quanthost.values import Decision, Recipe, Request
+from quanthost.values import Decision, Latency, Recipe, Request
 
-__all__ = ["HostQuantizer", "prepare", "recipe_of"]
+__all__ = ["HostQuantizer", "prepare", "recipe_of", "sites_of"]
 
 
 def recipe_of(plugins: Plugins, request: Request) -> Recipe:
@@ -74,9 +74,9 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         )
         self.plugins, self.request = plugins, request
         self.decisions: tuple[Decision, ...] = ()
+        self.latency: Latency | None = None
         self._nodes = nodes
         self._recipe = recipe_of(plugins, request)
-        self._planned: Planned | None = None
 
     def _transform_graph(self, graph_module: fx.GraphModule) -> fx.GraphModule:
         if self._nodes is None:
@@ -93,6 +93,7 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         nodes = self._nodes if self._nodes is not None else tuple(node_infos(graph_module.graph))
         planned = plan_quantization(graph_module, nodes, self.request, self.plugins)
         self.decisions = decide(nodes, graph_module, planned, self.request, self._recipe)
+        self.latency = planned.latency
         return planned.plan
 
     def _check_graph(self, graph_module: fx.GraphModule) -> None:
@@ -142,8 +143,25 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
     quantizer = HostQuantizer(plugins, request, nodes)
     module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
-        captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions
-    )
+        captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
+        latency=quantizer.latency,
+    )  # fmt: skip
+
+
+def sites_of(captured: CapturedModel, plugins: Plugins, request: Request) -> tuple[Chosen, ...]:
+    """The places that ``prepare`` would quantize, in the graph that the backend rewrote; nothing is changed.
+
+    Raises:
+        RequestError: the recipe or an option does not exist.
+    """
+    recipe_of(plugins, request)
+    graph = private_copy(captured.exported)
+    nodes = tuple(node_infos(graph.graph))
+    functionalize(graph)
+    fold_batch_norms(graph)
+    forget_layouts(graph)
+    graph = plugins.transform(graph, request)
+    return plan_quantization(graph, nodes, request, plugins).chosen
 
 
 def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> None:

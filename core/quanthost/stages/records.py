@@ -10,6 +10,7 @@ from quanthost.values import (
     ArithmeticProfile,
     Decision,
     Estimator,
+    Latency,
     RangeEstimator,
     Refinement,
     Representation,
@@ -29,13 +30,17 @@ __all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
 
 @attrs.frozen(kw_only=True, eq=False)
 class PreparedModel:
-    """An observed graph (``module``, or one to train where ``request.qat``), with decisions."""
+    """An observed graph (``module``, or one to train where ``request.qat``), with decisions.
+
+    ``latency`` is what a placement for latency expects, ``None`` of any other.
+    """
 
     captured: CapturedModel
     request: Request
     plugins: Plugins = attrs.field(repr=False)
     module: fx.GraphModule = attrs.field(repr=False)
     decisions: tuple[Decision, ...] = attrs.field(repr=False)
+    latency: Latency | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True, eq=False)

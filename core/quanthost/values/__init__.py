@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from quanthost.values.costs import ConversionCost, CostTable, Latency, Prices, SiteCost, Sizes
 from quanthost.values.decision import Cause, Decision, Gain, Match, QSpecChoice, Refusal, Verdict
 from quanthost.values.manifest import BackendInfo, Manifest
 from quanthost.values.override import Override
@@ -58,6 +59,8 @@ __all__ = [
     "ArithmeticProfile",
     "BackendInfo",
     "Cause",
+    "ConversionCost",
+    "CostTable",
     "DType",
     "Decision",
     "DerivedQSpec",
@@ -66,6 +69,7 @@ __all__ = [
     "Gain",
     "Granularity",
     "Kernel",
+    "Latency",
     "LeafSource",
     "Manifest",
     "Match",
@@ -74,6 +78,7 @@ __all__ = [
     "PieceRecord",
     "Placement",
     "PluginRecord",
+    "Prices",
     "ProgramRecord",
     "QSpec",
     "QSpecChoice",
@@ -87,6 +92,8 @@ __all__ = [
     "Role",
     "ScaleFormat",
     "SharedQSpec",
+    "SiteCost",
+    "Sizes",
     "Symmetry",
     "TensorQParams",
     "Timing",

@@ -6,6 +6,7 @@ import enum
 
 import attrs
 
+from quanthost.values.costs import Latency
 from quanthost.values.decision import Decision
 from quanthost.values.override import Override
 
@@ -113,6 +114,7 @@ class ProgramRecord:
     refinement: Refinement | None = None
     # names of the operators whose integers the program returns after the model's outputs
     intermediates: tuple[str, ...] = ()
+    latency: Latency | None = None
     format: int = FORMAT
 
     @property

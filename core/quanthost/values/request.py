@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from quanthost.values import checks
+from quanthost.values.costs import CostTable
 from quanthost.values.override import Override
 
 __all__ = ["Placement", "Representation", "Request"]
@@ -63,6 +64,10 @@ class Request:
     )
     qat: bool = attrs.field(default=False, validator=checks.kind(bool))
     placement: Placement = attrs.field(default=Placement.COST, validator=checks.kind(Placement))
+    # with a table, what is faster in float on the machine where it was measured is left there
+    costs: CostTable | None = attrs.field(
+        default=None, validator=checks.kind(CostTable, optional=True), repr=False
+    )
     # True, 1 and 1.0 are equal and mean three things to a backend
     options: tuple[tuple[str, Option], ...] = attrs.field(
         default=(), converter=_sorted_options, validator=checks.each(checks.pair(_check_option)), eq=repr

@@ -1,0 +1,299 @@
+"""Timing a backend's rows on this machine, each by itself, in integers and in float."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import torch
+from torch import fx, nn
+
+from quanthost.errors import QuanthostError, RequestError
+from quanthost.graph.examples import Example, examples_of
+from quanthost.graph.view import constant, tensor_meta
+from quanthost.hooks.backend import TableBackend
+from quanthost.hooks.manager import Plugins
+from quanthost.hooks.specs import LoweringOptions, hookimpl
+from quanthost.host import discovery
+from quanthost.stages import convert as _convert
+from quanthost.stages import lower as _lower
+from quanthost.stages import prepare as _prepare
+from quanthost.stages.calibrate import calibrate
+from quanthost.stages.capture import CapturedModel, capture
+from quanthost.stages.planning import Chosen, site_sizes
+from quanthost.stages.program import LoweredProgram
+from quanthost.stages.progress import Progress, silent
+from quanthost.stages.records import ConvertedModel
+from quanthost.stages.timing import machine, seconds_of
+from quanthost.values import (
+    ConversionCost,
+    CostTable,
+    Kernel,
+    Placement,
+    Recipe,
+    Request,
+    Role,
+    SiteCost,
+    Sizes,
+)
+
+__all__ = ["measure_costs"]
+
+_VERSIONED = ("quanthost", "torch", "executorch")
+# what a kernel takes at the least: a clock's resolution
+_LEAST = 1e-7
+_T = TypeVar("_T")
+
+
+def measure_costs(
+    backend: str,
+    models: Sequence[tuple[nn.Module, Any]] = (),
+    *,
+    policy: discovery.Policy | None = None,
+    progress: Progress | None = None,
+) -> CostTable:
+    """Time the rows of a backend on this machine, in integers and in float.
+
+    Each operator is lowered by itself, once for each kernel, with inputs and outputs in the kernel's own
+    type, so that a time is the kernel's alone. Without ``models`` these are the rows of the support table
+    at a few sizes; with ``models``, pairs of module and example inputs, they are the operators of those at
+    their own sizes.
+
+    Raises:
+        RequestError: the backend has no float recipe or no support table.
+        DiscoveryError: the backend is unknown, blocked or broken.
+    """
+    progress = silent() if progress is None else progress
+    measuring = _Measuring.of(backend, policy)
+    with progress.stage("measure"):
+        measuring.measure_call()
+        for captured in _counted(measuring.captured(models), progress):
+            measuring.add(captured)
+    return measuring.table()
+
+
+def _counted(items: list[Callable[[], _T]], progress: Progress) -> Iterator[_T]:
+    for done, make in enumerate(items, start=1):
+        yield make()
+        progress.batch(done, len(items))
+
+
+class _WithoutCopies:
+    """Programs read their inputs where they lie: a copy of them is no work of the kernel."""
+
+    @hookimpl(wrapper=True)
+    def quanthost_lowering_options(self) -> Any:
+        from executorch.exir import ExecutorchBackendConfig
+        from executorch.exir.passes import MemoryPlanningPass
+
+        given: LoweringOptions = yield
+        config = dataclasses.replace(
+            given.backend_config or ExecutorchBackendConfig(),
+            memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
+        )
+        return attrs.evolve(given, backend_config=config)
+
+
+@attrs.frozen(kw_only=True)
+class _Found:
+    """What was captured of an example or a model, ``row`` of the example that it is meant for."""
+
+    row: str | None
+    captured: CapturedModel
+
+
+def _captured(module: nn.Module, inputs: Any) -> _Found:
+    return _Found(row=None, captured=capture(module, inputs))
+
+
+class _Measuring:
+    """One run of measuring: what is known so far, and why something could not be measured."""
+
+    def __init__(self, plugins: Plugins, name: str, table: TableBackend, recipes: Sequence[Recipe]) -> None:
+        self._plugins, self._name, self._backend = plugins, name, table
+        self._float = next(recipe for recipe in recipes if recipe.kernel is Kernel.FLOAT)
+        by_kernel = {recipe.kernel: recipe for recipe in reversed(recipes)}
+        self._recipes = [r for kernel, r in by_kernel.items() if kernel is not Kernel.FLOAT]
+        self._sites: dict[tuple[str, Kernel, Sizes], SiteCost] = {}
+        self._conversions: dict[int, ConversionCost] = {}
+        self._skipped: dict[str, str] = {}
+        self._call = 0.0
+
+    @classmethod
+    def of(cls, name: str, policy: discovery.Policy | None) -> _Measuring:
+        plugin = discovery.load(name, policy)
+        plugins = Plugins([(name, plugin)], [("quanthost.measuring", _WithoutCopies())])
+        recipes = plugins.info(name).recipes
+        if not isinstance(plugin, TableBackend) or not any(r.kernel is Kernel.FLOAT for r in recipes):
+            raise RequestError(
+                f"the backend {name}", plugin=name, stage="measure", value=name,
+                needed="a backend with a support table and a recipe for float (fp32)",
+                remedy="measure a backend that can also leave operators in float",
+            )  # fmt: skip
+        return cls(plugins, name, plugin, recipes)
+
+    def captured(self, models: Sequence[tuple[nn.Module, Any]]) -> list[Callable[[], _Found | None]]:
+        """The models, or else an example for each row and size; each is captured when it is its turn."""
+        if models:
+            return [partial(_captured, module, inputs) for module, inputs in models]
+        made: list[Callable[[], _Found | None]] = []
+        for row in self._backend.table:
+            if row.kernels <= {Kernel.FLOAT}:
+                self._skipped[row.name] = "float alone: there is nothing to choose"
+                continue
+            listed = list(examples_of(row))
+            if not listed:
+                self._skipped[row.name] = f"the catalogue has no sizes for {row.pattern}"
+            made += [partial(self._capture, row.name, example) for example in listed]
+        return made
+
+    def _capture(self, row: str, example: Example) -> _Found | None:
+        try:
+            return _Found(row=row, captured=capture(example.module, example.inputs))
+        except QuanthostError as error:
+            self._skipped.setdefault(row, str(error).splitlines()[0])
+            return None
+
+    def measure_call(self) -> None:
+        """What a call costs whatever it computes: the time of a program that does next to nothing.
+
+        It is taken off each time, since the operators of a network share one call.
+        """
+        relu = capture(nn.ReLU().eval(), (torch.zeros(1, 2),))
+        _, self._call = self._time(relu, self._request(self._float), integers=False)
+
+    def add(self, found: _Found | None) -> None:
+        """Time each place that is new, in each kernel."""
+        if found is None:
+            return
+        for recipe in self._recipes:
+            request = self._request(recipe)
+            try:
+                sites = _prepare.sites_of(found.captured, self._plugins, request)
+            except QuanthostError as error:
+                self._note(found.row, error)
+                continue
+            for made in sites:
+                if found.row in (None, made.match.row):
+                    self._add_site(made, request)
+
+    def _note(self, row: str | None, reason: object) -> None:
+        if row is not None:
+            self._skipped.setdefault(row, str(reason).splitlines()[0])
+
+    def _request(self, recipe: Recipe) -> Request:
+        return Request(backends=(self._name,), recipe=recipe.name, placement=Placement.ALL)
+
+    def _add_site(self, made: Chosen, request: Request) -> None:
+        row, kernel, sizes = made.match.row, made.match.kernel, site_sizes(made)
+        if sizes is None or (row, kernel, sizes) in self._sites:
+            return
+        try:
+            captured = _alone(made)
+            program, seconds = self._time(captured, request, integers=kernel is Kernel.STATIC)
+            self._keep(row, kernel, sizes, seconds)
+            if kernel is Kernel.STATIC:
+                self._add_conversion(captured, request, sizes, program, seconds)
+            if (row, Kernel.FLOAT, sizes) not in self._sites:
+                in_float = self._request(self._float)
+                self._keep(row, Kernel.FLOAT, sizes, self._time(captured, in_float, integers=False)[1])
+        except QuanthostError as error:
+            self._note(row, error)
+
+    def _keep(self, row: str, kernel: Kernel, sizes: Sizes, seconds: float) -> None:
+        spent = max(_LEAST, seconds - self._call)
+        self._sites[row, kernel, sizes] = SiteCost(row=row, kernel=kernel, sizes=sizes, seconds=spent)
+
+    def _add_conversion(
+        self, captured: CapturedModel, request: Request, sizes: Sizes, program: LoweredProgram, seconds: float
+    ) -> None:
+        """The same program with float ends costs one quantize and one dequantize more."""
+        elements = torch.Size(sizes.output).numel()
+        if sizes.weight or sizes.inputs != (sizes.output,) or elements in self._conversions:
+            return
+        if program.record.outside:
+            return
+        _, with_float = self._time(captured, request, integers=False)
+        spent = max(0.0, with_float - seconds) / 2
+        self._conversions[elements] = ConversionCost(elements=elements, seconds=spent)
+
+    def _time(
+        self, captured: CapturedModel, request: Request, *, integers: bool
+    ) -> tuple[LoweredProgram, float]:
+        converted = self._converted(captured, request)
+        io = _integer_type(_prepare.recipe_of(self._plugins, request)) if integers else "float"
+        program = _lower.lower(converted, io=io)
+        inputs = [
+            example if leaf.dtype == example.dtype else _any_integers(example, leaf.dtype)
+            for leaf, example in zip(program.signature.inputs, captured.example_args)
+        ]
+        return program, seconds_of(program.repeatable(*inputs))
+
+    def _converted(self, captured: CapturedModel, request: Request) -> ConvertedModel:
+        prepared = _prepare.prepare(captured, self._plugins, request)
+        return _convert.convert(calibrate(prepared, [captured.example_args]))
+
+    def table(self) -> CostTable:
+        measured = {site.row for site in self._sites.values()}
+        return CostTable(
+            backend=self._name, machine=machine(),
+            versions=[(name, importlib.metadata.version(name)) for name in _VERSIONED],
+            sites=self._sites.values(), conversions=self._conversions.values(),
+            skipped={row: reason for row, reason in self._skipped.items() if row not in measured},
+        )  # fmt: skip
+
+
+def _integer_type(recipe: Recipe) -> str:
+    spec = recipe.for_role(Role.ACTIVATION)
+    dtype = getattr(spec, "dtype", None)
+    return "float" if dtype is None else str(dtype.value)
+
+
+def _any_integers(example: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    limits = torch.iinfo(dtype)
+    return torch.randint(limits.min, limits.max + 1, example.shape, dtype=dtype, generator=generator)
+
+
+def _alone(made: Chosen) -> CapturedModel:
+    """The operators of a place as a model of their own, on inputs of the same shapes."""
+    root, graph = nn.Module(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    inputs: list[torch.Tensor] = []
+    owner = made.nodes[0].graph.owning_module
+    for node in dict.fromkeys(n for each in made.nodes for n in each.all_input_nodes if n not in made.nodes):
+        held = None if owner is None else constant(owner, node)
+        if held is None:
+            copies[node] = graph.placeholder(f"x{len(inputs)}")
+            inputs.append(_like(node))
+        else:
+            name = f"held{len(copies)}"
+            root.register_buffer(name, held)
+            copies[node] = graph.get_attr(name)
+    for node in made.nodes:
+        copies[node] = graph.create_node(
+            node.op, node.target, *fx.map_arg((node.args, node.kwargs), copies.__getitem__)
+        )
+    graph.output(copies[made.nodes[-1]])
+    return capture(fx.GraphModule(root, graph).eval(), tuple(inputs))
+
+
+def _like(node: fx.Node) -> torch.Tensor:
+    meta = tensor_meta(node)
+    if meta is None:
+        raise RequestError(
+            f"{node.name}, which is no single tensor", needed="operators of tensors", stage="measure",
+            remedy="nothing: such operators are left out", value=node.name,
+        )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    shape = [int(size) for size in meta.shape]
+    if meta.is_floating_point():
+        values = torch.rand(shape, generator=generator, dtype=torch.float32).to(meta.dtype) * 2 - 0.75
+    else:
+        values = torch.zeros(shape, dtype=meta.dtype)
+    made = torch.empty_strided(shape, meta.stride(), dtype=meta.dtype)
+    return made.copy_(values)
