@@ -28,7 +28,7 @@ from quanthost.stages.planning import Chosen, site_sizes
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import ConvertedModel
-from quanthost.stages.timing import machine, seconds_of
+from quanthost.stages.timing import machine, seconds_in_turns, seconds_of
 from quanthost.values import (
     ConversionCost,
     CostTable,
@@ -164,22 +164,31 @@ class _Measuring:
         It is taken off each time, since the operators of a network share one call.
         """
         relu = capture(nn.ReLU().eval(), (torch.zeros(1, 2),))
-        _, self._call = self._time(relu, self._request(self._float), integers=False)
+        _, call = _runnable(self._converted(relu, self._request(self._float)), "float")
+        self._call = seconds_of(call)
 
     def add(self, found: _Found | None) -> None:
         """Time each place that is new, in each kernel."""
         if found is None:
             return
+        new: dict[tuple[str, Sizes], dict[Kernel, Chosen]] = {}
         for recipe in self._recipes:
-            request = self._request(recipe)
             try:
-                sites = _prepare.sites_of(found.captured, self._plugins, request)
+                sites = _prepare.sites_of(found.captured, self._plugins, self._request(recipe))
             except QuanthostError as error:
                 self._note(found.row, error)
                 continue
             for made in sites:
-                if found.row in (None, made.match.row):
-                    self._add_site(made, request)
+                sizes, match = site_sizes(made), made.match
+                if sizes is None or found.row not in (None, match.row):
+                    continue
+                if (match.row, match.kernel, sizes) not in self._sites:
+                    new.setdefault((match.row, sizes), {})[match.kernel] = made
+        for (row, sizes), by_kernel in new.items():
+            try:
+                self._add_site(row, sizes, by_kernel)
+            except QuanthostError as error:
+                self._note(row, error)
 
     def _note(self, row: str | None, reason: object) -> None:
         if row is not None:
@@ -188,50 +197,33 @@ class _Measuring:
     def _request(self, recipe: Recipe) -> Request:
         return Request(backends=(self._name,), recipe=recipe.name, placement=Placement.ALL)
 
-    def _add_site(self, made: Chosen, request: Request) -> None:
-        row, kernel, sizes = made.match.row, made.match.kernel, site_sizes(made)
-        if sizes is None or (row, kernel, sizes) in self._sites:
-            return
-        try:
-            captured = _alone(made)
-            program, seconds = self._time(captured, request, integers=kernel is Kernel.STATIC)
-            self._keep(row, kernel, sizes, seconds)
-            if kernel is Kernel.STATIC:
-                self._add_conversion(captured, request, sizes, program, seconds)
-            if (row, Kernel.FLOAT, sizes) not in self._sites:
-                in_float = self._request(self._float)
-                self._keep(row, Kernel.FLOAT, sizes, self._time(captured, in_float, integers=False)[1])
-        except QuanthostError as error:
-            self._note(row, error)
+    def _add_site(self, row: str, sizes: Sizes, by_kernel: dict[Kernel, Chosen]) -> None:
+        """Time a place in float and in each other kernel, in turns, since only their ratio decides."""
+        recipes = {recipe.kernel: recipe for recipe in (*self._recipes, self._float)}
+        captured = _alone(next(iter(by_kernel.values())))
+        calls: dict[Kernel | None, Callable[[], Any]] = {}
+        for kernel in (*by_kernel, Kernel.FLOAT):
+            converted = self._converted(captured, self._request(recipes[kernel]))
+            static = kernel is Kernel.STATIC
+            program, calls[kernel] = _runnable(converted, _integer_type(recipes[kernel]) if static else "float")
+            if static and self._shows_conversions(sizes, program):
+                _, calls[None] = _runnable(converted, "float")
+        seconds = dict(zip(calls, seconds_in_turns(list(calls.values()))))
+        if None in seconds:
+            # the same program with float ends has one quantize and one dequantize more
+            elements = torch.Size(sizes.output).numel()
+            spent = max(0.0, seconds.pop(None) - seconds[Kernel.STATIC]) / 2
+            self._conversions[elements] = ConversionCost(elements=elements, seconds=spent)
+        for each, taken in seconds.items():
+            assert each is not None
+            spent = max(_LEAST, taken - self._call)
+            self._sites[row, each, sizes] = SiteCost(row=row, kernel=each, sizes=sizes, seconds=spent)
 
-    def _keep(self, row: str, kernel: Kernel, sizes: Sizes, seconds: float) -> None:
-        spent = max(_LEAST, seconds - self._call)
-        self._sites[row, kernel, sizes] = SiteCost(row=row, kernel=kernel, sizes=sizes, seconds=spent)
-
-    def _add_conversion(
-        self, captured: CapturedModel, request: Request, sizes: Sizes, program: LoweredProgram, seconds: float
-    ) -> None:
-        """The same program with float ends costs one quantize and one dequantize more."""
-        elements = torch.Size(sizes.output).numel()
-        if sizes.weight or sizes.inputs != (sizes.output,) or elements in self._conversions:
-            return
-        if program.record.outside:
-            return
-        _, with_float = self._time(captured, request, integers=False)
-        spent = max(0.0, with_float - seconds) / 2
-        self._conversions[elements] = ConversionCost(elements=elements, seconds=spent)
-
-    def _time(
-        self, captured: CapturedModel, request: Request, *, integers: bool
-    ) -> tuple[LoweredProgram, float]:
-        converted = self._converted(captured, request)
-        io = _integer_type(_prepare.recipe_of(self._plugins, request)) if integers else "float"
-        program = _lower.lower(converted, io=io)
-        inputs = [
-            example if leaf.dtype == example.dtype else _any_integers(example, leaf.dtype)
-            for leaf, example in zip(program.signature.inputs, captured.example_args)
-        ]
-        return program, seconds_of(program.repeatable(*inputs))
+    def _shows_conversions(self, sizes: Sizes, program: LoweredProgram) -> bool:
+        """Whether a tensor of a new size goes in and comes out, all of it in the delegate."""
+        alike = not sizes.weight and sizes.inputs == (sizes.output,)
+        is_new = torch.Size(sizes.output).numel() not in self._conversions
+        return alike and is_new and not program.record.outside
 
     def _converted(self, captured: CapturedModel, request: Request) -> ConvertedModel:
         prepared = _prepare.prepare(captured, self._plugins, request)
@@ -245,6 +237,17 @@ class _Measuring:
             sites=self._sites.values(), conversions=self._conversions.values(),
             skipped={row: reason for row, reason in self._skipped.items() if row not in measured},
         )  # fmt: skip
+
+
+def _runnable(converted: ConvertedModel, io: str) -> tuple[LoweredProgram, Callable[[], Any]]:
+    """The program, and a call of it on examples of the type that its inputs have."""
+    program = _lower.lower(converted, io=io)
+    examples = converted.calibrated.prepared.captured.example_args
+    inputs = [
+        example if leaf.dtype == example.dtype else _any_integers(example, leaf.dtype)
+        for leaf, example in zip(program.signature.inputs, examples)
+    ]
+    return program, program.repeatable(*inputs)
 
 
 def _integer_type(recipe: Recipe) -> str:

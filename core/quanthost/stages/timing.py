@@ -5,29 +5,37 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["machine", "seconds_of"]
+__all__ = ["machine", "seconds_in_turns", "seconds_of"]
 
-_WARM_UP = 2
-_AT_LEAST = 5
+_ROUNDS = 6
 
 
-def seconds_of(call: Callable[[], Any], *, budget: float = 0.05) -> float:
-    """Seconds of the fastest call, which other work on the machine disturbs least.
+def seconds_of(call: Callable[[], Any], *, budget: float = 0.1) -> float:
+    """Seconds of the fastest call, which other work on the machine disturbs least."""
+    return seconds_in_turns([call], budget=budget)[0]
 
-    Called until ``budget`` seconds are spent, and at least five times.
+
+def seconds_in_turns(calls: Sequence[Callable[[], Any]], *, budget: float = 0.1) -> list[float]:
+    """Seconds of the fastest call of each, which take turns, so that what changes meets them all.
+
+    Each is called for ``budget`` seconds, and at least six times.
     """
-    for _ in range(_WARM_UP):
-        call()
-    best, spent, count = float("inf"), 0.0, 0
-    while count < _AT_LEAST or spent < budget:
-        start = time.perf_counter()
-        call()
-        taken = time.perf_counter() - start
-        best, spent, count = min(best, taken), spent + taken, count + 1
+    best = [float("inf")] * len(calls)
+    for _ in range(_ROUNDS):
+        for place, call in enumerate(calls):
+            call()
+            end = time.perf_counter() + budget / _ROUNDS
+            while True:
+                start = time.perf_counter()
+                call()
+                now = time.perf_counter()
+                best[place] = min(best[place], now - start)
+                if now >= end:
+                    break
     return best
 
 

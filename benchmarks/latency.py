@@ -1,0 +1,143 @@
+"""Is int8 worth it: each network in float, in int8, and placed for latency by costs measured here.
+
+    python benchmarks/latency.py [NETWORK …]
+    python benchmarks/latency.py --table        # writes docs/benchmarks/latency.md from the results
+
+Costs are those of the rows at a few sizes, measured once and kept, and of the network's own operators. The
+three programs run in one process, taking turns, on all cores; the float program runs twice, loaded twice, and
+the ratio of its two times is the noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import incumbent
+from networks import network
+
+import quanthost
+from quanthost.host.costs import load_costs, save_costs
+from quanthost.host.measuring import measure_costs
+from quanthost.values import CostTable
+
+_ROOT = Path(__file__).resolve().parents[1]
+_RESULTS = Path(__file__).parent / "results" / "latency.json"
+_COSTS = Path(__file__).parent / "results" / "costs.json"
+_PAGE = _ROOT / "docs" / "benchmarks" / "latency.md"
+BACKEND = "xnnpack_like"
+SUBJECTS = (
+    *("mobilenet-v2", "efficientnet-lite0", "vit-6", "minilm-l6", "resnet18", "crepe-tiny", "mtcnn-onet"),
+    *("mobilenet-v1-025", "resnet8", "ds-cnn", "digits", "deep-autoencoder"),
+)
+BATCHES = 4
+ROUNDS, SECONDS = 15, 0.1
+
+
+def known_costs() -> CostTable:
+    """The rows of the table at a few sizes, measured where no earlier run did."""
+    if not _COSTS.exists():
+        save_costs(measure_costs(BACKEND), _COSTS)
+    return load_costs(_COSTS)
+
+
+def compare(name: str, known: CostTable) -> dict[str, Any]:
+    """Milliseconds of a call of each program, and what the placement expected."""
+    net = network(name)
+    model, inputs = net.build()
+    start = time.perf_counter()
+    table = known.merged(measure_costs(BACKEND, [(model, inputs)]))
+    measuring = time.perf_counter() - start
+    data = net.calibration()[:BATCHES]
+    programs = {
+        "float": quanthost.quantize(model, inputs, BACKEND, "fp32"),
+        "int8": quanthost.quantize(model, inputs, BACKEND, calibration=data),
+        "latency": quanthost.quantize(
+            model, inputs, BACKEND, calibration=data, optimize_for="latency", costs=table
+        ),
+    }  # fmt: skip
+    again = quanthost.LoweredProgram(buffer=programs["float"].buffer, record=programs["float"].record)
+    calls = {kind: program.repeatable(*inputs) for kind, program in programs.items()}
+    taken = in_turns({**calls, "again": again.repeatable(*inputs)})
+    latency = programs["latency"].record.latency
+    assert latency is not None
+    pair = sorted((taken["float"], taken.pop("again")))
+    quantized = {
+        kind: sum(d.verdict is quanthost.Verdict.QUANTIZED for d in program.decisions)
+        for kind, program in programs.items()
+    }
+    return {
+        "name": name, "ms": {kind: 1e3 * seconds for kind, seconds in taken.items()},
+        "noise": pair[1] / pair[0] - 1, "quantized": quantized, "measuring_s": measuring,
+        "expected_ms": {
+            "latency": 1e3 * latency.expected, "int8": 1e3 * latency.all_integer,
+            "float": 1e3 * latency.all_float,
+        },
+    }  # fmt: skip
+
+
+def in_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Seconds of the fastest call of each, over rounds in which each has its turn."""
+    best = dict.fromkeys(calls, float("inf"))
+    for _ in range(ROUNDS):
+        for kind, call in calls.items():
+            call()
+            until = time.perf_counter() + SECONDS
+            while (start := time.perf_counter()) < until:
+                call()
+                best[kind] = min(best[kind], time.perf_counter() - start)
+    return best
+
+
+def _page(results: dict[str, Any]) -> str:
+    lines = [
+        "# Is int8 worth it", "",
+        "Milliseconds of a call on all cores, from one run of `python benchmarks/latency.py`, the programs of a",
+        "network taking turns; the fastest call counts. `latency` is placed by costs that were measured on the",
+        'same machine, with `optimize_for="latency"`. Ratio: over the faster of float and int8; below 1 is',
+        "better. Noise: between two loads of one float program. Nodes: quantized in int8 and for latency.",
+        "Expected: what the costs say of the operators that can be integer, placed for latency over all",
+        "integer and over all float.", "",
+        "| network | float | int8 | latency | ratio | noise | nodes | expected / int8 | expected / float |",
+        "| --- " * 9 + "|",
+    ]  # fmt: skip
+    for row in results["rows"]:
+        ms, expected, nodes = row["ms"], row["expected_ms"], row["quantized"]
+        faster = min(ms["float"], ms["int8"])
+        lines.append(
+            f"| {row['name']} | {ms['float']:.3f} | {ms['int8']:.3f} | {ms['latency']:.3f} "
+            f"| {ms['latency'] / faster:.3f} | {row['noise']:.1%} | {nodes['int8']}, {nodes['latency']} "
+            f"| {expected['latency'] / expected['int8']:.2f} | {expected['latency'] / expected['float']:.2f} |"
+        )
+    versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
+    lines += ["", f"{results['machine']['cpu']}, 2 cores; {versions}.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is named, or all, and keep the results; or write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("networks", nargs="*", metavar="NETWORK")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    held = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"rows": []}
+    if not arguments.table:
+        known = known_costs()
+        for name in arguments.networks or SUBJECTS:
+            row = compare(name, known)
+            rows = [each for each in held["rows"] if each["name"] != name] + [row]
+            rows.sort(key=lambda each: SUBJECTS.index(each["name"]))
+            held = {**incumbent.provenance(), "rows": rows}
+            _RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+            print(json.dumps(row), flush=True)
+    _PAGE.write_text(_page(held), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
