@@ -25,6 +25,10 @@ def _has_wide_cat(nodes: Nodes) -> bool:
     return any(".cat." in operator_name(n) and len(argument(n, "tensors")) > 5 for n in nodes)
 
 
+def _never(_: Nodes) -> bool:
+    return False
+
+
 def _has_constant_result(nodes: Nodes) -> bool:
     """An operator all of whose inputs are placeholders may be computed beforehand."""
     return any(all(s.op == "placeholder" for s in node.all_input_nodes) for node in nodes)
@@ -43,7 +47,8 @@ _WHEN: dict[str, Callable[[Nodes], bool]] = {
     "FuseActivationPass": _has("relu", "hardtanh"),
     "DecomposeConcatenate": _has_wide_cat,
     "RemoveGetItemPass": _has("getitem"),
-    "InsertPadQDQPass": _has("constant_pad_nd"),
+    # a padding in integers is written out by the host; one in float must stay float for what reads it
+    "InsertPadQDQPass": _never,
     "PReLUReshapePass": _has("_prelu_kernel"),
 }
 
