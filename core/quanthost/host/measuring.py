@@ -298,5 +298,7 @@ def _like(node: fx.Node) -> torch.Tensor:
         values = torch.rand(shape, generator=generator, dtype=torch.float32).to(meta.dtype) * 2 - 0.75
     else:
         values = torch.zeros(shape, dtype=meta.dtype)
-    made = torch.empty_strided(shape, meta.stride(), dtype=meta.dtype)
-    return made.copy_(values)
+    if 0 in meta.stride():
+        # an expanded tensor: the copies of an element would be written several times
+        return values
+    return torch.empty_strided(shape, meta.stride(), dtype=meta.dtype).copy_(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -103,7 +103,7 @@ def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
     }
     for points, spec in plan.groups:
         first = points[0]
-        _annotate(annotations, first, _torchao_spec(spec, first, qat=qat))
+        _annotate(annotations, first, _torchao_spec(spec, points, qat=qat))
         for point in points[1:]:
             _annotate(annotations, point, SharedQuantizationSpec(_key(first)))
     for point, derived, sources in plan.derived:
@@ -131,7 +131,7 @@ def _key(point: Point) -> Any:
     return point.producer if point.consumer is None else (point.producer, point.consumer)
 
 
-def _torchao_spec(spec: AnyQSpec, point: Point, *, qat: bool) -> QuantizationSpecBase:
+def _torchao_spec(spec: AnyQSpec, points: Sequence[Point], *, qat: bool) -> QuantizationSpecBase:
     if isinstance(spec, FixedQSpec):
         return FixedQParamsQuantizationSpec(
             dtype=torch_dtype(spec.dtype), scale=spec.scale, zero_point=spec.zero_point,
@@ -141,14 +141,15 @@ def _torchao_spec(spec: AnyQSpec, point: Point, *, qat: bool) -> QuantizationSpe
     return QuantizationSpec(
         dtype=torch_dtype(spec.dtype), quant_min=spec.quant_min, quant_max=spec.quant_max,
         qscheme=torch_qscheme(spec), ch_axis=spec.axis, is_dynamic=_has_torchao_chain(spec),
-        observer_or_fake_quant_ctr=_observer(spec, point, qat=qat),
+        observer_or_fake_quant_ctr=_observer(spec, points, qat=qat),
     )  # fmt: skip
 
 
-def _observer(spec: QSpec, point: Point, *, qat: bool) -> Any:
+def _observer(spec: QSpec, points: Sequence[Point], *, qat: bool) -> Any:
     dynamic = spec.timing is Timing.DYNAMIC
     if not qat or dynamic or spec.granularity is Granularity.PER_GROUP:
-        return RangeObserver.with_args(spec=spec, once=point.producer.op == "get_attr")
+        once = all(point.producer.op == "get_attr" for point in points)
+        return RangeObserver.with_args(spec=spec, once=once)
     per_channel = spec.granularity is Granularity.PER_CHANNEL
     observer = MovingAveragePerChannelMinMaxObserver if per_channel else MovingAverageMinMaxObserver
     return FusedMovingAvgObsFakeQuantize.with_args(observer=observer, eps=2**-12)
