@@ -32,6 +32,7 @@ from quanthost.values import (
 if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
     from quanthost.host.discovery import Policy, installed
+    from quanthost.host.measuring import measure_costs
     from quanthost.host.pipeline import (
         calibrate,
         capture,
@@ -75,6 +76,7 @@ __all__ = [
     "installed",
     "load",
     "lower",
+    "measure_costs",
     "merge_statistics",
     "prepare",
     "quantize",
@@ -95,6 +97,7 @@ _LATE = {
     "installed": "quanthost.host.discovery",
     "load": "quanthost.stages.program",
     "lower": "quanthost.host.pipeline",
+    "measure_costs": "quanthost.host.measuring",
     "merge_statistics": "quanthost.stages.statistics",
     "prepare": "quanthost.host.pipeline",
     "quantize": "quanthost.host.pipeline",

@@ -193,6 +193,16 @@ def quantize(
         typer.Option(metavar="float|int8|…", help="What inputs and outputs are. [default: float]"),
     ] = None,
     placement: Placement = None,
+    optimize_for: Annotated[
+        str | None,
+        typer.Option(
+            metavar="accuracy|latency", help="What int8 is for; needs 'measure'. [default: accuracy]"
+        ),
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="What 'measure' wrote, for latency. [default: its own]"),
+    ] = None,
     report: Annotated[
         str | None, typer.Option(metavar="table|json|none", help="What to write to stdout. [default: table]")
     ] = None,
@@ -220,9 +230,33 @@ def quantize(
         "override": [settings.parse_override(text) for text in override or ()],
         "set": settings.parse_options(set_ or ()),
         "statistics": statistics, "representation": representation, "arithmetic": arithmetic, "io": io,
-        "placement": placement, "cache": cache,
+        "placement": placement, "cache": cache, "optimize_for": optimize_for, "costs": costs,
     }  # fmt: skip
     work(settings.merge(typed, {} if config is None else settings.read_config(config)), policy(context))
+
+
+@app.command()
+def measure(
+    context: typer.Context,
+    backend: Annotated[str, typer.Argument(metavar="BACKEND", help="A name that 'backends' lists.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:CALLABLE",
+            help="Measure this model's operators at their own sizes, instead of the table's at a few.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.json", help="Costs that are in it are kept."),
+    ] = None,
+    force: Force = None,
+    json: Json = False,
+) -> None:
+    """Measure here what a backend's operators take, in integers and in float."""
+    from quanthost.cli.measure import measure as work
+
+    work(backend, model or [], output, policy(context), force=bool(force), as_json=json)
 
 
 @app.command()

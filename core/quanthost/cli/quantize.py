@@ -108,8 +108,8 @@ def _program(sources: Sources, settings: Settings, policy: Policy, progress: Pro
     return quanthost.quantize(
         model, inputs, settings.backend, settings.recipe, data, settings.override,
         representation=settings.representation, arithmetic=settings.arithmetic, io=settings.io,
-        placement=settings.placement, options=settings.set, policy=policy, progress=progress,
-        cache=settings.cache,
+        placement=settings.placement, optimize_for=settings.optimize_for, costs=settings.costs,
+        options=settings.set, policy=policy, progress=progress, cache=settings.cache,
     )  # fmt: skip
 
 

@@ -54,12 +54,14 @@ class Settings:
     arithmetic: str | None = None
     io: str = "float"
     placement: str = "cost"
+    optimize_for: str = "accuracy"
+    costs: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     cache: bool | None = None
 
 
 _TEXTS = (
     *("model", "inputs", "recipe", "calibration", "statistics", "output"),
-    *("representation", "arithmetic", "io", "placement"),
+    *("representation", "arithmetic", "io", "placement", "optimize_for", "costs"),
 )
 _KEYS = {
     **dict.fromkeys((*_TEXTS, "report"), (str,)),
@@ -195,7 +197,7 @@ def _backends(value: str | list[Any], where: str) -> tuple[str, ...]:
 
 def _relocated(key: str, value: Any, folder: Path) -> Any:
     """Paths, and references to files, as seen from the current folder."""
-    if key in ("output", "statistics"):
+    if key in ("output", "statistics", "costs"):
         return str(folder / value)
     if key == "calibration" and not is_reference(value):
         return str(folder / value)

@@ -176,7 +176,7 @@ def _innermost(pattern: Op) -> Op:
     return pattern if inner is None else _innermost(inner)
 
 
-class _Pattern(nn.Module):
+class _Pattern(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Evaluates a pattern; captured weights and biases are parameters, other captures inputs."""
 
     def __init__(self, row: Row, name: str, arguments: _Arguments) -> None:
@@ -208,9 +208,7 @@ class _Pattern(nn.Module):
 
     def _value(self, part: Op, inputs: dict[str, torch.Tensor]) -> Any:
         if part is self._first:
-            values = {
-                key: self._argument(key, value, inputs) for key, value in self._arguments.items()
-            }
+            values = {key: self._argument(key, value, inputs) for key, value in self._arguments.items()}
             return _operator(self._name)(**values)
         values = {
             key.split("|")[0]: self._value(inner, inputs) if isinstance(inner, Op) else inner

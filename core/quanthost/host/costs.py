@@ -55,9 +55,7 @@ def load_costs(path: str | os.PathLike[str]) -> CostTable:
         ) from error  # fmt: skip
 
 
-def find_costs(
-    optimize_for: str, costs: Costs | None, backends: Sequence[str]
-) -> CostTable | None:
+def find_costs(optimize_for: str, costs: Costs | None, backends: Sequence[str]) -> CostTable | None:
     """The table that a request is placed by, ``None`` where it is not placed for latency.
 
     Raises:

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from quanthost.errors import QuanthostError, RequestError
 from quanthost.graph.examples import Example, examples_of
+from quanthost.graph.leaves import TensorSpec
 from quanthost.graph.view import constant, tensor_meta
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
@@ -79,7 +80,7 @@ def measure_costs(
 def _counted(items: list[Callable[[], _T]], progress: Progress) -> Iterator[_T]:
     for done, make in enumerate(items, start=1):
         yield make()
-        progress.batch(done, len(items))
+        progress.note(f"{done} of {len(items)} examples")
 
 
 class _WithoutCopies:
@@ -205,7 +206,8 @@ class _Measuring:
         for kernel in (*by_kernel, Kernel.FLOAT):
             converted = self._converted(captured, self._request(recipes[kernel]))
             static = kernel is Kernel.STATIC
-            program, calls[kernel] = _runnable(converted, _integer_type(recipes[kernel]) if static else "float")
+            io = _integer_type(recipes[kernel]) if static else "float"
+            program, calls[kernel] = _runnable(converted, io)
             if static and self._shows_conversions(sizes, program):
                 _, calls[None] = _runnable(converted, "float")
         seconds = dict(zip(calls, seconds_in_turns(list(calls.values()))))
@@ -244,7 +246,7 @@ def _runnable(converted: ConvertedModel, io: str) -> tuple[LoweredProgram, Calla
     program = _lower.lower(converted, io=io)
     examples = converted.calibrated.prepared.captured.example_args
     inputs = [
-        example if leaf.dtype == example.dtype else _any_integers(example, leaf.dtype)
+        _fitting(example, leaf) if isinstance(leaf, TensorSpec) else example
         for leaf, example in zip(program.signature.inputs, examples)
     ]
     return program, program.repeatable(*inputs)
@@ -256,10 +258,13 @@ def _integer_type(recipe: Recipe) -> str:
     return "float" if dtype is None else str(dtype.value)
 
 
-def _any_integers(example: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
+    """The example, or any integers where the program takes those."""
+    if leaf.dtype == example.dtype:
+        return example
     generator = torch.Generator().manual_seed(0)
-    limits = torch.iinfo(dtype)
-    return torch.randint(limits.min, limits.max + 1, example.shape, dtype=dtype, generator=generator)
+    limits = torch.iinfo(leaf.dtype)
+    return torch.randint(limits.min, limits.max + 1, example.shape, dtype=leaf.dtype, generator=generator)
 
 
 def _alone(made: Chosen) -> CapturedModel:

@@ -91,7 +91,8 @@ def _is_priced(priced: Priced) -> bool:
 
 
 def _reason(priced: Priced) -> str:
-    assert priced.integer is not None and priced.float is not None
+    assert priced.integer is not None
+    assert priced.float is not None
     times = f"{priced.integer * 1e6:.1f} µs in integers, {priced.float * 1e6:.1f} µs in float"
     if priced.float <= priced.integer:
         return f"faster in float: {times}"

@@ -58,8 +58,8 @@ def torch_qscheme(spec: QSpec) -> torch.qscheme:
 class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     """Observes one tensor, or a sharing group of tensors, for one qspec.
 
-    ``once`` is set where all of them are constants, which are read at the first forward only. Dynamic specs observe
-    nothing.
+    ``once`` is set where all of them are constants, which are read at the first forward only. Dynamic
+    specs observe nothing.
     """
 
     def __init__(self, *, spec: QSpec, once: bool = False, **_: Any) -> None:
