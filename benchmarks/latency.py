@@ -96,9 +96,9 @@ def in_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
 def _page(results: dict[str, Any]) -> str:
     lines = [
         "# Is int8 worth it", "",
-        "Milliseconds of a call on all cores, from one run of `python benchmarks/latency.py`, the programs of a",
-        "network taking turns; the fastest call counts. `latency` is placed by costs that were measured on the",
-        'same machine, with `optimize_for="latency"`. Ratio: over the faster of float and int8; below 1 is',
+        "Milliseconds of a call on all cores, from one run of `python benchmarks/latency.py`, the programs",
+        "of a network taking turns; the fastest call counts. `latency` is placed by costs that were measured",
+        'on the same machine, with `optimize_for="latency"`. Ratio: over the faster of float and int8; below 1 is',
         "better. Noise: between two loads of one float program. Nodes: quantized in int8 and for latency.",
         "Expected: what the costs say of the operators that can be integer, placed for latency over all",
         "integer and over all float.", "",
@@ -111,7 +111,8 @@ def _page(results: dict[str, Any]) -> str:
         lines.append(
             f"| {row['name']} | {ms['float']:.3f} | {ms['int8']:.3f} | {ms['latency']:.3f} "
             f"| {ms['latency'] / faster:.3f} | {row['noise']:.1%} | {nodes['int8']}, {nodes['latency']} "
-            f"| {expected['latency'] / expected['int8']:.2f} | {expected['latency'] / expected['float']:.2f} |"
+            f"| {expected['latency'] / expected['int8']:.2f} "
+            f"| {expected['latency'] / expected['float']:.2f} |"
         )
     versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     lines += ["", f"{results['machine']['cpu']}, 2 cores; {versions}.", ""]

@@ -46,8 +46,9 @@ def _held(target: Path, backend: str) -> CostTable:
     here = machine()
     if (held.backend, held.machine) != (backend, here):
         raise UsageError(
-            f"{target} with costs of {held.backend} on {held.machine}", needed=f"costs of {backend} on {here}",
-            where="--output", remedy="name another file, or replace it with --force", value=target,
+            f"{target} with costs of {held.backend} on {held.machine}",
+            needed=f"costs of {backend} on {here}", where="--output",
+            remedy="name another file, or replace it with --force", value=target,
         )  # fmt: skip
     return held
 

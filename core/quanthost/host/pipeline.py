@@ -174,11 +174,12 @@ def quantize(
 ) -> LoweredProgram:
     """All five stages: a model and its example inputs to a program.
 
-    ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs, or statistics of
-    them; recipes without static ranges (``fp32``, dynamic, weight-only) need none. ``representation`` and
-    ``arithmetic`` are those of ``convert``, ``optimize_for`` and ``costs`` those of ``prepare``, ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a
-    folder where statistics and programs are kept and looked for, ``True`` the user's own, ``False`` none;
-    where ``None``, the folder that ``QUANTHOST_CACHE`` names, none without it.
+    ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs, or statistics
+    of them; recipes without static ranges (``fp32``, dynamic, weight-only) need none. ``representation``
+    and ``arithmetic`` are those of ``convert``, ``optimize_for`` and ``costs`` those of ``prepare``,
+    ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a folder where statistics and programs
+    are kept and looked for, ``True`` the user's own, ``False`` none; where ``None``, the folder that
+    ``QUANTHOST_CACHE`` names, none without it.
 
     Raises:
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.

@@ -15,7 +15,7 @@ import attrs
 from torch import fx
 
 from quanthost.graph.view import tensor_meta
-from quanthost.values import Kernel, Latency, Prices, Sizes
+from quanthost.values import Latency, Prices, Sizes
 
 __all__ = ["Priced", "fastest", "sizes_of"]
 
@@ -59,7 +59,8 @@ def _shape(node: fx.Node) -> tuple[int, ...] | None:
     if meta is None:
         return None
     sizes = [size if isinstance(size, int) else getattr(size.node, "hint", None) for size in meta.shape]
-    return None if None in sizes else tuple(int(size) for size in sizes)
+    known = [int(size) for size in sizes if size is not None]
+    return tuple(known) if len(known) == len(sizes) else None
 
 
 def _plain(value: object) -> str:
