@@ -96,9 +96,10 @@ _TIMES = st.integers(0, 50).map(lambda units: units * 1e-6)
 @given(st.data())
 def test_no_placement_is_cheaper(data: st.DataObject) -> None:
     """Of all placements of graphs of up to five operators, with readers that are always float."""
-    reads: list[tuple[int, ...]] = []
-    for place in range(data.draw(st.integers(1, 5))):
-        reads.append(tuple(data.draw(st.lists(st.integers(0, place), min_size=1, max_size=2, unique=True))))
+    reads: list[tuple[int, ...]] = [
+        tuple(data.draw(st.lists(st.integers(0, place), min_size=1, max_size=2, unique=True)))
+        for place in range(data.draw(st.integers(1, 5)))
+    ]
     nodes = graph(*reads)
     chosen = [node for node in nodes[1:] if data.draw(st.integers(0, 4))]
     priced = [price(node, data.draw(_TIMES), data.draw(_TIMES)) for node in chosen]
