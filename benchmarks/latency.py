@@ -100,8 +100,8 @@ def _page(results: dict[str, Any]) -> str:
         "of a network taking turns; the fastest call counts. `latency` is placed by costs that were measured",
         'on the same machine, with `optimize_for="latency"`. Ratio: over the faster of float and int8; below',
         "1 is better. Noise: between two loads of one float program. Nodes: quantized in int8 and for",
-        "latency. Expected: what the costs say of the operators that can be integer, placed for latency over all",
-        "integer and over all float.", "",
+        "latency. Expected: what the costs say of the operators that can be integer, placed for latency",
+        "over all integer and over all float.", "",
         "| network | float | int8 | latency | ratio | noise | nodes | expected / int8 | expected / float |",
         "| --- " * 9 + "|",
     ]  # fmt: skip

@@ -115,7 +115,10 @@ def _lift_attributes(
         tensor = constant(module, nodes[0])
         assert tensor is not None
         with graph.inserting_before(first):
-            placeholder = graph.placeholder(f"{_PREFIX[kind]}_{target.replace('.', '_')}")
+            # in lower case, as torch.export has them: fx would call LayerNorm layer_norm, and its target not
+            placeholder = graph.placeholder(f"{_PREFIX[kind]}_{target.replace('.', '_')}".lower())
+        # names that differ in case alone are numbered; copies of the graph are named by the target
+        placeholder.target = placeholder.name
         placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
         persistent = None if kind is InputKind.PARAMETER else True
         spec = InputSpec(kind, TensorArgument(name=placeholder.name), target=target, persistent=persistent)

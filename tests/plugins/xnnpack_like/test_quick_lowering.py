@@ -76,6 +76,30 @@ def test_a_network(recipe: str, *, dynamic: bool) -> None:
     assert quick == upstream or recipe != "int8_static"
 
 
+class Capitals(nn.Module):
+    """Attributes in capitals, as checkpoints of transformers have them; two differ in nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.LayerNorm, self.layer_norm, self.layernorm = nn.LayerNorm(8), nn.LayerNorm(8), nn.LayerNorm(8)
+        self.Dense, self.dense = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.layer_norm(self.Dense(self.LayerNorm(x)))) + self.layernorm(x)
+
+
+@pytest.mark.parametrize("recipe", ["int8_static", "fp32"])
+def test_names_in_capitals(recipe: str) -> None:
+    torch.manual_seed(0)
+    model, x = Capitals().eval(), torch.randn(2, 8)
+    captured = quanthost.capture(model, (x,))
+    prepared = quanthost.prepare(captured, "xnnpack_like", recipe)
+    converted = quanthost.convert(quanthost.calibrate(prepared, [(x,)] if recipe != "fp32" else None))
+    quick, upstream = (quanthost.lower(converted, lowering=way).run(x) for way in ("quick", "upstream"))
+    assert torch.equal(quick, upstream)
+    assert (quick - model(x)).abs().max() < 0.1
+
+
 def test_shared_weights_are_stored_once() -> None:
     """A weight that two layers share is in the program once, as through the other way."""
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
