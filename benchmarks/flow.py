@@ -32,7 +32,7 @@ _RESULTS = Path(__file__).parent / "results" / "flow.json"
 _PAGE = _ROOT / "docs" / "benchmarks" / "flow.md"
 SUBJECTS = (
     *("blocks-20", "blocks-50", "blocks-200", "blocks-800", "blocks-2000"),
-    *("mobilenet-v2", "efficientnet-lite0", "vit-6", "resnet18", "crepe-tiny"),
+    *("mobilenet-v2", "efficientnet-lite0", "vit-6", "minilm-l6", "resnet18", "crepe-tiny"),
 )
 STAGES = ("capture", "prepare", "calibrate", "convert", "lower")
 BATCHES = 4

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 from torch import fx
@@ -166,12 +167,12 @@ def _elements(node: fx.Node) -> int:
     return math.prod(_shape(node) or (1,))
 
 
-def _adder(graph: object) -> Callable[[object, object, float], None]:
+def _adder(graph: Any) -> Callable[[object, object, float], None]:
     def add(source: object, target: object, seconds: float) -> None:
         # whole nanoseconds: sums of floats would leave residues that no flow can fill
-        held = graph.get_edge_data(source, target, {}).get("capacity", 0)  # type: ignore[attr-defined]
+        held = graph.get_edge_data(source, target, {}).get("capacity", 0)
         more = seconds if math.isinf(seconds) else round(seconds * 1e9)
-        graph.add_edge(source, target, capacity=held + more)  # type: ignore[attr-defined]
+        graph.add_edge(source, target, capacity=held + more)
 
     return add
 

@@ -12,6 +12,8 @@ from quanthost.values import (
     ArithmeticProfile,
     BackendInfo,
     Cause,
+    ConversionCost,
+    CostTable,
     Decision,
     DerivedQSpec,
     DType,
@@ -20,6 +22,7 @@ from quanthost.values import (
     Gain,
     Granularity,
     Kernel,
+    Latency,
     LeafSource,
     Manifest,
     Match,
@@ -39,6 +42,8 @@ from quanthost.values import (
     Role,
     ScaleFormat,
     SharedQSpec,
+    SiteCost,
+    Sizes,
     Symmetry,
     TensorQParams,
     Timing,
@@ -236,6 +241,33 @@ def several(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.lists(strategy, max_size=2).map(tuple)
 
 
+shapes = several(st.integers(0, 9))
+sizes = st.builds(Sizes, inputs=several(shapes), weight=shapes, output=shapes, arguments=texts)
+site_costs = st.builds(
+    SiteCost, row=texts, kernel=st.sampled_from(Kernel), sizes=sizes, seconds=finite
+)  # fmt: skip
+conversion_costs = st.builds(ConversionCost, elements=st.integers(0, 9), seconds=finite)
+cost_tables = st.builds(
+    CostTable,
+    backend=names,
+    machine=texts,
+    versions=several(st.tuples(texts, texts)),
+    sites=several(site_costs),
+    conversions=several(conversion_costs),
+    skipped=several(st.tuples(texts, texts)),
+)
+latencies = st.builds(
+    Latency,
+    expected=finite,
+    all_integer=finite,
+    all_float=finite,
+    table_machine=texts,
+    unpriced=several(texts),
+    measured=maybe(finite),
+    machine=texts,
+    note=texts,
+)
+
 program_records = st.builds(
     ProgramRecord,
     program_digest=texts,
@@ -259,6 +291,7 @@ program_records = st.builds(
     runtime_modules=several(texts),
     decisions=several(decisions),
     refinement=maybe(refinements),
+    latency=maybe(latencies),
 )
 
 ALL: dict[type, st.SearchStrategy[Any]] = {
@@ -284,4 +317,9 @@ ALL: dict[type, st.SearchStrategy[Any]] = {
     PieceRecord: piece_records,
     TensorQParams: tensor_qparams,
     ProgramRecord: program_records,
+    Sizes: sizes,
+    SiteCost: site_costs,
+    ConversionCost: conversion_costs,
+    CostTable: cost_tables,
+    Latency: latencies,
 }
