@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import incumbent
+import kept
 import torch
 from networks import Batches, network
 from torch import Tensor, fx
@@ -192,19 +192,15 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
-    held = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"rows": []}
     if not arguments.table:
         for name in arguments.networks or SUBJECTS:
             row = {
                 "name": name, "error": errors(name), "laws": laws(name),
                 "threads": {str(count): costs(name, count, arguments.turns) for count in (1, 2)},
             }  # fmt: skip
-            rows = [each for each in held["rows"] if each["name"] != name] + [row]
-            rows.sort(key=lambda each: SUBJECTS.index(each["name"]))
-            held = {**incumbent.provenance(), "rows": rows}
-            _RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+            kept.keep(_RESULTS, row, SUBJECTS)
             print(json.dumps(row), flush=True)
-    _PAGE.write_text(_page(held), encoding="utf-8")
+    _PAGE.write_text(_page(kept.load(_RESULTS)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import math
 import resource
 import statistics
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import incumbent
+import kept
 import torch
 from networks import Batches, Inputs, network
 from torch import Tensor, nn
@@ -191,18 +191,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--limit", type=float, default=900.0)
     arguments = parser.parse_args()
-    held = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"rows": []}
     if not arguments.table:
         torch.set_num_threads(1)
         _warm()
         for name in arguments.subjects or SUBJECTS:
             row = compare(name, turns=arguments.turns, limit=arguments.limit)
-            others = [each for each in held["rows"] if each["name"] != name]
-            rows = sorted([*others, row], key=lambda each: SUBJECTS.index(each["name"]))
-            held = {**incumbent.provenance(), "rows": rows}
-            _RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+            kept.keep(_RESULTS, row, SUBJECTS)
             print(_line(row), flush=True)
-    _PAGE.write_text(_page(held), encoding="utf-8")
+    _PAGE.write_text(_page(kept.load(_RESULTS)), encoding="utf-8")
 
 
 if __name__ == "__main__":

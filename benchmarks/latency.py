@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import incumbent
+import kept
 from networks import network
 
 import quanthost
 from quanthost.host.costs import load_costs, save_costs
 from quanthost.host.measuring import measure_costs
+from quanthost.stages.timing import seconds_in_turns
 from quanthost.values import CostTable
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ SUBJECTS = (
     *("mobilenet-v1-025", "resnet8", "ds-cnn", "digits", "deep-autoencoder"),
 )
 BATCHES = 4
-ROUNDS, SECONDS = 15, 0.1
+SECONDS = 1.5
 
 
 def known_costs() -> CostTable:
@@ -62,7 +62,8 @@ def compare(name: str, known: CostTable) -> dict[str, Any]:
     }  # fmt: skip
     again = quanthost.LoweredProgram(buffer=programs["float"].buffer, record=programs["float"].record)
     calls = {kind: program.repeatable(*inputs) for kind, program in programs.items()}
-    taken = in_turns({**calls, "again": again.repeatable(*inputs)})
+    calls["again"] = again.repeatable(*inputs)
+    taken = dict(zip(calls, seconds_in_turns(list(calls.values()), budget=SECONDS)))
     latency = programs["latency"].record.latency
     assert latency is not None
     pair = sorted((taken["float"], taken.pop("again")))
@@ -78,19 +79,6 @@ def compare(name: str, known: CostTable) -> dict[str, Any]:
             "float": 1e3 * latency.all_float,
         },
     }  # fmt: skip
-
-
-def in_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Seconds of the fastest call of each, over rounds in which each has its turn."""
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(ROUNDS):
-        for kind, call in calls.items():
-            call()
-            until = time.perf_counter() + SECONDS
-            while (start := time.perf_counter()) < until:
-                call()
-                best[kind] = min(best[kind], time.perf_counter() - start)
-    return best
 
 
 def _page(results: dict[str, Any]) -> str:
@@ -127,17 +115,13 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    held = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"rows": []}
     if not arguments.table:
         known = known_costs()
         for name in arguments.networks or SUBJECTS:
             row = compare(name, known)
-            rows = [each for each in held["rows"] if each["name"] != name] + [row]
-            rows.sort(key=lambda each: SUBJECTS.index(each["name"]))
-            held = {**incumbent.provenance(), "rows": rows}
-            _RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+            kept.keep(_RESULTS, row, SUBJECTS)
             print(json.dumps(row), flush=True)
-    _PAGE.write_text(_page(held), encoding="utf-8")
+    _PAGE.write_text(_page(kept.load(_RESULTS)), encoding="utf-8")
 
 
 if __name__ == "__main__":

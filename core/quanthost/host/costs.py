@@ -74,7 +74,7 @@ def find_costs(optimize_for: str, costs: Costs | None, backends: Sequence[str]) 
             remedy="ask for optimize_for='latency', or leave the costs out",
         )  # fmt: skip
     path = costs_path(backends[0]) if costs is None else costs
-    if costs is None and not Path(costs_path(backends[0])).exists():
+    if costs is None and not costs_path(backends[0]).exists():
         raise RequestError(
             f"optimize_for='latency', but nothing was measured of {backends[0]} here", stage="prepare",
             needed=f"measured costs, by default in {path}", value=optimize_for,

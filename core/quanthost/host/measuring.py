@@ -156,7 +156,7 @@ class _Measuring:
         try:
             return _Found(row=row, captured=capture(example.module, example.inputs))
         except QuanthostError as error:
-            self._skipped.setdefault(row, str(error).splitlines()[0])
+            self._note(row, error)
             return None
 
     def measure_call(self) -> None:

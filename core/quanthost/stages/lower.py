@@ -117,9 +117,10 @@ def lower(
     )
     runner = prepared.plugins.runner(edge.buffer, request)
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
-    if prepared.latency is not None:
-        record = attrs.evolve(record, latency=_measured(program, prepared.latency, captured, io))
-    return LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
+    if prepared.latency is None:
+        return program
+    latency = _measured(program, prepared.latency, captured, io)
+    return attrs.evolve(program, record=attrs.evolve(record, latency=latency))
 
 
 def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: str) -> Latency:
