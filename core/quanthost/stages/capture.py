@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from quanthost.errors import CaptureError, InputError, QuanthostError, RequestError
+from quanthost.graph.collecting import collecting_rarely
 from quanthost.graph.digest import model_digest
 from quanthost.graph.provenance import NodeInfo, node_infos, source_line
 from quanthost.graph.signature import Signature
@@ -55,6 +56,7 @@ class CapturedModel:
         return node_infos(self.exported.graph)
 
 
+@collecting_rarely()
 def capture(
     model: nn.Module | ExportedProgram,
     inputs: Any = (),

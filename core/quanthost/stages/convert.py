@@ -6,6 +6,7 @@ import attrs
 from torch import fx
 
 from quanthost.errors import ConversionError, QuanthostError, RequestError
+from quanthost.graph.collecting import collecting_rarely
 from quanthost.graph.rewrite import drop_idle_dropout
 from quanthost.integer.convert import ACCUMULATING, IntegerForms, to_integers
 from quanthost.stages.calibrate import calibrate
@@ -27,6 +28,7 @@ from quanthost.values import (
 __all__ = ["convert"]
 
 
+@collecting_rarely()
 def convert(
     calibrated: CalibratedModel | PreparedModel,
     representation: Representation | str = Representation.QDQ,

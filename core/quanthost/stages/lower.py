@@ -14,8 +14,10 @@ from torch.export import ExportedProgram
 from torch.fx.graph import CodeGen
 
 from quanthost.errors import LoweringError, QuanthostError, RequestError
+from quanthost.graph.collecting import collecting_rarely
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
+from quanthost.graph.signature import Signature
 from quanthost.hooks.specs import LoweringOptions
 from quanthost.integer.operators import Form, set_form
 from quanthost.stages import ends
@@ -28,11 +30,20 @@ from quanthost.stages.taps import tap
 from quanthost.stages.timing import machine, seconds_of
 from quanthost.toolchain.edge import EdgeResult, to_program
 from quanthost.toolchain.export import export
+from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.toolchain.lift import lift
 from quanthost.toolchain.partition import Partitioner
-from quanthost.toolchain.pt2e import deep_copy
+from quanthost.toolchain.retrace import copy_graph
 from quanthost.toolchain.runtime import register_kernels
-from quanthost.values import Latency, OutputLeaf, PieceRecord, PluginRecord, ProgramRecord, Representation
+from quanthost.values import (
+    Latency,
+    OutputLeaf,
+    PieceRecord,
+    PluginRecord,
+    ProgramRecord,
+    Representation,
+    TensorQParams,
+)
 
 __all__ = ["lower"]
 
@@ -42,6 +53,7 @@ _LOWERINGS = ("quick", "upstream")
 _VERSIONED = ("quanthost", "torch", "torchao", "executorch")
 
 
+@collecting_rarely()
 def lower(
     converted: ConvertedModel,
     plugins: Sequence[PluginRecord] = (),
@@ -75,22 +87,10 @@ def lower(
             remedy="choose one of these", value=lowering,
         )  # fmt: skip
     prepared = converted.calibrated.prepared
-    module = deep_copy(converted.module)
-    quantized_inputs, quantized_outputs = ends.input_qparams(module), ends.output_qparams(module)
-    signature = prepared.captured.signature
-    if io != "float":
-        signature = ends.keep_integers(module, signature, io)
-    outputs = plan_outputs(module)
-    _refuse_empty(module, outputs)
-    tapped = tap(module) if intermediates else ()
-    if converted.representation is not Representation.QDQ:
-        in_float = converted.representation is Representation.REFERENCE
-        set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
-        ends.write_out(module)
-    elif not _delegating(prepared):
-        ends.write_group_scales(module)
-    edge, modules = _lower_graph(module, converted, quick=lowering == "quick")
     captured, request = prepared.captured, prepared.request
+    with compiled_when_called():
+        ready = _ready(converted, io, intermediates=intermediates)
+    edge, modules = _lower_graph(ready.module, converted, quick=lowering == "quick")
     record = ProgramRecord(
         program_digest=program_digest(edge.buffer),
         backends=request.backends,
@@ -104,11 +104,11 @@ def lower(
         model=captured.model_class,
         model_digest=captured.digest,
         data_digest=converted.calibrated.data_digest,
-        signature=signature.to_json(),
-        outputs=outputs,
-        intermediates=tapped,
-        quantized_inputs=quantized_inputs,
-        quantized_outputs=quantized_outputs,
+        signature=ready.signature.to_json(),
+        outputs=ready.outputs,
+        intermediates=ready.tapped,
+        quantized_inputs=ready.quantized_inputs,
+        quantized_outputs=ready.quantized_outputs,
         pieces=tuple(PieceRecord(delegate=p.delegate, operators=p.operators) for p in edge.pieces),
         outside=tuple(name for _, name in edge.outside),
         runtime_modules=modules,
@@ -121,6 +121,45 @@ def lower(
         return program
     latency = _measured(program, prepared.latency, captured, io)
     return attrs.evolve(program, record=attrs.evolve(record, latency=latency))
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Ready:
+    """The graph in the form that is lowered, and what is noted of it on the way."""
+
+    module: fx.GraphModule
+    signature: Signature
+    outputs: tuple[OutputLeaf, ...]
+    tapped: tuple[str, ...]
+    quantized_inputs: tuple[TensorQParams, ...]
+    quantized_outputs: tuple[TensorQParams, ...]
+
+
+def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready:
+    """A copy of the converted graph with the ends, outputs and operators that its program has.
+
+    Raises:
+        LoweringError: nothing is computed.
+    """
+    prepared = converted.calibrated.prepared
+    module = copy_graph(converted.module)
+    quantized_inputs, quantized_outputs = ends.input_qparams(module), ends.output_qparams(module)
+    signature = prepared.captured.signature
+    if io != "float":
+        signature = ends.keep_integers(module, signature, io)
+    outputs = plan_outputs(module)
+    _refuse_empty(module, outputs)
+    tapped = tap(module) if intermediates else ()
+    if converted.representation is not Representation.QDQ:
+        in_float = converted.representation is Representation.REFERENCE
+        set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
+        ends.write_out(module)
+    elif not _delegating(prepared):
+        ends.write_group_scales(module)
+    return _Ready(
+        module=module, signature=signature, outputs=outputs, tapped=tapped,
+        quantized_inputs=quantized_inputs, quantized_outputs=quantized_outputs,
+    )  # fmt: skip
 
 
 def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: str) -> Latency:
@@ -206,7 +245,6 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: b
         if is_fixed:
             module.graph.erase_node(node)
     module.graph.set_codegen(CodeGen())
-    module.recompile()
     examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
     shapes = _flat_shapes(captured)
     given = [
@@ -214,15 +252,13 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: b
         for node, leaf, is_fixed in zip(placeholders, examples, fixed)
         if not is_fixed
     ]
-    lifted = lift(module, given) if shapes is None and quick else None
+    with compiled_when_called():
+        lifted = lift(module, given) if shapes is None and quick else None
     if lifted is not None:
         return lifted
-    return export(
-        module,
-        given,
-        None,
-        None if shapes is None else [shape for shape, is_fixed in zip(shapes, fixed) if not is_fixed],
-    )
+    module.recompile()
+    varying = None if shapes is None else [s for s, is_fixed in zip(shapes, fixed) if not is_fixed]
+    return export(module, given, None, varying)
 
 
 def _flat_shapes(captured: CapturedModel) -> list[Any] | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import fx
 
 from quanthost.errors import RequestError, TableError
+from quanthost.graph.collecting import collecting_rarely
 from quanthost.graph.fold import fold_batch_norms, not_trainable
 from quanthost.graph.layouts import forget_layouts
 from quanthost.graph.operators import operator_name
@@ -109,6 +110,7 @@ class HostQuantizer(pt2e.CallbackQuantizer):
             )  # fmt: skip
 
 
+@collecting_rarely()
 def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> PreparedModel:
     """Insert observers (fake quantize modules where ``request.qat``) into a copy of the captured graph.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import sys
@@ -23,6 +24,7 @@ from quanthost.graph.leaves import finite
 from quanthost.graph.provenance import Location
 from quanthost.graph.rewrite import ORIGIN, Rewriter
 from quanthost.graph.writes import find_writes
+from quanthost.toolchain.patching import Patch
 from quanthost.toolchain.quiet import quiet
 
 __all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines", "without_writes"]
@@ -82,6 +84,18 @@ def _unlogged() -> Iterator[None]:
             logger.disabled = disabled
 
 
+def _is_call_name(original: Any, call_name: str, base: str) -> bool:
+    """Whether a submodule's name is ``base`` or ``base@1``, ``base@2``, …, as torch asks it."""
+    return call_name == base or (
+        call_name.startswith(base) and call_name[len(base)] == "@" and call_name[len(base) + 1 :].isdecimal()
+    )
+
+
+# torch puts each weight into its module by asking the names of all its siblings, with a new pattern each time
+# by name, for the package has a function of the module's name
+_NAMES_COMPARED = Patch(importlib.import_module("torch.export.unflatten"), "_is_call_name", _is_call_name)
+
+
 def graph_module(exported: ExportedProgram) -> fx.GraphModule:
     """A copy of the program's graph that may be changed, with weights as attributes.
 
@@ -89,7 +103,8 @@ def graph_module(exported: ExportedProgram) -> fx.GraphModule:
     copied, so that running the copy leaves the program's values alone. Each call node's custom metadata
     carries its name, by which later stages know where a node comes from.
     """
-    made = exported.module(check_guards=False)
+    with _NAMES_COMPARED.entered():
+        made = exported.module(check_guards=False)
     assert isinstance(made, fx.GraphModule)
     for write in find_writes(exported):
         if write.kind is InputKind.BUFFER:

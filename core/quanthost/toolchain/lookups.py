@@ -17,6 +17,7 @@ from typing import Any
 from executorch.exir._serialize import _dataclass
 from executorch.exir.backend import backend_api
 from executorch.exir.backend.backend_details import BackendDetails
+from executorch.exir.program import _program
 from torch.export import ExportGraphSignature
 from torch.fx.passes.infra.pass_base import PassBase
 
@@ -92,6 +93,7 @@ def _hints(kind: type) -> dict[str, Any]:
 _PATCHES = (
     Patch(BackendDetails, "preprocess_multimethod", _reading),
     Patch(backend_api, "_get_node_list_with_same_tag", _reading),
+    Patch(_program, "lift_constant_tensor_pass", _reading),
     Patch(PassBase, "__call__", _pass),
     Patch(_dataclass, "get_type_hints", lambda _, kind: _hints(kind)),
     *(Patch(ExportGraphSignature, name, _lookup) for name in _NAMES),

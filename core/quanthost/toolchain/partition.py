@@ -38,10 +38,14 @@ class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is unty
         self.name = name
         self.delegation_spec = DelegationSpec(delegate, list(compile_specs))
         self._find, self._keep, self._mark = find, keep, mark
+        self._kept: tuple[list[Any], list[OpOverload]] = ([], [])
 
     def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[OpOverload], None]:
-        # without a check function ExecuTorch decomposes once instead of three times
-        return list(self._keep(ep)), None
+        # without a check function ExecuTorch decomposes once instead of three times, and asks twice
+        graph = [(node, node.target, node.args) for node in ep.graph.nodes]
+        if self._kept[0] != graph:
+            self._kept = graph, list(self._keep(ep))
+        return list(self._kept[1]), None
 
     def partition(self, exported_program: ExportedProgram) -> PartitionResult:
         claims = list(self._find(exported_program))

@@ -14,6 +14,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from executorch.exir.delegate import executorch_call_delegate
@@ -47,6 +48,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.passes.infra.pass_base import PassResult
 from torch.fx.traceback import NodeSource, NodeSourceAction
 from torch.utils import _pytree as pytree
+from torch.utils._mode_utils import no_dispatch
 
 from quanthost.toolchain.patching import Patch, entered
 
@@ -72,6 +74,12 @@ class _Value:
         return isinstance(other, _Value) and other.held is self.held
 
     __hash__ = None  # type: ignore[assignment]
+
+
+# shape, strides, dtype and device
+_Form = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device]
+# the forms of results by what they depend on, for each mode that is alive
+_KNOWN: WeakKeyDictionary[FakeTensorMode, dict[tuple[Any, ...], _Form]] = WeakKeyDictionary()
 
 
 def _origin_of(node: fx.Node) -> tuple[Any, Any]:
@@ -107,7 +115,9 @@ def refresh(module: fx.GraphModule) -> None:
                 node.meta[_MARKER] = made
             node.meta[_FROM] = origin
         # what ExecuTorch's tracing notes of tensors without a fake one: there are none
-        node.meta["tensor_meta"] = pytree.tree_map(lambda _: None, node.meta[_MARKER])
+        value = node.meta[_MARKER]
+        plain = isinstance(value, torch.Tensor)
+        node.meta["tensor_meta"] = None if plain else pytree.tree_map(lambda _: None, value)
 
 
 def _mode_of(module: fx.GraphModule) -> FakeTensorMode:
@@ -135,9 +145,65 @@ def compute(node: fx.Node, mode: FakeTensorMode) -> Any:
         raise _MustTrace
     if any(_MARKER not in source.meta for source in node.all_input_nodes):
         raise _MustTrace
+    key = _key(node)
+    known = _KNOWN.setdefault(mode, {})
+    form = None if key is None else known.get(key)
+    if form is not None:
+        return _again(form, mode)
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta[_MARKER])
     with mode, enable_python_dispatcher(), torch.no_grad():
-        return node.target(*args, **kwargs)
+        made = node.target(*args, **kwargs)
+    if key is not None and _is_plain(made):
+        known[key] = _form(made)
+    return made
+
+
+def _key(node: fx.Node) -> tuple[Any, ...] | None:
+    """What a call's fake result depends on, ``None`` where it is more than dtypes, shapes and numbers."""
+    try:
+        return (node.target, *map(_kind, node.args), *((name, _kind(v)) for name, v in node.kwargs.items()))
+    except _Unkeyed:
+        return None
+
+
+class _Unkeyed(Exception):
+    """An operand that no key tells from others."""
+
+
+_NUMBERS = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout)
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        tensor = value.meta[_MARKER]
+        if not _is_plain(tensor) or tensor.constant is not None:
+            raise _Unkeyed
+        return _form(tensor)
+    if isinstance(value, (list, tuple)):
+        return (list, *map(_kind, value))
+    if isinstance(value, _NUMBERS):
+        # 1, 1.0 and True are equal, and promote differently
+        return type(value), value
+    raise _Unkeyed
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a result is one fake tensor of known shape, and not a part of another's memory."""
+    if not isinstance(value, FakeTensor) or value.storage_offset() != 0:
+        return False
+    return not any(isinstance(size, torch.SymInt) for size in (*value.shape, *value.stride()))
+
+
+def _form(tensor: FakeTensor) -> _Form:
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.fake_device
+
+
+def _again(form: _Form, mode: FakeTensorMode) -> FakeTensor:
+    """A fake tensor of that form, with a memory of its own."""
+    shape, strides, dtype, device = form
+    with no_dispatch():
+        bare = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+    return FakeTensor(mode, bare, device)
 
 
 def _alike(old: Any, new: Any) -> bool:

@@ -11,7 +11,10 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from quanthost.graph.signature import Signature
+from quanthost.toolchain import export as exporting
 from quanthost.toolchain.export import dynamic_shapes, export, graph_module
+
+unflatten = sys.modules["torch.export.unflatten"]
 
 
 class Net(nn.Module):
@@ -229,3 +232,21 @@ def test_a_number_that_varies_stays_one() -> None:
     program = export(Plus(), (ONES(2), 3), None, (None, Dim.DYNAMIC))
     again = export(graph_module(program), (ONES(2), 5), None, dynamic_shapes(program))
     assert torch.equal(graph_module(again)(ONES(2), 9), ONES(2) * 10)
+
+
+def test_names_of_shared_modules_are_told_apart() -> None:
+    """A weight goes to its module and to the module's other calls, and to no sibling of a longer name."""
+    names = ("1", "1@1", "1@12", "11", "1@", "1@x", "1@1x", "2", "", "a1", "A", "1²")
+
+    for base in ("1", "11", "a", "1@1"):
+        for name in names:
+            wanted = unflatten._is_call_name(name, base)
+            assert exporting._is_call_name(None, name, base) == wanted, (name, base)
+
+
+def test_torch_has_its_own_name_test_again() -> None:
+    before = unflatten._is_call_name
+
+    graph_module(export(Net(), (X,)))
+
+    assert unflatten._is_call_name is before

@@ -194,3 +194,23 @@ def test_the_order_of_claims_does_not_matter() -> None:
         return {frozenset(names) for names in partitioned(edge, claims).values()}
 
     assert pieces(1) == pieces(-1) == {frozenset({"relu", "exp"}), frozenset({"abs", "neg"})}
+
+
+def test_what_is_kept_is_asked_once_for_a_graph() -> None:
+    """ExecuTorch asks twice for the same graph; a changed one is looked at anew."""
+    edge = edge_of(lambda x, weight: torch.relu(x) + weight)
+    asked: list[int] = []
+
+    def keep(program: ExportedProgram) -> list[torch._ops.OpOverload]:
+        asked.append(len(program.graph.nodes))
+        return [torch.ops.aten.relu.default]
+
+    partitioner = ClaimPartitioner(name="p", delegate="d", find=lambda _: [], keep=keep)
+
+    for _ in range(2):
+        assert partitioner.ops_to_not_decompose(edge) == ([torch.ops.aten.relu.default], None)
+    assert len(asked) == 1
+    (add,) = [node for node in edge.graph.nodes if base_of(node) == "add"]
+    add.args = add.args[::-1]
+    partitioner.ops_to_not_decompose(edge)
+    assert len(asked) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch._export.passes.replace_view_ops_with_view_copy_ops_pass import (
     ReplaceViewOpsWithViewCopyOpsPass,
 )
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.fx.passes.infra.pass_base import PassResult
 
@@ -92,6 +95,58 @@ def test_what_changed_is_computed_with_all_behind_it(
     assert _node(made, aten.sigmoid.default).meta["val"].shape == (2, 12)
     assert len(computed) == 4  # repeat, add, sigmoid, and the sum, whose shape is as before
     assert "relu" not in computed[0]
+
+
+class Calls(nn.Module):
+    """Operators twice with operands alike, and once with a number of another type."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        integers = torch.ops.aten.add.Tensor(torch.argmax(x, 1), 1)
+        floats = torch.ops.aten.add.Tensor(torch.argmax(y, 1), 1.0)
+        return x.sum(1), y.sum(1), integers, floats, x.sum(0), x.t().relu()
+
+
+def test_operands_alike_give_results_alike() -> None:
+    """What is known of an operator is used again, in a memory of its own; other operands are computed."""
+    graph = torch.export.export(Calls(), (rand(2, 3), rand(2, 3))).run_decompositions({}).graph
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    mode = calls[0].meta["val"].fake_mode
+
+    for node in calls:
+        first, again = (retrace.compute(node, mode) for _ in range(2))
+        for made in (first, again):
+            assert made.fake_mode is mode
+            assert (made.dtype, made.shape, made.stride(), made.device) == (
+                node.meta["val"].dtype, node.meta["val"].shape, node.meta["val"].stride(),
+                node.meta["val"].device,
+            )  # fmt: skip
+        assert first is not again
+    assert len(retrace._KNOWN[mode]) < len(calls)
+
+
+def test_what_is_known_goes_with_its_mode() -> None:
+    """Results hold their mode; what is kept of them does not."""
+    mode, graph = FakeTensorMode(), fx.Graph()
+    x = graph.placeholder("x")
+    x.meta["val"] = mode.from_tensor(rand(2, 3))
+    relu = graph.call_function(aten.relu.default, (x,))
+    retrace.compute(relu, mode)
+    assert mode in retrace._KNOWN
+    gone = weakref.ref(mode)
+
+    del mode, graph, x, relu
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_symbolic_sizes_and_constants_are_computed_each_time() -> None:
+    """No key tells them from others."""
+    dynamic = ({0: torch.export.Dim("rows", max=8)},)
+    graph = torch.export.export(Net(), (rand(2, 3),), dynamic_shapes=dynamic).run_decompositions({}).graph
+    (relu,) = graph.find_nodes(op="call_function", target=aten.relu.default)
+
+    assert retrace._key(relu) is None
 
 
 class Doubles(ExportPass):
