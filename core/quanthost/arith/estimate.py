@@ -104,11 +104,13 @@ class _Density:
         counts[0] -= self.weights[0]
         counts[-1] -= self.weights[1]
         below = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-        picked = [*range(0, len(edges) - 1, stride), len(edges) - 1]
-        density = below[picked].diff() / edges[picked].diff()
+        if stride > 1:
+            edges, below = (torch.cat((part[:-1:stride], part[-1:])) for part in (edges, below))
+        density = below.diff() / edges.diff()
         outside = density.new_zeros(1)
         jumps = torch.cat((outside, density)) - torch.cat((density, outside))
-        self.edges, self.jumps = edges[picked][jumps != 0.0], jumps[jumps != 0.0]
+        occupied = jumps != 0.0
+        self.edges, self.jumps = edges[occupied], jumps[occupied]
 
 
 def _edges(sketch: RangeSketch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from torch import fx
@@ -32,8 +33,11 @@ def operator_name(node: fx.Node) -> str:
     What is no aten operator has the name of its Python function (``"getitem"``).
     """
     op = overload(node)
-    if op is None:
-        return str(getattr(node.target, "__name__", node.target))
+    return str(getattr(node.target, "__name__", node.target)) if op is None else _overload_name(op)
+
+
+@functools.cache
+def _overload_name(op: OpOverload) -> str:
     namespace, base = op._schema.name.split("::")
     if base.endswith("_copy") and base.removesuffix("_copy") in _VIEWS:
         base = base.removesuffix("_copy")
@@ -48,6 +52,7 @@ def functional_name(name: str) -> str:
     return ".".join(parts)
 
 
+@functools.cache
 def name_matches(pattern: str, name: str) -> bool:
     """Whether a name is meant by a pattern that may leave out namespace (aten) and overload (any)."""
     if name == pattern or ("." in pattern and name.startswith(f"{pattern}.")):
@@ -60,15 +65,22 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     op = overload(node)
     if op is None:
         return {str(i): value for i, value in enumerate(node.args)}
+    given, count = node.args, len(node.args)
     named: dict[str, Any] = {}
-    for position, parameter in enumerate(op._schema.arguments):
-        if position < len(node.args) and not parameter.kwarg_only:
-            named[parameter.name] = node.args[position]
-        else:
-            named[parameter.name] = node.kwargs.get(
-                parameter.name, parameter.default_value if parameter.has_default_value() else None
-            )
+    for name, place, default in _parameters(op):
+        named[name] = given[place] if place < count else node.kwargs.get(name, default)
     return named
+
+
+@functools.cache
+def _parameters(op: OpOverload) -> tuple[tuple[str, int, Any], ...]:
+    """Name, position (beyond all for what is given by name alone) and default of each."""
+    beyond = len(op._schema.arguments)
+    return tuple(
+        (each.name, beyond if each.kwarg_only else place,
+         each.default_value if each.has_default_value() else None)
+        for place, each in enumerate(op._schema.arguments)
+    )  # fmt: skip
 
 
 def argument(node: fx.Node, name: str, default: Any = None) -> Any:

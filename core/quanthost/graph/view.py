@@ -13,24 +13,24 @@ from quanthost.graph.operators import arguments, operator_name, overload
 
 __all__ = ["GraphView", "constant", "is_dequantize", "is_quantize", "storage", "tensor_meta"]
 
-_QDQ_NAMESPACES = ("quantized_decomposed.", "torchao.")
+_QUANTIZE = ("quantized_decomposed.quantize_", "torchao.quantize_")
+_DEQUANTIZE = ("quantized_decomposed.dequantize_", "torchao.dequantize_")
 
 
-def _is_qdq(node: object, prefix: str) -> bool:
-    if not isinstance(node, fx.Node) or node.op != "call_function":
-        return False
-    name = operator_name(node)
-    return name.startswith(tuple(f"{namespace}{prefix}" for namespace in _QDQ_NAMESPACES))
+def _is_named(node: object, prefixes: tuple[str, ...]) -> bool:
+    return (
+        isinstance(node, fx.Node) and node.op == "call_function" and operator_name(node).startswith(prefixes)
+    )
 
 
 def is_quantize(node: object) -> bool:
     """Whether the node turns float into integers."""
-    return _is_qdq(node, "quantize_")
+    return _is_named(node, _QUANTIZE)
 
 
 def is_dequantize(node: object) -> bool:
     """Whether the node turns integers into float."""
-    return _is_qdq(node, "dequantize_")
+    return _is_named(node, _DEQUANTIZE)
 
 
 def tensor_meta(node: fx.Node) -> torch.Tensor | None:

@@ -58,9 +58,14 @@ _INSTEAD: Table = {torch.ops.aten.batch_norm.default: _batch_norm}
 
 
 def decomposed(program: ExportedProgram, table: Table) -> ExportedProgram | None:
-    """The program without the operators of a table, ``None`` where the whole has to be traced."""
+    """The program without the operators of a table, ``None`` where the whole has to be traced.
+
+    The same program where it has none of them.
+    """
     if not _is_plain(program):
         return None
+    if not any(_is_taken_apart(node, table) for node in program.graph.nodes):
+        return program
     module = copy_graph(program.graph_module)
     expand = _Expansion(table)
     try:

@@ -80,6 +80,16 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         # scales of a symmetric weight are no smaller, see leave_room
         self.least_scale: torch.Tensor | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> RangeObserver:
+        # a module's own way copies the spec, a value, and a dozen empty dictionaries of hooks
+        made = RangeObserver(spec=self.spec, once=self.once)
+        memo[id(self)] = made
+        made.training = self.training
+        made.statistics = copy.deepcopy(self.statistics, memo)
+        made._seen, made._qparams = [self.batches], dict(self._qparams)
+        made.chosen, made.least_scale = self.chosen, self.least_scale
+        return made
+
     def _empty(self) -> RangeSketch | ChannelRange:
         if self.spec.granularity is Granularity.PER_CHANNEL:
             assert self.spec.axis is not None

@@ -50,6 +50,7 @@ from torch.fx.traceback import NodeSource, NodeSourceAction
 from torch.utils import _pytree as pytree
 from torch.utils._mode_utils import no_dispatch
 
+from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.toolchain.patching import Patch, entered
 
 __all__ = ["compute", "copy_graph", "incremental", "refresh"]
@@ -160,10 +161,21 @@ def compute(node: fx.Node, mode: FakeTensorMode) -> Any:
 
 def _key(node: fx.Node) -> tuple[Any, ...] | None:
     """What a call's fake result depends on, ``None`` where it is more than dtypes, shapes and numbers."""
+    operands = (*node.args, *node.kwargs.values())
     try:
-        return (node.target, *map(_kind, node.args), *((name, _kind(v)) for name, v in node.kwargs.items()))
+        kinds = map(_kind_without_value if _converts(node) else _kind, operands)
+        return (node.target, len(node.args), *node.kwargs, *kinds)
     except _Unkeyed:
         return None
+
+
+def _converts(node: fx.Node) -> bool:
+    """Whether it quantizes or dequantizes: scales and zero points, of each tensor its own, form nothing."""
+    return is_quantize(node) or is_dequantize(node)
+
+
+def _kind_without_value(value: Any) -> Any:
+    return type(value) if type(value) in (int, float) else _kind(value)
 
 
 class _Unkeyed(Exception):

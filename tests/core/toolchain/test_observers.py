@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -191,3 +192,20 @@ def test_observers_of_a_backend_are_these() -> None:
     kinds = {type(part) for name, part in made.module.named_modules() if "activation_post_process" in name}
     assert kinds == {RangeObserver}
     assert made.request.backends == (BACKEND,)
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    """It has seen the same, and what either sees from then on is not the other's."""
+    observer = RangeObserver(spec=QSpec(dtype=DType.INT8))
+    observer(torch.tensor([-1.0, 2.0]))
+    before = [value.clone() for value in observer.calculate_qparams()]
+
+    made = copy.deepcopy(observer)
+    assert all(torch.equal(a, b) for a, b in zip(made.calculate_qparams(), before))
+    assert (made.batches, made.training, made.spec) == (1, observer.training, observer.spec)
+    made(torch.tensor([-30.0, 40.0]))
+    made.chosen = RangeEstimator(kind=Estimator.MINMAX)
+
+    assert all(torch.equal(a, b) for a, b in zip(observer.calculate_qparams(), before))
+    assert (observer.batches, observer.chosen) == (1, None)
+    assert float(made.calculate_qparams()[0]) > 5 * float(before[0])
