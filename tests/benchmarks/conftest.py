@@ -1,6 +1,7 @@
-"""Puts the benchmark scripts on the import path, as running one of them does."""
+"""Puts the benchmark scripts on the import path, as running one of them does, and what tests of plugins share."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+_TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(_TESTS.parent / "benchmarks"), str(_TESTS / "plugins"), str(_TESTS / "core")]
