@@ -37,8 +37,8 @@ class Entry:
 
     ``changes`` are variations by name: arguments that differ from ``plain``; the key ``"operator"`` calls
     another overload. ``batched`` are the tensors whose first dimension is a batch, ``any_rank`` those that
-    may have any rank alike. ``elementwise`` marks each element of the result as a function of the same element
-    of the operands.
+    may have any rank alike. ``elementwise`` marks each element of the result as a function of the same
+    element of the operands.
 
     ``channel_axes`` gives for a weight the axis along which the output channels lie. ``moves`` says that
     the result holds values of its operands (or zeros) and no others, ``joins`` names the operands that must

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import quanthost
 from quanthost.errors import RequestError
-from quanthost.graph.examples import examples_of
+from quanthost.catalogue import examples_of
 from quanthost.host import measuring
 from quanthost.host.costs import load_costs, save_costs
 from quanthost.stages import prepare as stage
