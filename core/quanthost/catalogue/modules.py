@@ -75,7 +75,7 @@ class PatternModule(nn.Module):  # type: ignore[misc]  # torch is untyped here
         self.dynamic: list[tuple[int, ...]] = []
         self._readers = variation.readers
         self._steps: list[_Step] = []
-        self._roles, self._variation = roles, variation
+        self._roles, self.variation = roles, variation
         self._generator = torch.Generator().manual_seed(0)
         self._captured: dict[str, _Ref] = {}
         self._values: list[Any] = []
@@ -105,10 +105,10 @@ class PatternModule(nn.Module):  # type: ignore[misc]  # torch is untyped here
             index = int(str(dict(part.operands)["1"]))
             return self._call(lambda value: operator.getitem(value, index), {"value": inner["0"]})
         first = part is self._first
-        name = self._variation.operator if first else _listed(part).name
+        name = self.variation.operator if first else _listed(part).name
         target = overload_of(name)
         known = {argument.name for argument in target._schema.arguments}
-        plain: Arguments = self._variation.arguments if first else _listed(part).plain
+        plain: Arguments = self.variation.arguments if first else _listed(part).plain
         given: dict[str, Any] = {}
         for keys, operand in part.operands:
             key = next((key for key in keys.split("|") if key in known), None)
@@ -151,7 +151,7 @@ class PatternModule(nn.Module):  # type: ignore[misc]  # torch is untyped here
             self.register_parameter(name, nn.Parameter(held / spread, requires_grad=False))
             return _Ref("parameter", name)
         self.inputs.append(held)
-        self.dynamic.append(tuple(self._variation.dynamic.get(key.partition(".")[0], ())))
+        self.dynamic.append(tuple(self.variation.dynamic.get(key.partition(".")[0], ())))
         return _Ref("input", len(self.inputs) - 1)
 
     def _call(self, target: Any, given: dict[str, Any]) -> _Ref:

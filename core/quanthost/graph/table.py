@@ -138,6 +138,8 @@ class Row:
     ``delegated`` is false where the runtime's own kernels run the row, and the partitioner leaves it.
     ``keeps`` names operators that the delegate has as they are, and that ExecuTorch would decompose.
     ``converts`` marks a mere conversion (quantize, dequantize), not worth a partition by itself.
+    ``requantizes`` says of what only moves or joins values that its kernel brings them to the result's own
+    parameters; without it they must share one set.
     """
 
     name: str = attrs.field(validator=checks.identifier())
@@ -157,6 +159,7 @@ class Row:
     delegated: bool = True
     keeps: tuple[str, ...] = ()
     converts: bool = False
+    requantizes: bool = False
 
     def __attrs_post_init__(self) -> None:
         known = {*self.pattern.captures(), "output"}
