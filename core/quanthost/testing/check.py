@@ -117,7 +117,7 @@ def _may_have(area: Area, patterns: Sequence[str]) -> bool:
 
 
 def _wants(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a row or operator may be in a chosen case: it stands third in the ids, names joined by ``+``."""
+    """Whether a row or operator may be in a chosen case: it stands third in the ids, joined by ``+``."""
     thirds = [parts[2] if len(parts := pattern.split("/")) > 2 else "*" for pattern in patterns]
     names = [name for third in thirds for name in third.split("+")]
     return lambda row: not names or any(fnmatch.fnmatchcase(row, name) for name in names)

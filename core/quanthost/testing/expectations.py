@@ -87,7 +87,7 @@ class Expectations:
     def applied(self, cases: Iterable[CaseResult], *, all_ran: bool) -> tuple[list[CaseResult], list[str]]:
         """The cases with expected failures marked, and what is wrong with the entries themselves.
 
-        An entry that matches no case is wrong where ``all_ran``; one that matches passing cases alone, always.
+        An entry that matches no case is wrong where ``all_ran``.
         """
         marked: list[CaseResult] = []
         hits: dict[Expectation, list[CaseResult]] = {entry: [] for entry in self.expected}

@@ -26,7 +26,8 @@ def document(conformance: Conformance) -> str:
             made.result = [Failure(problem)]
             suite.add_testcase(made)
         xml.add_testsuite(suite)
-    return str(xml.tostring().decode("utf-8"))
+    text: bytes = xml.tostring()  # type: ignore[no-untyped-call]  # junitparser is partly typed
+    return text.decode("utf-8")
 
 
 def _case(backend: str, case: CaseResult) -> TestCase:

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from quanthost.testing.results import CaseResult, Conformance
 
-__all__ = ["pytest_addoption", "pytest_collection"]
+__all__ = ["pytest_addoption", "pytest_configure"]
 
 _NAME = "quanthost-conformance"
 

@@ -69,7 +69,8 @@ class Converted:
 class Proved:
     """A sample that was lowered and has run: once as calibrated, once beyond.
 
-    ``problems`` are those of its partitions, each with its kind; ``golden`` says why there is no integer form.
+    ``problems`` are those of its partitions, each with its kind; ``no_golden`` says why there is no integer
+    form.
     """
 
     decisions: tuple[Decision, ...]
@@ -170,7 +171,7 @@ def proved_of(
     problems = [problem for partitioned in watcher.partitioned for problem in partitioned.problems]
     counts = _counts(samples)
     made = []
-    for number, sample in enumerate(samples):
+    for number, _ in enumerate(samples):
         decisions = branch(program.decisions, number)
         names = {decision.node for decision in decisions}
         start = sum(counts[:number])

@@ -45,7 +45,7 @@ class Outcome(enum.Enum):
 class CaseResult:
     """One case: ``subject`` is the row or hook, ``must`` what has to hold, ``message`` what was seen instead.
 
-    ``graph`` is the smallest graph that shows a failure, as text; ``rerun`` the line that runs the case again.
+    ``graph`` is the smallest graph that shows a failure, as text; ``rerun`` the line that runs it again.
     """
 
     id: str
@@ -61,7 +61,7 @@ class CaseResult:
 
 @attrs.frozen(kw_only=True)
 class Conformance:
-    """All cases of a run, in order. ``problems`` are entries of the expectations that are wrong themselves."""
+    """All cases of a run, in order. ``problems`` are expectations that are wrong themselves."""
 
     backend: str
     version: str

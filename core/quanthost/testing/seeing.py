@@ -37,7 +37,7 @@ class Met:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Seen:
-    """One sample: decisions of its operators, what was chosen, and what the table says. ``changes``: see Watcher."""
+    """One sample: its decisions, what was chosen, what the table says; ``changes`` are those of graphs."""
 
     decisions: tuple[Decision, ...]
     chosen: tuple[Chosen, ...]

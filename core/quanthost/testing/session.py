@@ -1,14 +1,16 @@
-"""One run of the suite over one backend: samples, what is seen of them, and what was proved; each made once."""
+"""One run of the suite over one backend: samples, what is seen and what was proved of them, made once."""
 
 from __future__ import annotations
 
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import attrs
 
 from quanthost.graph.table import Row
+from quanthost.stages.capture import CapturedModel
 from quanthost.testing.expectations import Expectations
 from quanthost.testing.proving import Converted, Failed, Proved, converted_of, proved_of, split
 from quanthost.testing.results import Area
@@ -77,6 +79,7 @@ class Session:
     ) -> None:
         self.subject, self.full, self.expectations = subject, full, expectations
         self.wants = wants
+        self.common: CapturedModel | None = None
         self.figures: list[tuple[str, str]] = []
         self._seen: dict[tuple[str, Sample], Seen | Failed] = {}
         self._proved: dict[Trial, Proved | Failed] = {}
@@ -151,6 +154,11 @@ class Session:
                     self._proved[Trial(recipe, each, regime)] = proved
         return self._proved[trial]
 
+    def alone(self, recipe: str, sample: Sample) -> list[Proved | Failed]:
+        """The sample in a program of its own."""
+        work = partial(proved_of, self.subject, recipe)
+        return [proved for _, proved in split([sample], work, 1, "lower")]
+
     def converted(self, recipe: Recipe, sample: Sample) -> Converted | Failed:
         """The sample's part of a converted graph; those of all rows' first samples are made together."""
         if (recipe.name, sample) not in self._converted:
@@ -166,7 +174,7 @@ class Session:
 
 
 def _alike(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    """Those with sizes that vary apart from the others, which are lowered without tracing, and empty ones too."""
+    """Those with sizes that vary apart from the others, which need no tracing, and empty ones too."""
     groups: dict[object, list[Sample]] = defaultdict(list)
     for sample in dict.fromkeys(samples):
         groups[sample.is_dynamic, any(x.numel() == 0 for x in sample.inputs)].append(sample)

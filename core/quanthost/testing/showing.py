@@ -24,8 +24,7 @@ def shown(conformance: Conformance) -> RenderableType:
     if conformance.figures:
         parts.append(Text(""))
         parts.append(columns(("figure", "value"), conformance.figures))
-    for case in conformance.failures():
-        parts.append(Text(f"\n{failure_text(case)}"))
+    parts.extend(Text(f"\n{failure_text(case)}") for case in conformance.failures())
     parts.extend(Text(f"\nwrong expectation: {problem}") for problem in conformance.problems)
     parts.append(Text(f"\n{conformance.summary}", style="bold green" if conformance.conforms else "bold red"))
     return Group(*parts)

@@ -17,7 +17,7 @@ __all__ = ["Integers", "Sited", "sites"]
 
 @attrs.frozen(kw_only=True, eq=False)
 class Integers:
-    """Parameters on a quantize or dequantize: ``scales`` and ``zero_points`` of one element or of each channel.
+    """Parameters on a quantize or dequantize, of one element or of each channel.
 
     ``scales`` is ``None`` where they are computed at run time. ``constant`` says whether it is a weight.
     """

@@ -59,9 +59,9 @@ class Subject:
         watcher = Watcher(table=self.table)
         return Plugins([(self.name, self.plugin)], [(_WATCHER, watcher)]), watcher
 
-    def request(self, recipe: str, **more: object) -> Request:
+    def request(self, recipe: str) -> Request:
         """All that the backend can quantize is quantized, whether that pays or not."""
-        return Request(backends=(self.name,), recipe=recipe, placement=Placement.ALL, **more)
+        return Request(backends=(self.name,), recipe=recipe, placement=Placement.ALL)
 
     def recipe(self, name: str) -> Recipe:
         found = self.info.recipe(name)

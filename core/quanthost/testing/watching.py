@@ -1,4 +1,4 @@
-"""An extension that watches a backend's hooks while the suite runs it: changed graphs, and what is claimed."""
+"""An extension that watches a backend's hooks: graphs that they change, and what is claimed."""
 
 from __future__ import annotations
 

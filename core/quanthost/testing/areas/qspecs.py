@@ -86,7 +86,7 @@ def _biases(row: Row, recipe: Recipe, converted: Converted) -> str | None:
     if recipe.kernel is not Kernel.STATIC:
         return None
     for site in converted.sites:
-        if site.operator.split(".")[1] not in _BIASED:
+        if site.operator.removeprefix("aten.").partition(".")[0] not in _BIASED:
             continue
         bias = site.operands.get("bias", site.operands.get("self"))
         given = site.operands.get("input", site.operands.get("mat1"))

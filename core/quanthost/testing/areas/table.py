@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from quanthost.catalogue import CATALOGUE
 from quanthost.graph.table import Constraint, Row
 from quanthost.testing.chains import chains
 from quanthost.testing.judging import decided, differs, left_float
@@ -199,32 +198,8 @@ def _undeclared(session: Session, recipe: Recipe) -> Iterator[Check]:
         yield Check(
             id=f"table/undeclared/{name}/{recipe.name}", subject=name,
             must="no row has it: it stays float with a reason, and the program is right",
-            judge=partial(_stays_float, session, recipe, sample), trials=(Trial(recipe.name, sample),),
+            judge=partial(varied, session, recipe, sample, "table/undeclared"), trials=(Trial(recipe.name, sample),),
         )  # fmt: skip
-
-
-def _stays_float(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    seen = session.seen(recipe, sample)
-    if (
-        not isinstance(seen, Failed)
-        and session.subject.table is not None
-        and recipe.kernel is not Kernel.FLOAT
-    ):
-        entry = sample.entry
-        quantized = [
-            d for d in seen.decisions
-            if d.row is not None and entry is not None and d.operator == f"aten.{entry.name}" and not seen.at(d.node)
-            and CATALOGUE.get(entry.name) is entry and not _rewritten(session, d.row)
-        ]  # fmt: skip
-        if quantized:
-            text = f"{quantized[0].node} is quantized by {quantized[0].row}, and no row has its operator"
-            return Fault(message=text, sample=sample, recipe=recipe.name)
-    return varied(session, recipe, sample, "table/undeclared")
-
-
-def _rewritten(session: Session, row: str) -> bool:
-    """Whether a rewrite of the backend may have made the operator into one that this row has."""
-    return any(each.name == row for each in session.subject.table or ())
 
 
 def _chains(session: Session, recipe: Recipe) -> Iterator[Check]:
