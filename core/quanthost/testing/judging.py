@@ -45,7 +45,7 @@ def decided(seen: Seen, recipe: Recipe) -> str | None:
 
 def _disagreements(seen: Seen) -> Iterator[str]:
     for decision in computing(seen.decisions):
-        met = seen.at(decision.node)
+        met = [each for each in seen.at(decision.node) if each.whole]
         here = f"{decision.node} ({decision.operator})"
         if decision.verdict is Verdict.QUANTIZED:
             named = [each for each in met if each.row == decision.row]

@@ -38,6 +38,10 @@ class Failed:
     stage: str
     error: BaseException
 
+    @property
+    def short(self) -> str:
+        return str(self.error).strip().partition("\n")[0]
+
     def __str__(self) -> str:
         text = str(self.error).strip() or type(self.error).__name__
         return f"{self.stage} refuses it: {type(self.error).__name__}: {text}"

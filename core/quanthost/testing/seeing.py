@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -24,11 +25,15 @@ __all__ = ["Met", "Seen", "seen_of"]
 
 @attrs.frozen(kw_only=True)
 class Met:
-    """A row whose pattern is at a node, with the reasons of all constraints that refuse it there, by text."""
+    """A row whose pattern is at a node, with the reasons of all constraints that refuse it there, by text.
+
+    ``whole`` is unset where a rewrite made more operators of these nodes than the pattern covers.
+    """
 
     row: str
     nodes: tuple[str, ...]
     refusals: tuple[tuple[str, str], ...]
+    whole: bool = True
 
     @property
     def holds(self) -> bool:
@@ -79,6 +84,7 @@ def met_in(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe) ->
     """Each place where a row's pattern is, whatever its constraints say."""
     view = GraphView(graph_module)
     rows = [row for row in table if recipe.kernel in row.kernels and not row.converts]
+    pieces = Counter(origin(n) or n.name for n in graph_module.graph.nodes if n.op == "call_function")
     found = []
     for node in graph_module.graph.nodes:
         if node.op != "call_function":
@@ -86,7 +92,9 @@ def met_in(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe) ->
         for row in rows:
             binding = bind(row.pattern, node)
             if isinstance(binding, Binding):
-                found.append(_met(row, binding, view, recipe))
+                met = _met(row, binding, view, recipe)
+                whole = sum(pieces[name] for name in met.nodes) == len(binding.nodes)
+                found.append(attrs.evolve(met, whole=whole))
     return found
 
 

@@ -36,7 +36,7 @@ _Arrange = Callable[[fx.GraphModule], None]
 
 def checks(session: Session) -> Iterator[Check]:
     yield Check(
-        id="hooks/types", subject="all hooks", must="each hook answers with the type that it is specified with",
+        id="hooks/types", subject="all hooks", must="each hook answers with the type of its specification",
         judge=partial(_types, session),
     )  # fmt: skip
     yield Check(
@@ -95,9 +95,8 @@ def _compared(first: Any, second: Any, when: str) -> Verdict:
         return None
     keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
     key = keys[0]
-    return Fault(
-        message=f"{len(keys)} differ {when}; {key}: {first.get(key, 'nothing')}, then {second.get(key, 'nothing')}"
-    )
+    before, after = first.get(key, "nothing"), second.get(key, "nothing")
+    return Fault(message=f"{len(keys)} differ {when}; {key}: {before}, then {after}")
 
 
 def _types(session: Session) -> Verdict:

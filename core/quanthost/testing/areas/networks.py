@@ -17,7 +17,7 @@ from quanthost.values import Verdict as Decided
 
 __all__ = ["checks"]
 
-# signal to noise on calibration data, in dB: of the q/dq form against the model, of the runtime against the q/dq form
+# signal to noise on calibration data, in dB: q/dq form against model, runtime against q/dq form
 _LEAST_MODEL = {Kernel.FLOAT: 80.0, Kernel.WEIGHT_ONLY: 15.0, Kernel.STATIC: 10.0, Kernel.DYNAMIC: 10.0}
 _LEAST_QDQ = {Kernel.FLOAT: 80.0, Kernel.WEIGHT_ONLY: 80.0, Kernel.STATIC: 25.0, Kernel.DYNAMIC: 20.0}
 

@@ -34,7 +34,7 @@ def checks(session: Session) -> Iterator[Check]:
         judge=partial(_manifest, session),
     )  # fmt: skip
     yield Check(
-        id="persistence/info", subject="quanthost_backend_info", must="what it returns round-trips through JSON",
+        id="persistence/info", subject="quanthost_backend_info", must="what it returns survives JSON",
         judge=partial(_info, session),
     )  # fmt: skip
     yield Check(
@@ -43,8 +43,9 @@ def checks(session: Session) -> Iterator[Check]:
     )  # fmt: skip
     for recipe in session.recipes:
         yield Check(
-            id=f"persistence/program/{recipe.name}", subject="program and record", judge=partial(_program, session, recipe),
-            must="bytes are identical from run to run; record and decisions round-trip; saved and loaded, it runs",
+            id=f"persistence/program/{recipe.name}", subject="program and record",
+            must="bytes are the same from run to run; the record survives JSON; saved and loaded, it runs",
+            judge=partial(_program, session, recipe),
         )  # fmt: skip
 
 
@@ -57,9 +58,8 @@ def _manifest(session: Session) -> Verdict:
     except ManifestError as error:
         return Fault(message=str(error))
     if installed.manifest.runtime != info.runtime:
-        return Fault(
-            message=f"runtime is {installed.manifest.runtime!r} in the manifest and {info.runtime!r} in the code"
-        )
+        stated, coded = installed.manifest.runtime, info.runtime
+        return Fault(message=f"runtime is {stated!r} in the manifest and {coded!r} in the code")
     return None
 
 
@@ -94,9 +94,8 @@ def _made(session: Session, recipe: Recipe) -> LoweredProgram:
 def _program(session: Session, recipe: Recipe) -> Verdict:
     first, second = _made(session, recipe), _made(session, recipe)
     if first.buffer != second.buffer:
-        return Fault(
-            message=f"two runs make programs of {len(first.buffer)} and {len(second.buffer)} bytes that differ"
-        )
+        sizes = f"{len(first.buffer)} and {len(second.buffer)} bytes"
+        return Fault(message=f"two runs make programs of {sizes} that differ")
     if first.decisions != second.decisions:
         return Fault(message="two runs make different decisions")
     record = codec.from_json(ProgramRecord, codec.to_json(first.record))
