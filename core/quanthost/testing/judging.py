@@ -60,7 +60,9 @@ def _disagreements(seen: Seen) -> Iterator[str]:
         holding = [each.row for each in met if each.holds]
         if holding and decision.cause is Cause.NO_ROW:
             yield f"{here} is float ({decision.reason}), though the row {holding[0]} holds there"
-        refusing = [reason for each in met if not each.holds for _, reason in each.refusals]
+        # a miss is told at the pattern's first operator
+        refused = [each for each in met if not each.holds and each.nodes[0] == decision.node]
+        refusing = [reason for each in refused for _, reason in each.refusals]
         if refusing and not holding and decision.cause is Cause.NO_ROW:
             yield f"{here} is float without the reason that its row gives ({refusing[0]}): {decision.reason}"
 

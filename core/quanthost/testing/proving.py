@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim
 
+from quanthost.errors import CalibrationError
 from quanthost.graph.digest import graph_text
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.capture import CapturedModel, capture
@@ -37,6 +38,11 @@ class Failed:
 
     stage: str
     error: BaseException
+
+    @property
+    def is_without_data(self) -> bool:
+        """Whether a range could not be found since the tensor is empty."""
+        return isinstance(self.error, CalibrationError) and "no batch reached" in str(self.error)
 
     @property
     def short(self) -> str:

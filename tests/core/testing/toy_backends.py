@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import attrs
+import torch
 
 from quanthost.api import (
-    FP32_HALF_EVEN,
     BackendInfo,
     Constraint,
     DType,
@@ -39,6 +39,12 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
+@constraint("tensors are float32")
+def _float32(site: Site) -> str | None:
+    dtype = site.dtype("input")
+    return None if dtype is torch.float32 else f"it is {dtype}"
+
+
 @constraint("rank 1 to 6")
 def _rank(site: Site) -> str | None:
     rank = len(site.shape("input"))
@@ -47,7 +53,9 @@ def _rank(site: Site) -> str | None:
 
 def _row(name: str, *rules: Constraint, **more: object) -> Row:
     pattern = more.pop("pattern", op(name, self="input"))
-    return Row(name=name, pattern=pattern, kernels={Kernel.STATIC}, constraints=(_rank, *rules), **more)  # type: ignore[arg-type]  # of Row
+    return Row(
+        name=name, pattern=pattern, kernels={Kernel.STATIC}, constraints=(_float32, _rank, *rules), **more
+    )  # type: ignore[arg-type]  # of Row
 
 
 ROWS = (
@@ -72,6 +80,3 @@ def backend(rows: tuple[Row, ...] = ROWS, kind: type[TableBackend] = TableBacken
 def changed(name: str, **fields: object) -> tuple[Row, ...]:
     """The rows with other fields in the one of that name."""
     return tuple(attrs.evolve(row, **fields) if row.name == name else row for row in ROWS)
-
-
-PROFILE = FP32_HALF_EVEN
