@@ -126,9 +126,9 @@ def test_documents() -> None:
     data = json.loads(conformance.to_json())
     suites = list(JUnitXml.fromstring(conformance.to_junit().encode()))
 
-    (case,) = (case for case in data["cases"] if case["outcome"] == "failed")
-    assert "output channels" in case["message"]
-    assert [suite.failures for suite in suites] == [1]
+    failed = [case for case in data["cases"] if case["outcome"] == "failed"]
+    assert any("output channels" in case["message"] for case in failed)
+    assert [suite.failures for suite in suites] == [len(failed)]
     assert suites[0].tests == len(data["cases"])
 
 
@@ -136,8 +136,8 @@ def test_rows_that_always_tie() -> None:
     """A table that contradicts itself is refused as it is loaded, with both rows."""
     twin = attrs.evolve(ROWS[1], name="relu_again")
 
-    with pytest.raises(TableError, match="'relu' and 'relu_again'"):
-        check_backend(backend((*ROWS, twin)), only="table/single/relu/*")
+    with pytest.raises(TableError, match="'relu' and 'relu_again' have one pattern"):
+        backend((*ROWS, twin))
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from functools import partial
 import torch
 
 from quanthost.catalogue import Entry, entry_of
+from quanthost.graph.operators import arguments, operator_name
 from quanthost.graph.table import Row
 from quanthost.testing.proving import Converted, Failed
 from quanthost.testing.samples import Sample
 from quanthost.testing.session import Check, Fault, Session, Verdict
 from quanthost.testing.sited import Integers, Sited
-from quanthost.values import FixedQSpec, Kernel, QSpec, Recipe, Role, Symmetry
+from quanthost.values import FixedQSpec, Kernel, QSpec, Recipe, Role, SharedQSpec, Symmetry
 
 __all__ = ["checks"]
 
@@ -36,8 +37,14 @@ def checks(session: Session) -> Iterator[Check]:
 
 
 def _judged(session: Session, row: Row, recipe: Recipe, sample: Sample, judge: _Judge) -> Verdict:
+    if judge is _axes:
+        text = _planned_axes(session, recipe, sample)
+        if text is not None:
+            return Fault(message=text, sample=sample, recipe=recipe.name)
     converted = session.converted(recipe, sample)
     text = str(converted) if isinstance(converted, Failed) else judge(row, recipe, converted)
+    if text is None and judge is _sharing:
+        text = _unshared(session, row, recipe, sample)
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
 
 
@@ -74,6 +81,25 @@ def _axes(row: Row, recipe: Recipe, converted: Converted) -> str | None:
                     f"the {name} of {site.operator} has scales along axis {held.axis}; its output channels "
                     f"lie along {axis}"
                 )
+    return None
+
+
+def _planned_axes(session: Session, recipe: Recipe, sample: Sample) -> str | None:
+    """The axes that were chosen: with some of them no graph can be converted."""
+    seen = session.seen(recipe, sample)
+    for made in () if isinstance(seen, Failed) else seen.chosen:
+        for capture, spec in made.qspecs.items():
+            if not isinstance(spec, QSpec) or spec.axis is None:
+                continue
+            for node in made.nodes:
+                entry, given = entry_of(operator_name(node)), arguments(node)
+                for name, axis in ({} if entry is None else entry.channel_axes).items():
+                    axis = 1 if str(given.get("transposed")) == "True" else axis
+                    if given.get(name) is made.captures.get(capture) and spec.axis != axis:
+                        return (
+                            f"the {name} of {operator_name(node)} has scales along axis {spec.axis}; its output "
+                            f"channels lie along {axis}"
+                        )
     return None
 
 
@@ -118,6 +144,20 @@ def _sharing(row: Row, recipe: Recipe, converted: Converted) -> str | None:
         if len({held.key for held in around}) > 1:
             told = "; ".join(dict.fromkeys(map(str, around)))
             return f"{site.operator} moves values, and its tensors have different parameters: {told}"
+    return None
+
+
+def _unshared(session: Session, row: Row, recipe: Recipe, sample: Sample) -> str | None:
+    """Equal parameters by chance are not enough: the match has to ask for one set."""
+    seen = session.seen(recipe, sample)
+    if isinstance(seen, Failed) or row.requantizes or recipe.kernel is not Kernel.STATIC:
+        return None
+    for made in seen.chosen:
+        entries = [entry_of(operator_name(node)) for node in made.nodes]
+        asked = "output" in made.match.shares or any(isinstance(s, SharedQSpec) for s in made.qspecs.values())
+        fixed = isinstance(made.qspecs.get("output"), FixedQSpec)
+        if all(e is not None and e.moves for e in entries) and not asked and not fixed:
+            return f"the row {made.match.row} moves values, and its result need not share their parameters"
     return None
 
 
