@@ -97,8 +97,8 @@ def _planned_axes(session: Session, recipe: Recipe, sample: Sample) -> str | Non
                     axis = 1 if str(given.get("transposed")) == "True" else axis
                     if given.get(name) is made.captures.get(capture) and spec.axis != axis:
                         return (
-                            f"the {name} of {operator_name(node)} has scales along axis {spec.axis}; its output "
-                            f"channels lie along {axis}"
+                            f"the {name} of {operator_name(node)} has scales along axis {spec.axis}; "
+                            f"its output channels lie along {axis}"
                         )
     return None
 
