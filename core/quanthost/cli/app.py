@@ -259,6 +259,45 @@ def measure(
     work(backend, model or [], output, policy(context), force=bool(force), as_json=json)
 
 
+@app.command("check-backend")
+def check_backend(
+    context: typer.Context,
+    backend: Annotated[str, typer.Argument(metavar="BACKEND", help="A name that 'backends' lists.")],
+    area: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AREA", help="Only this area, as 'table' or 'numbers'. Repeat it."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Only this case, or a glob over ids. Repeat it.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Each row at each variation in each recipe; 15 minutes.")
+    ] = False,
+    expected: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Failures that are expected, each with its reason."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the cases as JSON.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write them as JUnit XML.")] = None,
+    force: Force = None,
+) -> None:
+    """Prove a backend: run the conformance suite over its support table.
+
+    Ends with 1 where a case failed.
+    """
+    from quanthost.cli.check import check as work
+    from quanthost.cli.problems import ExitCode
+
+    conforms = work(
+        backend, policy(context), areas=area or (), only=only or (), full=full, expected=expected, json=json,
+        junit=junit, force=bool(force),
+    )  # fmt: skip
+    if not conforms:
+        raise typer.Exit(ExitCode.FAILED)
+
+
 @app.command()
 def inspect(
     program: Annotated[Path, typer.Argument(metavar="FILE.pte")],

@@ -43,7 +43,9 @@ class Faults:
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Faults:
         """Read off the arguments as they are, since parsing them can fail too."""
-        return cls(traceback=TRACEBACK in arguments, as_json="--json" in arguments)
+        # where it takes a file, stdout is for people
+        to_file = "check-backend" in arguments
+        return cls(traceback=TRACEBACK in arguments, as_json="--json" in arguments and not to_file)
 
     def show(self, error: Exception) -> ExitCode:
         """Write the error, and say how the process ends."""

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from quanthost.graph.operators import overload
 from quanthost.graph.signature import Signature
 
-__all__ = ["float_digest", "model_digest", "stable_text"]
+__all__ = ["float_digest", "graph_text", "model_digest", "stable_text"]
 
 
 def model_digest(exported: ExportedProgram, signature: Signature) -> str:
@@ -48,6 +48,11 @@ def stable_text(exported: ExportedProgram) -> str:
     inputs = (f"{s.arg.name}: {s.kind.name} {s.target or ''}".rstrip() for s in signature.input_specs)
     outputs = (f"{s.kind.name} {s.target or ''}".rstrip() for s in signature.output_specs)
     return "\n".join((*inputs, *_graph_lines(exported.graph_module), *outputs))
+
+
+def graph_text(graph_module: fx.GraphModule) -> str:
+    """A graph of any stage line by line, as ``stable_text`` has it."""
+    return "\n".join(_graph_lines(graph_module))
 
 
 def _graph_lines(graph_module: fx.GraphModule, indent: str = "") -> Iterator[str]:

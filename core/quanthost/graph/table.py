@@ -138,6 +138,8 @@ class Row:
     ``delegated`` is false where the runtime's own kernels run the row, and the partitioner leaves it.
     ``keeps`` names operators that the delegate has as they are, and that ExecuTorch would decompose.
     ``converts`` marks a mere conversion (quantize, dequantize), not worth a partition by itself.
+    ``requantizes`` says of what only moves or joins values that its kernel brings them to the result's own
+    parameters; without it they must share one set.
     """
 
     name: str = attrs.field(validator=checks.identifier())
@@ -157,6 +159,7 @@ class Row:
     delegated: bool = True
     keeps: tuple[str, ...] = ()
     converts: bool = False
+    requantizes: bool = False
 
     def __attrs_post_init__(self) -> None:
         known = {*self.pattern.captures(), "output"}
@@ -183,6 +186,22 @@ class Row:
         return self.pattern.size
 
 
+def _tying(first: Row, second: Row) -> Kernel | None:
+    """A kernel in which both rows hold at the same places; ``None`` where there is none."""
+    one, two = first.pattern, second.pattern
+    if one.operands != two.operands or one.commutative != two.commutative or not {*one.names} & {*two.names}:
+        return None
+    if first.delegated != second.delegated or first.roles != second.roles:
+        return None
+    for kernel in sorted(first.kernels & second.kernels, key=lambda each: each.value):
+        rules, others = (
+            {id(rule) for rule in row.constraints if rule.applies_to(kernel)} for row in (first, second)
+        )
+        if rules == others:
+            return kernel
+    return None
+
+
 @attrs.frozen
 class SupportTable:
     """All rows of a backend; each has a name of its own.
@@ -201,6 +220,21 @@ class SupportTable:
                     needed="each name once", where=f"row {row.name}", remedy="rename one of them",
                 )  # fmt: skip
             seen[row.name] = row
+        self._refuse_ties()
+
+    def _refuse_ties(self) -> None:
+        """Two rows of one pattern and the same constraints tie wherever they hold."""
+        for place, first in enumerate(self.rows):
+            for second in self.rows[place + 1 :]:
+                kernel = _tying(first, second)
+                if kernel is not None:
+                    raise TableError(
+                        f"the rows {first.name!r} and {second.name!r} have one pattern, {second.pattern}, and"
+                        f" the same constraints on {kernel.value} kernels: they always tie",
+                        needed="constraints that exclude each other", value=(first.name, second.name),
+                        remedy="add a constraint to each that refuses what the other takes, or merge them",
+                        where="support table",
+                    )  # fmt: skip
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)

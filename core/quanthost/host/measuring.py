@@ -12,8 +12,8 @@ import attrs
 import torch
 from torch import fx, nn
 
+from quanthost.catalogue import Example, examples_of
 from quanthost.errors import QuanthostError, RequestError
-from quanthost.graph.examples import Example, examples_of
 from quanthost.graph.leaves import TensorSpec
 from quanthost.graph.view import constant, tensor_meta
 from quanthost.hooks.backend import TableBackend

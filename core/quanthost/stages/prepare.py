@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import attrs
 from torch import fx
 
 from quanthost.errors import RequestError, TableError
@@ -17,14 +18,14 @@ from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.decisions import decide
-from quanthost.stages.planning import Chosen, plan_quantization
+from quanthost.stages.planning import Chosen, Planned, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import without_writes
 from quanthost.values import Decision, Latency, Recipe, Request
 
-__all__ = ["HostQuantizer", "prepare", "recipe_of", "sites_of"]
+__all__ = ["HostQuantizer", "Outlook", "outlook", "prepare", "recipe_of", "sites_of"]
 
 
 def recipe_of(plugins: Plugins, request: Request) -> Recipe:
@@ -150,20 +151,49 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
     )  # fmt: skip
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Outlook:
+    """What ``prepare`` would do: the graph that the backends rewrote, the plan for it, and decisions."""
+
+    graph_module: fx.GraphModule
+    planned: Planned
+    decisions: tuple[Decision, ...]
+
+
+def outlook(
+    captured: CapturedModel,
+    plugins: Plugins,
+    request: Request,
+    *,
+    arrange: Callable[[fx.GraphModule], None] = lambda _: None,
+) -> Outlook:
+    """Plan without inserting anything; the captured model stays as it is.
+
+    ``arrange`` may name and order the nodes of the graph anew before the backends see it.
+
+    Raises:
+        RequestError: the recipe or an option does not exist.
+    """
+    recipe = recipe_of(plugins, request)
+    graph = private_copy(captured.exported)
+    nodes = tuple(node_infos(graph.graph))
+    functionalize(graph)
+    fold_batch_norms(graph)
+    arrange(graph)
+    forget_layouts(graph)
+    graph = plugins.transform(graph, request)
+    planned = plan_quantization(graph, nodes, request, plugins)
+    decisions = decide(nodes, graph, planned, request, recipe)
+    return Outlook(graph_module=graph, planned=planned, decisions=decisions)
+
+
 def sites_of(captured: CapturedModel, plugins: Plugins, request: Request) -> tuple[Chosen, ...]:
     """The places that ``prepare`` would quantize, in the graph that the backend rewrote; nothing is changed.
 
     Raises:
         RequestError: the recipe or an option does not exist.
     """
-    recipe_of(plugins, request)
-    graph = private_copy(captured.exported)
-    nodes = tuple(node_infos(graph.graph))
-    functionalize(graph)
-    fold_batch_norms(graph)
-    forget_layouts(graph)
-    graph = plugins.transform(graph, request)
-    return plan_quantization(graph, nodes, request, plugins).chosen
+    return outlook(captured, plugins, request).planned.chosen
 
 
 def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> None:

@@ -1,0 +1,20 @@
+"""What the tests of a plugin import: the conformance suite, its results and its expectations."""
+
+from __future__ import annotations
+
+from quanthost.testing.check import check_backend
+from quanthost.testing.expectations import Expectation, Expectations, Tolerance
+from quanthost.testing.results import Area, CaseResult, Conformance, Outcome
+from quanthost.testing.samples import Branches
+
+__all__ = [
+    "Area",
+    "Branches",
+    "CaseResult",
+    "Conformance",
+    "Expectation",
+    "Expectations",
+    "Outcome",
+    "Tolerance",
+    "check_backend",
+]

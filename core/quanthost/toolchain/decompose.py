@@ -193,6 +193,9 @@ class _Expansion:
         for each in made.graph.nodes:
             if each.op not in ("placeholder", "call_function", "output") or _hides_a_sum(node.target, each):
                 raise _Whole
+            # a linear layer of one vector squeezes its result in place
+            if each.op == "call_function" and not is_functional(each):
+                raise _Whole
         return made
 
 

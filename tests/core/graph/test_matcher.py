@@ -60,7 +60,12 @@ def test_longest_match_wins() -> None:
 
 def test_tie() -> None:
     """Two rows of one length at one operator: the error names both, the node and the way out."""
-    rows = [row("relu", RELU), row("activation", op("relu", "tanh", self="input"))]
+
+    @constraint("any")
+    def anything(site: Site) -> None:
+        return None
+
+    rows = [row("relu", RELU), row("activation", op("relu", "tanh", self="input"), constraints=[anything])]
     with pytest.raises(TableError, match="the rows 'relu' and 'activation' both hold at relu_1") as caught:
         match(rows, graph_of(lambda x: x.relu().relu(), ROW), is_open=lambda node: node.name == "relu_1")
     assert caught.value.node == "relu_1"

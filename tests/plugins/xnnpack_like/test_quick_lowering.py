@@ -64,6 +64,13 @@ def test_what_only_tracing_can_do() -> None:
     same_program(converted(Mixed(), inputs, "xnnpack_like", "int8_static"), inputs)
 
 
+def test_a_vector_through_weights_alone() -> None:
+    """A linear layer of one vector, whose decomposition squeezes in place, is left to torch too."""
+    inputs = (rand(32),)
+
+    same_program(converted(torch.nn.Linear(32, 6), inputs, "xnnpack_like", "int8_weight_only"), inputs)
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("recipe", ["int8_static", "int8_dynamic", "fp32"])
 def test_a_network(recipe: str, *, dynamic: bool) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import quanthost
+from quanthost.catalogue import examples_of
 from quanthost.errors import RequestError
-from quanthost.graph.examples import examples_of
 from quanthost.host import measuring
 from quanthost.host.costs import load_costs, save_costs
 from quanthost.stages import prepare as stage

@@ -13,6 +13,7 @@ __all__ = [
     "copies_alone",
     "exact_gelu",
     "float32",
+    "float32_weight",
     "int4_groups_fit",
     "is_number",
     "last_dimension",
@@ -51,6 +52,14 @@ def float32(site: Site) -> str | None:
         if any(is_number(size) and size == 0 for size in shape):
             return f"{name} is empty, shape {shape}"
     return None
+
+
+@constraint("the weight is float32")
+def float32_weight(site: Site) -> str | None:
+    dtype = site.dtype("weight")
+    if dtype == torch.float32:
+        return None
+    return f"the weight is {str(dtype).removeprefix('torch.')}; its scales are float32"
 
 
 @constraint("alpha is 1")

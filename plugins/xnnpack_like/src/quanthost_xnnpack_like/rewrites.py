@@ -320,6 +320,15 @@ def hardsigmoid_to_products(rewriter: Rewriter, node: Node) -> Node | None:
     return rewriter.call(_aten.mul.Tensor, rewriter.call(_aten.hardtanh.default, shifted, 0.0, 6.0), sixth)
 
 
+@_each("aten.elu.")
+def elu_with_alpha(rewriter: Rewriter, node: Node) -> Node | None:
+    """The delegate's compiler reads alpha where it stands, and knows no default."""
+    if len(node.args) > 1 or "alpha" in node.kwargs:
+        return None
+    more = {key: value for key, value in node.kwargs.items() if key != "self"}
+    return rewriter.call(_aten.elu.default, argument(node, "self"), 1.0, **more)
+
+
 @_each("aten.clamp.default")
 def clamp_to_hardtanh(rewriter: Rewriter, node: Node) -> Node | None:
     """The delegate fuses a hardtanh, but not a clamp, into the kernel before it."""
@@ -439,6 +448,7 @@ REWRITES = (
     max_keeps_dimension,
     silu_to_product,
     clamp_to_hardtanh,
+    elu_with_alpha,
     written_out_hardswish,
     written_out_hardsigmoid,
     hardsigmoid_into_layer,

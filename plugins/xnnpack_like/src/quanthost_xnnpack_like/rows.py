@@ -91,7 +91,7 @@ def _gemm() -> list[Row]:
         Row(
             name="embedding_weight_only", pattern=op("embedding", weight="weight", indices="indices"),
             kernels={WEIGHT_ONLY}, roles={"weight": Role.WEIGHT, "indices": Role.PASSTHROUGH},
-            gain=Gain.DRIVES, delegated=False,
+            constraints=(c.float32_weight,), gain=Gain.DRIVES, delegated=False,
             lowers_to="dequantize_per_channel and embedding in portable kernels",
         ),
         Row(name="mm", pattern=op("mm", self="input", mat2="other"), kernels={FLOAT},

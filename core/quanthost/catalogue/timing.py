@@ -1,12 +1,7 @@
-"""A catalogue of aten operators with arguments of a few sizes, and the module that a pattern is made of.
-
-It gives a backend's rows something to run on: what a row's pattern captures becomes a parameter (weights,
-biases) or an input (activations), and what the pattern leaves open stands in the catalogue.
-"""
+"""Sizes at which a backend's rows are timed: those that operators have in networks."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,27 +9,19 @@ import attrs
 import torch
 from torch import nn
 
-from quanthost.graph.pattern import Op
+from quanthost.catalogue.entries import Variation
+from quanthost.catalogue.listed import entries_of
+from quanthost.catalogue.modules import fits, innermost, module_of
+from quanthost.catalogue.operands import Operand
 from quanthost.graph.table import Row
-from quanthost.values import Role
 
 __all__ = ["Example", "examples_of"]
 
-
-@attrs.frozen
-class _T:
-    """A tensor argument: its shape; ``below`` makes it integers from 0."""
-
-    shape: tuple[int, ...]
-    below: int | None = None
-
-    def make(self, generator: torch.Generator) -> torch.Tensor:
-        if self.below is not None:
-            return torch.randint(self.below, self.shape, generator=generator)
-        return torch.rand(self.shape, generator=generator) * 2 - 0.75
-
-
 _Arguments = Mapping[str, Any]
+
+
+def _T(shape: tuple[int, ...], below: int | None = None) -> Operand:  # noqa: N802  # as in the other lists
+    return Operand(shape, below, -0.75, 1.25)
 
 
 def _conv(name: str, *sizes: tuple[Any, ...]) -> list[_Arguments]:
@@ -72,7 +59,7 @@ def _binary(other: str = "other") -> list[_Arguments]:
     return [*alike, *gates]
 
 
-_CATALOGUE: dict[str, list[_Arguments]] = {
+_SIZES: dict[str, list[_Arguments]] = {
     "conv2d": _conv(
         "input",
         ((1, 3, 96, 96), (16, 3, 3, 3), 2, 1, 1),
@@ -146,95 +133,15 @@ class Example:
 
 
 def examples_of(row: Row) -> Iterator[Example]:
-    """The row's pattern at each size that the catalogue has for its innermost operator.
+    """The row's pattern at each size that is listed for its innermost operator.
 
-    There are none where the catalogue lacks one of the pattern's operators. Values and weights come from a
-    generator of their own, the same each time.
+    There are none where the catalogue lacks one of the pattern's operators.
     """
-    first = _innermost(row.pattern)
-    if not all(_is_known(part) for part in _operators(row.pattern) if part is not first):
+    if not fits(row.pattern):
         return
-    for name in first.names:
-        for arguments in _CATALOGUE.get(name, ()):
-            module = _Pattern(row, name, arguments)
-            yield Example(module=module.eval(), inputs=module.example_inputs())
-
-
-def _operators(pattern: Op) -> Iterator[Op]:
-    yield pattern
-    for _, part in pattern.operands:
-        if isinstance(part, Op):
-            yield from _operators(part)
-
-
-def _is_known(part: Op) -> bool:
-    return part.names == ("getitem",) or part.names[0] in _CATALOGUE
-
-
-def _innermost(pattern: Op) -> Op:
-    inner = next((part for _, part in pattern.operands if isinstance(part, Op)), None)
-    return pattern if inner is None else _innermost(inner)
-
-
-class _Pattern(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Evaluates a pattern; captured weights and biases are parameters, other captures inputs."""
-
-    def __init__(self, row: Row, name: str, arguments: _Arguments) -> None:
-        super().__init__()
-        self._pattern, self._name, self._first = row.pattern, name, _innermost(row.pattern)
-        self._arguments = dict(arguments)
-        self._given: list[str] = []
-        self._examples: list[torch.Tensor] = []
-        generator = torch.Generator().manual_seed(0)
-        captured = {key: part.rstrip("?*") for key, part in self._first.operands if isinstance(part, str)}
-        for key, value in arguments.items():
-            role = row.role(captured.get(key, key))
-            for place, item in enumerate(value if isinstance(value, list) else [value]):
-                if not isinstance(item, _T):
-                    continue
-                held = item.make(generator)
-                if role in (Role.WEIGHT, Role.BIAS):
-                    spread = max(1, held[0].numel()) ** 0.5 if held.dim() > 1 else 1.0
-                    self.register_parameter(key, nn.Parameter(held / spread, requires_grad=False))
-                else:
-                    self._given.append(f"{key}.{place}" if isinstance(value, list) else key)
-                    self._examples.append(held)
-
-    def example_inputs(self) -> tuple[torch.Tensor, ...]:
-        return tuple(self._examples)
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        return self._value(self._pattern, dict(zip(self._given, inputs)))
-
-    def _value(self, part: Op, inputs: dict[str, torch.Tensor]) -> Any:
-        if part is self._first:
-            values = {key: self._argument(key, value, inputs) for key, value in self._arguments.items()}
-            return _operator(self._name)(**values)
-        values = {
-            key.split("|")[0]: self._value(inner, inputs) if isinstance(inner, Op) else inner
-            for key, inner in part.operands
-        }
-        if part.names == ("getitem",):
-            return operator.getitem(values["0"], values["1"])
-        filled = {**_defaults(part.names[0]), **values}
-        return _operator(part.names[0])(**filled)
-
-    def _argument(self, key: str, value: Any, inputs: dict[str, torch.Tensor]) -> Any:
-        if isinstance(value, list) and value and isinstance(value[0], _T):
-            return [inputs[f"{key}.{place}"] for place in range(len(value))]
-        if isinstance(value, _T):
-            return inputs[key] if key in inputs else getattr(self, key)
-        return value
-
-
-def _defaults(name: str) -> dict[str, Any]:
-    """What the catalogue says of the arguments that are no tensors."""
-    listed = _CATALOGUE.get(name, [])
-    plain = {} if not listed else listed[0]
-    return {key: value for key, value in plain.items() if not isinstance(value, (_T, list))}
-
-
-def _operator(name: str) -> Any:
-    base, _, overload = name.partition(".")
-    packet = getattr(torch.ops.aten, base)
-    return getattr(packet, overload) if overload else packet
+    for name in innermost(row.pattern).names:
+        for arguments in _SIZES.get(name, ()):
+            operator = entries_of(name)[0].name
+            variation = Variation(name="timed", operator=operator, arguments=arguments)
+            module = module_of(row.pattern, variation, dict(row.roles))
+            yield Example(module=module, inputs=tuple(module.inputs))

@@ -1,0 +1,24 @@
+"""The catalogue of aten operators: arguments to run each with, and what is known of it without any table."""
+
+from __future__ import annotations
+
+from quanthost.catalogue.entries import Entry, Variation
+from quanthost.catalogue.listed import CATALOGUE, entries_of, entry_of
+from quanthost.catalogue.modules import PatternModule, fits, innermost, module_of
+from quanthost.catalogue.operands import Operand
+from quanthost.catalogue.timing import Example, examples_of
+
+__all__ = [
+    "CATALOGUE",
+    "Entry",
+    "Example",
+    "Operand",
+    "PatternModule",
+    "Variation",
+    "entries_of",
+    "entry_of",
+    "examples_of",
+    "fits",
+    "innermost",
+    "module_of",
+]

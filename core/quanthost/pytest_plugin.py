@@ -1,0 +1,108 @@
+"""The pytest plugin: ``pytest --quanthost-backend NAME`` runs the conformance suite, a test for each case.
+
+It is loaded by every pytest run of an environment with quanthost, and does nothing and imports nothing of the
+toolchain without its option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from quanthost.testing.results import CaseResult, Conformance
+
+__all__ = ["pytest_addoption", "pytest_configure"]
+
+_NAME = "quanthost-conformance"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("quanthost", "conformance of a quanthost backend")
+    group.addoption(
+        "--quanthost-backend", metavar="NAME", help="run the conformance suite of quanthost over this backend"
+    )
+    group.addoption(
+        "--quanthost-full", action="store_true", help="the full set of cases instead of the quick one"
+    )
+    group.addoption(
+        "--quanthost-expected", metavar="FILE.toml", help="failures that are expected, each with its reason"
+    )
+    group.addoption(
+        "--quanthost-only", metavar="ID", action="append", help="only this case, or glob over ids; repeatable"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quanthost-backend"):
+        config.pluginmanager.register(_Conforming(), _NAME)
+
+
+class _Conforming:
+    """Adds the cases to what is collected; all run in one call of the suite before the first is reported."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        backend = config.getoption("--quanthost-backend")
+        if hasattr(config, "workerinput"):
+            raise pytest.UsageError(
+                "--quanthost-backend with -n: the cases share programs, run them in one process"
+            )
+        collector: Any = _Cases.from_parent(session, name=f"conformance[{backend}]", nodeid=_NAME)
+        items.extend(collector.collect())
+
+
+class _Cases(pytest.Collector):
+    def collect(self) -> Iterator[pytest.Item]:
+        from quanthost.errors import QuanthostError
+
+        try:
+            conformance = self._checked()
+        except QuanthostError as error:
+            raise pytest.UsageError(str(error)) from error
+        for case in conformance.cases:
+            yield _Case.from_parent(self, name=case.id, case=case)
+        for problem in conformance.problems:
+            yield _Case.from_parent(self, name=problem, case=None, problem=problem)
+
+    def _checked(self) -> Conformance:
+        from quanthost.testing.check import check_backend
+
+        option = self.config.getoption
+        return check_backend(
+            option("--quanthost-backend"), full=option("--quanthost-full"),
+            expected=option("--quanthost-expected"), only=option("--quanthost-only"),
+        )  # fmt: skip
+
+
+class _Case(pytest.Item):
+    def __init__(self, *, case: CaseResult | None, problem: str = "", **more: Any) -> None:
+        super().__init__(**more)
+        self._case, self._problem = case, problem
+
+    def runtest(self) -> None:
+        from quanthost.testing.results import Outcome
+        from quanthost.testing.showing import failure_text
+
+        if self._case is None:
+            raise _Wrong(self._problem)
+        if self._case.outcome is Outcome.SKIPPED:
+            pytest.skip(self._case.message)
+        if self._case.outcome is Outcome.XFAILED:
+            pytest.xfail(self._case.message)
+        if self._case.outcome.is_bad:
+            raise _Wrong(failure_text(self._case))
+
+    def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
+        return str(excinfo.value) if isinstance(excinfo.value, _Wrong) else super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        return _NAME, None, self.name
+
+
+class _Wrong(Exception):
+    """A case that failed; its text says all."""

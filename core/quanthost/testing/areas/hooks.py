@@ -1,0 +1,233 @@
+"""Cases of the area ``hooks``: answers are the same each time, and nothing that was given is changed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import attrs
+from torch import fx
+
+from quanthost.catalogue import CATALOGUE
+from quanthost.graph.pattern import op
+from quanthost.graph.table import Row, SupportTable
+from quanthost.hooks.backend import TableBackend
+from quanthost.hooks.manager import Plugins
+from quanthost.stages.capture import CapturedModel
+from quanthost.stages.prepare import Outlook, outlook
+from quanthost.testing.proving import captured_of
+from quanthost.testing.samples import Regime, Sample, of_operator
+from quanthost.testing.session import Check, Fault, Session, Verdict
+from quanthost.testing.watching import Watcher
+from quanthost.toolchain.partition import Partitioner
+from quanthost.values import BackendInfo, DType, Kernel, QSpec, Recipe
+
+__all__ = ["checks"]
+
+# what a network of every kind has
+_OPERATORS = (
+    "conv2d.default", "linear.default", "add.Tensor", "relu.default", "cat.default", "max_pool2d.default",
+    "softmax.int", "mul.Tensor", "view.default", "mean.dim", "sigmoid.default", "layer_norm.default",
+)  # fmt: skip
+_Arrange = Callable[[fx.GraphModule], None]
+
+
+def checks(session: Session) -> Iterator[Check]:
+    yield Check(
+        id="hooks/types", subject="all hooks", must="each hook answers with the type of its specification",
+        judge=partial(_types, session),
+    )  # fmt: skip
+    yield Check(
+        id="hooks/info", subject="quanthost_backend_info", must="the same answer at each call",
+        judge=partial(_info, session),
+    )  # fmt: skip
+    for recipe in session.subject.info.recipes:
+        for kind, (must, judge) in _KINDS.items():
+            yield Check(
+                id=f"hooks/{kind}/{recipe.name}", subject="quanthost_annotate, quanthost_choose_qspecs",
+                must=must, judge=partial(judge, session, recipe),
+            )  # fmt: skip
+
+
+def _samples(session: Session) -> list[Sample]:
+    alone = [sample for name in _OPERATORS for sample in of_operator(CATALOGUE[name])]
+    table = [
+        found
+        for row in session.rows()
+        for found in [next((s for s in session.samples(row) if s.variation == "plain"), None)]
+    ]
+    return [*alone, *(sample for sample in table if sample is not None)]
+
+
+def _captured(session: Session) -> CapturedModel:
+    if session.common is None:
+        session.common = captured_of(_samples(session))
+    return session.common
+
+
+def _seen(
+    session: Session, recipe: Recipe, *, arrange: _Arrange = lambda _: None, beside: Any = None
+) -> tuple[Any, Watcher]:
+    """All that was decided, comparable: by the captured nodes' names, whatever the graph's are now."""
+    plugins, watcher = session.subject.watched()
+    request = session.subject.request(recipe.name)
+    if beside is not None:
+        backends = [(session.subject.name, session.subject.plugin), (beside.info.name, beside)]
+        plugins = Plugins(backends, [("conformance", watcher)])
+        request = attrs.evolve(request, backends=(session.subject.name, beside.info.name))
+    return _told(outlook(_captured(session), plugins, request, arrange=arrange)), watcher
+
+
+def _told(looked: Outlook) -> dict[str, Any]:
+    decisions: dict[str, Any] = {
+        d.node: (d.verdict.value, d.cause.value, d.backend, d.row, d.recipe) for d in looked.decisions
+    }
+    for made in looked.planned.chosen:
+        names = tuple((node.meta.get("custom") or {}).get("quanthost", node.name) for node in made.nodes)
+        decisions[f"qspecs of {'+'.join(names)}"] = sorted(made.qspecs.items(), key=repr)
+    return decisions
+
+
+def _compared(first: Any, second: Any, when: str) -> Verdict:
+    if first == second:
+        return None
+    keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+    key = keys[0]
+    before, after = first.get(key, "nothing"), second.get(key, "nothing")
+    return Fault(message=f"{len(keys)} differ {when}; {key}: {before}, then {after}")
+
+
+def _types(session: Session) -> Verdict:
+    plugins, _ = session.subject.watched()
+    for recipe in session.subject.info.recipes:
+        request = session.subject.request(recipe.name)
+        outlook(_captured(session), plugins, request)
+        plugins.lowering_options(request)
+        made = plugins.partitioners(request, Partitioner)
+        again = plugins.partitioners(request, Partitioner)
+        if {id(each) for each in made} & {id(each) for each in again}:
+            return Fault(
+                message="quanthost_create_partitioners returns the same object twice: it keeps state"
+            )
+    return None
+
+
+def _info(session: Session) -> Verdict:
+    plugins, _ = session.subject.watched()
+    first, second = plugins.info(session.subject.name), plugins.info(session.subject.name)
+    return None if first == second else Fault(message=f"{first}, then {second}")
+
+
+def _twice(session: Session, recipe: Recipe) -> Verdict:
+    first, _ = _seen(session, recipe)
+    for _ in range(2):
+        again, _ = _seen(session, recipe)
+        found = _compared(first, again, "from one run to the next")
+        if found is not None:
+            return found
+    return None
+
+
+def _unchanged(session: Session, recipe: Recipe) -> Verdict:
+    _, watcher = _seen(session, recipe)
+    return Fault(message=watcher.changes[0]) if watcher.changes else None
+
+
+def _renamed(session: Session, recipe: Recipe) -> Verdict:
+    return _compared(
+        _seen(session, recipe)[0], _seen(session, recipe, arrange=rename)[0], "with nodes renamed"
+    )
+
+
+def _shuffled(session: Session, recipe: Recipe) -> Verdict:
+    first, _ = _seen(session, recipe)
+    for seed in range(2):
+        other, _ = _seen(session, recipe, arrange=partial(shuffle, seed=seed))
+        found = _compared(first, other, "with independent nodes in another order")
+        if found is not None:
+            return found
+    return None
+
+
+def _stateless(session: Session, recipe: Recipe) -> Verdict:
+    """Another recipe and another model in between leave nothing behind."""
+    first, _ = _seen(session, recipe)
+    plugins, _ = session.subject.watched()
+    small = captured_of([next(of_operator(CATALOGUE["relu.default"]))], Regime.PLAIN)
+    for other in session.subject.info.recipes:
+        outlook(small, plugins, session.subject.request(other.name))
+        plugins.partitioners(session.subject.request(other.name), Partitioner)
+    return _compared(first, _seen(session, recipe)[0], "after another model and other recipes")
+
+
+def _beside(session: Session, recipe: Recipe) -> Verdict:
+    """A backend of lower priority takes nothing of what this one decides."""
+    first, _ = _seen(session, recipe)
+    both, _ = _seen(session, recipe, beside=_neighbour(recipe))
+    kept = {key: value for key, value in both.items() if first.get(key, ("",))[0] == "quantized"}
+    mine = {key: value for key, value in first.items() if value[0] == "quantized"}
+    found = _compared(mine, kept, "beside a backend of lower priority")
+    return found or _compared(first, _seen(session, recipe)[0], "after a run beside another backend")
+
+
+def _neighbour(recipe: Recipe) -> TableBackend:
+    """A backend that knows one operator, with a recipe of the same name."""
+    spec = QSpec(dtype=DType.INT8)
+    own = Recipe(name=recipe.name, kernel=Kernel.STATIC, activation=spec)
+    row = Row(name="neighbour_tan", pattern=op("tan", self="input"), kernels={Kernel.STATIC})
+    return TableBackend(
+        info=BackendInfo(name="conformance_neighbour", recipes=(own,)), table=SupportTable((row,))
+    )
+
+
+def rename(graph_module: fx.GraphModule) -> None:
+    """Other names for all operators, as another tracer might give."""
+    for number, node in enumerate(graph_module.graph.nodes):
+        if node.op == "call_function":
+            node._rename(f"renamed_{number}")
+    graph_module.recompile()
+
+
+def shuffle(graph_module: fx.GraphModule, seed: int) -> None:
+    """Another topological order, drawn by the seed; inputs stay in front."""
+    drawn = random.Random(seed)
+    nodes = list(graph_module.graph.nodes)
+    end = nodes[-1]
+    waiting = {node: len(node.all_input_nodes) for node in nodes[:-1]}
+    ready = [node for node, count in waiting.items() if not count]
+    fronts = [node for node in ready if node.op in ("placeholder", "get_attr")]
+    order: list[Any] = []
+    ready = [node for node in ready if node not in set(fronts)]
+    for front in fronts:
+        order.append(front)
+        ready.extend(_released(front, waiting))
+    while ready:
+        node = ready.pop(drawn.randrange(len(ready)))
+        order.append(node)
+        ready.extend(_released(node, waiting))
+    for node in order:
+        end.prepend(node)
+    graph_module.graph.lint()
+    graph_module.recompile()
+
+
+def _released(node: fx.Node, waiting: dict[Any, int]) -> list[fx.Node]:
+    freed = []
+    for user in node.users:
+        if user in waiting:
+            waiting[user] -= 1
+            if waiting[user] == 0:
+                freed.append(user)
+    return freed
+
+
+_KINDS: dict[str, tuple[str, Callable[[Session, Recipe], Verdict]]] = {
+    "twice": ("the same decisions and qspecs at each run", _twice),
+    "unchanged": ("annotate and validate leave the graph as it is", _unchanged),
+    "renamed": ("the same decisions whatever the nodes are called", _renamed),
+    "order": ("the same decisions in any order of independent nodes", _shuffled),
+    "state": ("nothing is left of other runs", _stateless),
+    "beside": ("the same decisions beside another backend", _beside),
+}

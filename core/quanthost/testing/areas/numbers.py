@@ -1,0 +1,73 @@
+"""Cases of the area ``numbers``: the program executed, beside the q/dq form and the golden integer form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from quanthost.graph.table import Row
+from quanthost.testing.judging import differs, far_from_golden, far_from_model
+from quanthost.testing.proving import Failed
+from quanthost.testing.samples import Regime, Sample
+from quanthost.testing.session import Check, Fault, Session, Skip, Trial, Verdict
+from quanthost.values import Kernel, QSpec, Recipe
+
+__all__ = ["checks"]
+
+_REGIMES = {
+    Regime.POSITIVE: "all values above zero: the zero point lies at the low end",
+    Regime.NEGATIVE: "all values below zero: the zero point lies at the high end",
+    Regime.TINY: "values a thousand times smaller",
+    Regime.HUGE: "values ten thousand times larger",
+}
+
+
+def checks(session: Session) -> Iterator[Check]:
+    for recipe in session.recipes:
+        for row in session.rows(recipe.kernel):
+            for sample in session.accepted(row, recipe)[:1]:
+                yield from _of_row(session, row, recipe, sample)
+
+
+def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Iterator[Check]:
+    def check(kind: str, must: str, regime: Regime) -> Check:
+        case = f"numbers/{kind}/{row.name}/{recipe.name}"
+        return Check(
+            id=case, subject=row.name, must=must, trials=(Trial(recipe.name, sample, regime),),
+            judge=lambda: _judged(session, recipe, sample, kind, regime, case),
+        )  # fmt: skip
+
+    yield check("qdq", "runtime and q/dq form agree, in and beyond the calibrated range", Regime.PLAIN)
+    yield check("model", "the q/dq form is near the model on calibration data", Regime.PLAIN)
+    if recipe.kernel is not Kernel.STATIC:
+        return
+    yield check("golden", "the runtime has the integers of the declared arithmetic", Regime.PLAIN)
+    if session.is_fused(row) and not session.full:
+        return
+    for regime, must in _REGIMES.items():
+        if sample.in_regime(regime) is not None:
+            yield check(regime.value, must, regime)
+
+
+def _judged(
+    session: Session, recipe: Recipe, sample: Sample, kind: str, regime: Regime, case: str
+) -> Verdict:
+    proved = session.proved(recipe.name, sample, regime)
+    tolerance = session.expectations.tolerance(case)
+    if isinstance(proved, Failed):
+        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
+    if kind == "golden":
+        if proved.no_golden:
+            return Skip(f"no golden form: {proved.no_golden}")
+        text = far_from_golden(proved, tolerance)
+    elif kind == "model":
+        text = far_from_model(proved, recipe, _bits(recipe))
+    else:
+        text = differs(proved, recipe, tolerance)
+    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+
+
+def _bits(recipe: Recipe) -> int:
+    """Of the narrowest spec."""
+    specs = [spec for spec in (recipe.activation, recipe.weight) if isinstance(spec, QSpec)]
+    ranges = [spec.dtype.maximum - spec.dtype.minimum for spec in specs]
+    return min((r.bit_length() for r in ranges), default=8)

@@ -1,0 +1,113 @@
+"""Cases of the area ``persistence``: manifest, records and programs are what they were, each time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import attrs
+import torch
+
+from quanthost.catalogue import CATALOGUE
+from quanthost.errors import ManifestError, RequestError
+from quanthost.host.manifests import check_manifest
+from quanthost.stages.calibrate import calibrate
+from quanthost.stages.convert import convert
+from quanthost.stages.lower import lower
+from quanthost.stages.prepare import prepare, recipe_of
+from quanthost.stages.program import LoweredProgram, load
+from quanthost.testing.proving import captured_of, inputs_of
+from quanthost.testing.samples import Regime, Sample, of_operator
+from quanthost.testing.session import Check, Fault, Session, Skip, Verdict
+from quanthost.values import Kernel, ProgramRecord, Recipe, codec
+
+__all__ = ["checks"]
+
+_OPERATORS = ("conv2d.default", "linear.default", "add.Tensor", "relu.default", "cat.default")
+
+
+def checks(session: Session) -> Iterator[Check]:
+    yield Check(
+        id="persistence/manifest", subject="quanthost.toml", must="the manifest agrees with the code",
+        judge=partial(_manifest, session),
+    )  # fmt: skip
+    yield Check(
+        id="persistence/info", subject="quanthost_backend_info", must="what it returns survives JSON",
+        judge=partial(_info, session),
+    )  # fmt: skip
+    yield Check(
+        id="persistence/options", subject="options", must="an option that is not declared is refused",
+        judge=partial(_options, session),
+    )  # fmt: skip
+    for recipe in session.recipes:
+        yield Check(
+            id=f"persistence/program/{recipe.name}", subject="program and record",
+            must="bytes are the same from run to run; the record survives JSON; saved and loaded, it runs",
+            judge=partial(_program, session, recipe),
+        )  # fmt: skip
+
+
+def _manifest(session: Session) -> Verdict:
+    installed, info = session.subject.installed, session.subject.info
+    if installed is None or installed.manifest is None:
+        return Skip("a plugin object without a distribution has no manifest")
+    try:
+        check_manifest(installed.manifest, info)
+    except ManifestError as error:
+        return Fault(message=str(error))
+    if installed.manifest.runtime != info.runtime:
+        stated, coded = installed.manifest.runtime, info.runtime
+        return Fault(message=f"runtime is {stated!r} in the manifest and {coded!r} in the code")
+    return None
+
+
+def _info(session: Session) -> Verdict:
+    info = session.subject.info
+    again = codec.from_json(type(info), codec.to_json(info))
+    return None if again == info else Fault(message=f"{info} became {again}")
+
+
+def _options(session: Session) -> Verdict:
+    plugins, _ = session.subject.watched()
+    request = session.subject.request(session.recipes[0].name)
+    try:
+        recipe_of(plugins, attrs.evolve(request, options={"no_such_option": 1}))
+    except RequestError:
+        return None
+    return Fault(message="an option that no backend has passes")
+
+
+def _samples() -> list[Sample]:
+    return [sample for name in _OPERATORS for sample in of_operator(CATALOGUE[name])]
+
+
+def _made(session: Session, recipe: Recipe) -> LoweredProgram:
+    plugins, _ = session.subject.watched()
+    samples = _samples()
+    prepared = prepare(captured_of(samples), plugins, session.subject.request(recipe.name))
+    static = recipe.kernel is Kernel.STATIC
+    return lower(convert(calibrate(prepared, [inputs_of(samples, Regime.PLAIN)] if static else None)))
+
+
+def _program(session: Session, recipe: Recipe) -> Verdict:
+    first, second = _made(session, recipe), _made(session, recipe)
+    if first.buffer != second.buffer:
+        sizes = f"{len(first.buffer)} and {len(second.buffer)} bytes"
+        return Fault(message=f"two runs make programs of {sizes} that differ")
+    if first.decisions != second.decisions:
+        return Fault(message="two runs make different decisions")
+    record = codec.from_json(ProgramRecord, codec.to_json(first.record))
+    if record != first.record:
+        return Fault(message="the record is another one after JSON")
+    inputs = inputs_of(_samples(), Regime.PLAIN)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load(first.save(Path(folder) / "model.pte"))
+    if loaded.record != first.record:
+        return Fault(message="the record is another one after save and load")
+    runner = session.subject.watched()[0].runner(first.buffer, session.subject.request(recipe.name))
+    if runner is not None:
+        return None
+    same = all(torch.equal(a, b) for a, b in zip(first.run(*inputs), loaded.run(*inputs), strict=True))
+    return None if same else Fault(message="the loaded program gives other results")

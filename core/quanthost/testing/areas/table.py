@@ -1,0 +1,239 @@
+"""Cases of the area ``table``: each row alone, varied, at the edges of its constraints, and in chains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from quanthost.graph.table import Constraint, Row
+from quanthost.testing.chains import chains
+from quanthost.testing.judging import decided, differs, left_float
+from quanthost.testing.neutral import is_refused_by_all
+from quanthost.testing.proving import Failed
+from quanthost.testing.samples import Sample, of_operator, undeclared
+from quanthost.testing.seeing import Seen
+from quanthost.testing.session import Check, Fault, Session, Skip, Trial, Verdict
+from quanthost.values import Kernel, Recipe
+
+__all__ = ["checks"]
+
+# the shapes, ranks and layouts that the quick set tries of each row that is no other with one more operator
+_QUICK = ("rank=0", "rank=1", "rank=6", "rank=7", "batch=0", "batch=1", "channels_last", "transposed",
+          "dynamic_batch", "float64", "input_read_twice", "output_read_twice", "unbatched")  # fmt: skip
+# two operators, each a step off: the second may make more of the first one's
+_CHAIN_SLACK = 3.0
+
+
+def checks(session: Session) -> Iterator[Check]:
+    for recipe in session.recipes:
+        for row in session.rows(recipe.kernel):
+            yield from _of_row(session, row, recipe)
+        if session.full or recipe is session.recipes[0]:
+            yield from _undeclared(session, recipe)
+        if recipe.kernel in (Kernel.STATIC, Kernel.FLOAT) and recipe is _first(session, recipe.kernel):
+            yield from _chains(session, recipe)
+
+
+def _first(session: Session, kernel: Kernel) -> Recipe:
+    return next(recipe for recipe in session.recipes if recipe.kernel is kernel)
+
+
+def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
+    accepted = session.accepted(row, recipe)
+    first = accepted[0] if accepted else None
+    yield Check(
+        id=f"table/single/{row.name}/{recipe.name}", subject=row.name,
+        must="the row decides its operators, and the program lowers",
+        judge=lambda: _single(session, row, recipe, first),
+        trials=() if first is None else (Trial(recipe.name, first),),
+    )  # fmt: skip
+    for sample in session.samples(row):
+        if sample is not first and (session.full or _is_quick(session, row, recipe, sample)):
+            yield Check(
+                id=f"table/variation/{row.name}/{sample.name.partition('/')[2]}/{recipe.name}",
+                subject=row.name,
+                must="decided as the table says, a reason where float; lowers and computes the q/dq form",
+                judge=partial(varied, session, recipe, sample, "table/variation"),
+                trials=(Trial(recipe.name, sample),),
+            )  # fmt: skip
+    if session.full or not session.is_fused(row):
+        for rule in row.constraints:
+            if rule.applies_to(recipe.kernel):
+                yield _edge(session, row, recipe, rule)
+
+
+def _is_quick(session: Session, row: Row, recipe: Recipe, sample: Sample) -> bool:
+    if recipe.kernel not in (Kernel.STATIC, Kernel.FLOAT):
+        return False
+    return not session.is_fused(row) and sample.variation in _QUICK and row.name == _kin(session, row)
+
+
+def _kin(session: Session, row: Row) -> str:
+    """The first row that the backend has alike: all but name, operator and kernel's name are equal."""
+    return next(other.name for other in session.subject.table or () if _kind(other) == _kind(row))
+
+
+def _kind(row: Row) -> object:
+    return (
+        row.roles, row.constraints, row.shares, row.qspecs, row.weight_axis, row.gain, row.kernels, row.size,
+        row.pattern.captures(), bool(row.keeps), row.converts,
+    )  # fmt: skip
+
+
+def _single(session: Session, row: Row, recipe: Recipe, sample: Sample | None) -> Verdict:
+    if sample is None:
+        return _not_met(session, row, recipe)
+    seen = session.seen(recipe, sample)
+    if isinstance(seen, Failed):
+        return Fault(message=str(seen), sample=sample, recipe=recipe.name)
+    if recipe.kernel is not Kernel.FLOAT:
+        rows = {d.row for d in seen.decisions if d.row is not None}
+        text = decided(seen, recipe) or left_float(seen.decisions)
+        if text is None and row.name not in rows:
+            text = f"it is decided by {', '.join(sorted(rows)) or 'no row'}, though {row.name} holds"
+        if text is not None:
+            return Fault(message=text, sample=sample, recipe=recipe.name)
+    proved = session.proved(recipe.name, sample)
+    return (
+        Fault(message=str(proved), sample=sample, recipe=recipe.name) if isinstance(proved, Failed) else None
+    )
+
+
+def _not_met(session: Session, row: Row, recipe: Recipe) -> Verdict:
+    samples = session.samples(row)
+    if not samples:
+        return Skip(f"the catalogue has no arguments for {row.pattern}")
+    seen = {sample: session.seen(recipe, sample) for sample in samples}
+    plain = next((s for s in samples if s.variation == "plain"), samples[0])
+    failed = seen[plain]
+    if isinstance(failed, Failed):
+        return Fault(message=str(failed), sample=plain, recipe=recipe.name)
+    refused = [met for sample in samples for met in session.met(row, recipe, sample)]
+    if refused:
+        return Skip(f"not reached: no variation of the catalogue is accepted ({refused[0].refusals[0][1]})")
+    return Skip("not reached: its pattern is in no captured graph, other operators stand for it")
+
+
+def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdict:
+    """Decided as the table says, lowers, and computes what the q/dq form does."""
+    seen = session.seen(recipe, sample)
+    text = str(seen) if isinstance(seen, Failed) else decided(seen, recipe)
+    if text is None:
+        proved = session.proved(recipe.name, sample)
+        tolerance = session.expectations.tolerance(f"{case}/{sample.name}/{recipe.name}")
+        # a second operator that reads the result may make more of a step
+        slack = 2.0 if sample.variation.endswith("read_twice") else 1.0
+        if isinstance(proved, Failed) and proved.is_without_data:
+            return Skip("an empty tensor has no range that calibration could find")
+        if isinstance(proved, Failed) and not _is_taken(seen) and is_refused_by_all(sample):
+            return Skip(f"no row takes it, and ExecuTorch's own kernels refuse it too: {proved.short}")
+        text = str(proved) if isinstance(proved, Failed) else differs(proved, recipe, tolerance, slack=slack)
+    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+
+
+def _is_taken(seen: Seen | Failed) -> bool:
+    """Whether any of it is quantized, or could be by a row."""
+    if isinstance(seen, Failed):
+        return True
+    return any(decision.row is not None for decision in seen.decisions) or any(m.holds for m in seen.met)
+
+
+def _edge(session: Session, row: Row, recipe: Recipe, rule: Constraint) -> Check:
+    accepted, refused = _sides(session, row, recipe, rule)
+    sides = tuple(side for side in (accepted, refused) if side is not None)
+    return Check(
+        id=f"table/edge/{row.name}/{_slug(rule.text)}/{recipe.name}", subject=row.name,
+        must=f"{rule.text}: what just fits is taken and right, what just does not is refused so",
+        judge=lambda: _both_sides(session, row, recipe, rule, accepted, refused),
+        trials=tuple(Trial(recipe.name, side) for side in sides) if len(sides) == 2 else (),
+    )  # fmt: skip
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _sides(
+    session: Session, row: Row, recipe: Recipe, rule: Constraint
+) -> tuple[Sample | None, Sample | None]:
+    """The nearest variations on both sides: one that this constraint alone refuses, and one like it."""
+    refused = [
+        sample for sample in session.samples(row)
+        if any({text for text, _ in met.refusals} == {rule.text} for met in session.met(row, recipe, sample))
+    ]  # fmt: skip
+    accepted = session.accepted(row, recipe)
+    if not refused or not accepted:
+        return (accepted[0] if accepted else None), (refused[0] if refused else None)
+    nearest = refused[0]
+    alike = [s for s in accepted if s.entry is nearest.entry]
+    return (alike or accepted)[0], nearest
+
+
+def _both_sides(
+    session: Session,
+    row: Row,
+    recipe: Recipe,
+    rule: Constraint,
+    accepted: Sample | None,
+    refused: Sample | None,
+) -> Verdict:
+    if refused is None:
+        return Skip("not reached: no variation of the catalogue is refused by it alone")
+    if accepted is None:
+        return Skip("not reached: no variation of the catalogue is accepted by the row")
+    for side in (accepted, refused):
+        found = varied(session, recipe, side, "table/edge")
+        if found is not None:
+            return found
+    if recipe.kernel is Kernel.FLOAT:
+        return None
+    reason = next(met.refusals[0][1] for met in session.met(row, recipe, refused) if met.refusals)
+    seen = session.seen(recipe, refused)
+    assert not isinstance(seen, Failed)
+    told = any(reason in decision.reason for decision in seen.decisions)
+    taken = any(decision.row not in (None, row.name) for decision in seen.decisions)
+    if told or taken:
+        return None
+    reasons = "; ".join(d.reason for d in seen.decisions)
+    return Fault(
+        message=f"refused because {reason}, which no decision tells: {reasons}", sample=refused,
+        recipe=recipe.name,
+    )  # fmt: skip
+
+
+def _undeclared(session: Session, recipe: Recipe) -> Iterator[Check]:
+    entries = [
+        entry for entry in undeclared(session.subject.table, recipe.kernel) if session.wants(entry.name)
+    ]
+    samples = {entry.name: next(iter(of_operator(entry)), None) for entry in entries}
+    session.see(recipe, [sample for sample in samples.values() if sample is not None])
+    for name, sample in samples.items():
+        if sample is None:
+            continue
+        yield Check(
+            id=f"table/undeclared/{name}/{recipe.name}", subject=name,
+            must="no row has it: it stays float with a reason, and the program is right",
+            judge=partial(varied, session, recipe, sample, "table/undeclared"),
+            trials=(Trial(recipe.name, sample),),
+        )  # fmt: skip
+
+
+def _chains(session: Session, recipe: Recipe) -> Iterator[Check]:
+    for chain in chains(session, recipe):
+        yield Check(
+            id=f"table/{chain.kind}/{chain.name}/{recipe.name}", subject=chain.name,
+            must="all are taken, no conversion is left between them, and the result is right",
+            judge=partial(_joined, session, recipe, chain.sample),
+            trials=(Trial(recipe.name, chain.sample),),
+        )  # fmt: skip
+
+
+def _joined(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
+    proved = session.proved(recipe.name, sample)
+    if isinstance(proved, Failed):
+        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
+    text = left_float(proved.decisions) if recipe.kernel is not Kernel.FLOAT else None
+    seams = [problem for kind, problem in proved.problems if kind == "seams"]
+    text = text or next(iter(seams), None) or differs(proved, recipe, None, slack=_CHAIN_SLACK)
+    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)

@@ -1,0 +1,137 @@
+"""Samples one behind the other: pairs and chains of rows whose shapes go together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import attrs
+import torch
+from torch import nn
+
+from quanthost.graph.table import Row
+from quanthost.testing.samples import Sample, reshaped
+from quanthost.testing.session import Session
+from quanthost.values import Kernel, Recipe, Role
+
+__all__ = ["Chain", "chains"]
+
+_PAIRS = {False: 1, True: 4}
+_TRIPLES = {False: 12, True: 60}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Chain:
+    """Rows in order, the names joined by ``+``; ``kind`` is ``"pair"`` or ``"chain"``."""
+
+    kind: str
+    name: str
+    sample: Sample
+
+
+class _Behind(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """The second module reads the first one's result in place of its own first input."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, count: int) -> None:
+        super().__init__()
+        self.first, self.second, self.count = first, second, count
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.second(self.first(*inputs[: self.count]), *inputs[self.count :])
+        return made
+
+
+def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
+    """Each row behind others and before others, then some of three, drawn the same each time."""
+    held = _held(session, recipe)
+    names = sorted(held)
+    drawn = random.Random(0)
+    seen: set[str] = set()
+    for name in names:
+        for order in ("behind", "before"):
+            others = drawn.sample(names, len(names))
+            found = 0
+            for other in others:
+                pair = (other, name) if order == "behind" else (name, other)
+                key = "+".join(pair)
+                joined = None if key in seen else _joined(held[pair[0]], held[pair[1]])
+                if joined is None:
+                    continue
+                seen.add(key)
+                yield Chain(kind="pair", name=key, sample=attrs.evolve(joined, name=key))
+                found += 1
+                if found == _PAIRS[session.full]:
+                    break
+    yield from _triples(held, drawn, _TRIPLES[session.full])
+
+
+def _triples(held: dict[str, list[Sample]], drawn: random.Random, count: int) -> Iterator[Chain]:
+    names, found = sorted(held), 0
+    for _ in range(count * 10 if len(names) > 1 else 0):
+        chosen = [drawn.choice(names) for _ in range(3)]
+        pair = _joined(held[chosen[0]], held[chosen[1]])
+        triple = None if pair is None else _joined([pair], held[chosen[2]])
+        if triple is not None:
+            key = "+".join(chosen)
+            yield Chain(kind="chain", name=key, sample=attrs.evolve(triple, name=key))
+            found += 1
+        if found == count:
+            return
+
+
+def _held(session: Session, recipe: Recipe) -> dict[str, list[Sample]]:
+    """Samples of each row that reads an activation first and makes one float tensor."""
+    found = {}
+    for row in session.rows(recipe.kernel):
+        samples = [s for s in session.accepted(row, recipe) if _is_plain(s) and _first_is_data(row)]
+        if samples and not (recipe.kernel is Kernel.FLOAT and not row.delegated):
+            found[row.name] = samples
+    return found
+
+
+def _first_is_data(row: Row) -> bool:
+    captures = row.pattern.captures()
+    return bool(captures) and row.role(captures[0]) in (Role.ACTIVATION, Role.WEIGHT, Role.BIAS)
+
+
+def _is_plain(sample: Sample) -> bool:
+    plain = not sample.is_dynamic and not sample.variation.endswith("read_twice")
+    return (
+        plain
+        and bool(sample.inputs)
+        and all(x.dtype is torch.float32 and x.numel() > 0 for x in sample.inputs)
+    )
+
+
+def _joined(firsts: list[Sample], seconds: list[Sample]) -> Sample | None:
+    """The first two that go together: the result has the shape that the second's example has."""
+    wanted = tuple(seconds[0].inputs[0].shape)
+    for first in (*firsts, *filter(None, [reshaped(firsts[0], wanted)])):
+        with torch.no_grad():
+            made = first.module(*first.inputs)
+        if not isinstance(made, torch.Tensor) or not made.is_floating_point():
+            continue
+        shape = tuple(made.shape)
+        fitted = (s if s.inputs[0].shape == made.shape else reshaped(s, shape) for s in seconds)
+        second = next((s for s in fitted if s is not None and _fits(s, made)), None)
+        if second is None or not bool(torch.isfinite(made).all()):
+            continue
+        return Sample(
+            name="", module=_Behind(first.module, second.module, len(first.inputs)),
+            inputs=(*first.inputs, *second.inputs[1:]),
+        )  # fmt: skip
+    return None
+
+
+def _fits(second: Sample, made: torch.Tensor) -> bool:
+    """Whether the values are some that the second is made for: no logarithm of what is negative."""
+    wanted = second.inputs[0]
+    if float(made.min()) < 0 <= float(wanted.min()):
+        return False
+    with torch.no_grad():
+        result = second.module(made, *second.inputs[1:])
+    return (
+        isinstance(result, torch.Tensor)
+        and bool(torch.isfinite(result).all())
+        and float(result.abs().max()) < 1e4
+    )

@@ -1,0 +1,268 @@
+"""Takes samples through all five stages, many in one program, and splits where something is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+import torch
+from torch import fx, nn
+from torch.export import Dim
+
+from quanthost.errors import CalibrationError
+from quanthost.graph.digest import graph_text
+from quanthost.stages.calibrate import calibrate
+from quanthost.stages.capture import CapturedModel, capture
+from quanthost.stages.convert import convert
+from quanthost.stages.lower import lower
+from quanthost.stages.prepare import prepare
+from quanthost.stages.program import LoweredProgram
+from quanthost.stages.records import CalibratedModel, ConvertedModel
+from quanthost.testing.samples import Branches, Regime, Sample
+from quanthost.testing.sited import Sited, sites
+from quanthost.testing.subject import Subject
+from quanthost.testing.watching import Watcher
+from quanthost.values import Decision, Kernel, Verdict
+
+__all__ = ["Converted", "Failed", "Output", "Proved", "captured_of", "converted_of", "proved_of", "split"]
+
+# beyond what calibration saw: an integer kernel must saturate as the q/dq form does
+BEYOND = 1.25
+_T = TypeVar("_T")
+
+
+@attrs.frozen(kw_only=True)
+class Failed:
+    """A sample that a stage refused: with what error."""
+
+    stage: str
+    error: BaseException
+
+    @property
+    def is_without_data(self) -> bool:
+        """Whether a range could not be found since the tensor is empty."""
+        return isinstance(self.error, CalibrationError) and "no batch reached" in str(self.error)
+
+    @property
+    def short(self) -> str:
+        return str(self.error).strip().partition("\n")[0]
+
+    def __str__(self) -> str:
+        text = str(self.error).strip() or type(self.error).__name__
+        return f"{self.stage} refuses it: {type(self.error).__name__}: {text}"
+
+
+@attrs.frozen(kw_only=True)
+class Output:
+    """One output of one run: the model, the q/dq form in eager torch, the runtime, the golden integer form.
+
+    ``scale`` is that of the quantized result, ``None`` where the result is float.
+    """
+
+    model: torch.Tensor
+    qdq: torch.Tensor
+    runtime: torch.Tensor
+    golden: torch.Tensor | None
+    scale: float | None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Converted:
+    """A sample's part of a converted graph."""
+
+    decisions: tuple[Decision, ...]
+    sites: tuple[Sited, ...]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Proved:
+    """A sample that was lowered and has run: once as calibrated, once beyond.
+
+    ``problems`` are those of its partitions, each with its kind; ``no_golden`` says why there is no integer
+    form.
+    """
+
+    decisions: tuple[Decision, ...]
+    runs: tuple[tuple[Output, ...], ...]
+    problems: tuple[tuple[str, str], ...]
+    no_golden: str
+
+
+def split(
+    samples: Sequence[Sample], work: Callable[[Sequence[Sample]], list[_T]], most: int, stage: str
+) -> Iterator[tuple[Sample, _T | Failed]]:
+    """Work on at most so many samples at once; where that fails, on halves, down to the one that fails.
+
+    A program that fails with its halves working is told as failing for each of its samples.
+    """
+    for start in range(0, len(samples), most):
+        yield from _halved(samples[start : start + most], work, stage)
+
+
+def _halved(
+    samples: Sequence[Sample], work: Callable[[Sequence[Sample]], list[_T]], stage: str
+) -> Iterator[tuple[Sample, _T | Failed]]:
+    try:
+        yield from zip(samples, work(samples))
+        return
+    # a backend's code may raise anything
+    except (Exception, SystemExit) as error:
+        failure = error
+    if len(samples) == 1:
+        yield samples[0], Failed(stage=getattr(failure, "stage", None) or stage, error=failure)
+        return
+    middle = len(samples) // 2
+    yield from _halved(samples[:middle], work, stage)
+    yield from _halved(samples[middle:], work, stage)
+
+
+def captured_of(samples: Sequence[Sample], regime: Regime = Regime.PLAIN) -> CapturedModel:
+    """The samples as branches of one program."""
+    inputs = inputs_of(samples, regime)
+    shapes = None
+    if any(sample.is_dynamic for sample in samples):
+        each = [dims for s in samples for dims in (s.dynamic or ((),) * len(s.inputs))]
+        shapes = (tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in each),)
+    with torch.no_grad():
+        return capture(Branches(samples).eval(), inputs, dynamic_shapes=shapes)
+
+
+def inputs_of(samples: Sequence[Sample], regime: Regime) -> tuple[torch.Tensor, ...]:
+    return tuple(x for sample in samples for x in (sample.in_regime(regime) or sample.inputs))
+
+
+def branch(decisions: Sequence[Decision], number: int) -> tuple[Decision, ...]:
+    """The decisions on the operators of one sample."""
+    path = f"cases.{number}."
+    return tuple(d for d in decisions if d.module is not None and f"{d.module}.".startswith(path))
+
+
+def _calibrated(
+    subject: Subject, recipe: str, samples: Sequence[Sample], regime: Regime, watcher: Watcher, plugins: Any
+) -> CalibratedModel:
+    captured = captured_of(samples, regime)
+    prepared = prepare(captured, plugins, subject.request(recipe))
+    static = subject.recipe(recipe).kernel is Kernel.STATIC
+    return calibrate(prepared, [inputs_of(samples, regime)] if static else None)
+
+
+def converted_of(
+    subject: Subject, recipe: str, samples: Sequence[Sample], regime: Regime = Regime.PLAIN
+) -> list[Converted]:
+    """The samples' parts of one converted graph."""
+    plugins, watcher = subject.watched()
+    converted = convert(_calibrated(subject, recipe, samples, regime, watcher, plugins))
+    return _parts(converted, samples)
+
+
+def _parts(converted: ConvertedModel, samples: Sequence[Sample]) -> list[Converted]:
+    found = sites(converted.module)
+    made = []
+    for number, _ in enumerate(samples):
+        decisions = branch(converted.decisions, number)
+        names = {decision.node for decision in decisions}
+        made.append(Converted(decisions=decisions, sites=tuple(s for s in found if s.origin in names)))
+    return made
+
+
+def proved_of(
+    subject: Subject, recipe: str, samples: Sequence[Sample], regime: Regime = Regime.PLAIN
+) -> list[Proved]:
+    """Lower the samples as one program, run it, and take it apart again."""
+    plugins, watcher = subject.watched()
+    calibrated = _calibrated(subject, recipe, samples, regime, watcher, plugins)
+    converted = convert(calibrated)
+    program = lower(converted)
+    golden, why = _golden(subject, recipe, calibrated)
+    inputs = inputs_of(samples, regime)
+    model = Branches(samples).eval()
+    runs = [_run(model, converted, golden, program, each) for each in (inputs, beyond(inputs))]
+    problems = [problem for partitioned in watcher.partitioned for problem in partitioned.problems]
+    counts = _counts(samples)
+    made = []
+    for number, _ in enumerate(samples):
+        decisions = branch(program.decisions, number)
+        names = {decision.node for decision in decisions}
+        start = sum(counts[:number])
+        own = tuple((kind, text) for name, kind, text in problems if name in names)
+        islands = [f"{d.node}: {d.form}" for d in _of(golden, number) if d.form and "island" in d.form]
+        made.append(
+            Proved(
+                decisions=decisions,
+                problems=own,
+                no_golden=why or "; ".join(islands),
+                runs=tuple(run[start : start + counts[number]] for run in runs),
+            )
+        )
+    return made
+
+
+def _of(golden: ConvertedModel | None, number: int) -> tuple[Decision, ...]:
+    if golden is None:
+        return ()
+    quantized = [d for d in branch(golden.decisions, number) if d.verdict is Verdict.QUANTIZED]
+    return tuple(quantized)
+
+
+def _golden(subject: Subject, recipe: str, calibrated: CalibratedModel) -> tuple[ConvertedModel | None, str]:
+    if subject.recipe(recipe).kernel is not Kernel.STATIC:
+        return None, "only static recipes have an integer form"
+    if subject.info.arithmetic is None:
+        return None, "the backend declares no arithmetic profile"
+    return convert(calibrated, "integer"), ""
+
+
+def _counts(samples: Sequence[Sample]) -> list[int]:
+    counts = []
+    for sample in samples:
+        with torch.no_grad():
+            made = sample.module(*sample.inputs)
+        counts.append(len(made) if isinstance(made, tuple) else 1)
+    return counts
+
+
+def beyond(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The same inputs, of larger range; integers stay as they are."""
+    return tuple(x * BEYOND if x.is_floating_point() else x for x in inputs)
+
+
+def _run(
+    model: nn.Module,
+    converted: ConvertedModel,
+    golden: ConvertedModel | None,
+    program: LoweredProgram,
+    inputs: Sequence[torch.Tensor],
+) -> tuple[Output, ...]:
+    module = converted.module
+    with torch.no_grad():
+        made = [model(*inputs), module(*inputs), program.run(*inputs)]
+        if golden is not None:
+            made.append(golden.module(*inputs))
+    flat = [list(each) if isinstance(each, (tuple, list)) else [each] for each in made]
+    leaves = module.graph.output_node().args[0]
+    leaves = list(leaves) if isinstance(leaves, (tuple, list)) else [leaves]
+    golds = flat[3] if golden is not None else [None] * len(flat[0])
+    return tuple(
+        Output(model=m, qdq=q, runtime=r, golden=g, scale=_scale(leaf))
+        for m, q, r, g, leaf in zip(flat[0], flat[1], flat[2], golds, leaves, strict=True)
+    )
+
+
+def _scale(node: Any) -> float | None:
+    """The scale of the dequantize that makes an output, ``None`` where something else does."""
+    if not isinstance(node, fx.Node) or "dequantize_per_tensor" not in str(node.target):
+        return None
+    scale = node.args[1]
+    return scale if isinstance(scale, float) else None
+
+
+def text_of(sample: Sample) -> str:
+    """The sample's captured graph, its parameters and inputs, line by line."""
+    shapes = ", ".join(f"{x.dtype} {list(x.shape)}".removeprefix("torch.") for x in sample.inputs)
+    held = ", ".join(f"{name} {list(p.shape)}" for name, p in sample.module.named_parameters())
+    try:
+        text = graph_text(captured_of([sample]).exported.graph_module)
+    except Exception as error:
+        text = f"(cannot be captured: {error})"
+    return f"inputs: {shapes}\n" + (f"parameters: {held}\n" if held else "") + text

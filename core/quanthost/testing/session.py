@@ -1,0 +1,181 @@
+"""One run of the suite over one backend: samples, what is seen and what was proved of them, made once."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import attrs
+
+from quanthost.graph.table import Row
+from quanthost.stages.capture import CapturedModel
+from quanthost.testing.expectations import Expectations
+from quanthost.testing.proving import Converted, Failed, Proved, converted_of, proved_of, split
+from quanthost.testing.results import Area
+from quanthost.testing.samples import Regime, Sample, of_row
+from quanthost.testing.seeing import Met, Seen, seen_of
+from quanthost.testing.subject import Subject
+from quanthost.values import Kernel, Recipe
+
+__all__ = ["Check", "Fault", "Session", "Skip", "Trial", "Verdict"]
+
+# samples in one program: enough to share what a program costs, few enough to be split soon
+_LOWERED, _SEEN = 24, 150
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Fault:
+    """What was seen instead of what must hold, and the sample that shows it."""
+
+    message: str
+    sample: Sample | None = None
+    recipe: str | None = None
+
+
+@attrs.frozen
+class Skip:
+    """Why a case could not be tried."""
+
+    reason: str
+
+
+Verdict = Fault | Skip | None
+
+
+@attrs.frozen
+class Trial:
+    """A sample that a check wants lowered and run."""
+
+    recipe: str
+    sample: Sample
+    regime: Regime = Regime.PLAIN
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Check:
+    """A case before it runs: ``trials`` are lowered beforehand, together with those of other cases."""
+
+    id: str
+    subject: str
+    must: str
+    judge: Callable[[], Verdict]
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def area(self) -> Area:
+        return Area(self.id.partition("/")[0])
+
+
+class Session:
+    """Samples are made, seen and proved at the first demand, many in one program.
+
+    ``wants`` says of a row's or operator's name whether any case of it was asked for.
+    """
+
+    def __init__(
+        self, subject: Subject, *, full: bool, expectations: Expectations, wants: Callable[[str], bool]
+    ) -> None:
+        self.subject, self.full, self.expectations = subject, full, expectations
+        self.wants = wants
+        self.common: CapturedModel | None = None
+        self.figures: list[tuple[str, str]] = []
+        self._seen: dict[tuple[str, Sample], Seen | Failed] = {}
+        self._proved: dict[Trial, Proved | Failed] = {}
+        self._converted: dict[tuple[str, Sample], Converted | Failed] = {}
+        self._wanted: dict[Trial, None] = {}
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        return self.subject.recipes(full=self.full)
+
+    def rows(self, kernel: Kernel | None = None) -> list[Row]:
+        """The rows that are met in a captured graph and were asked for."""
+        rows = self.subject.table or ()
+        return [
+            row for row in rows
+            if not row.converts and self.wants(row.name) and (kernel is None or kernel in row.kernels)
+        ]  # fmt: skip
+
+    @functools.cached_property
+    def _samples(self) -> dict[str, tuple[Sample, ...]]:
+        return {row.name: tuple(of_row(row)) for row in self.rows()}
+
+    def samples(self, row: Row) -> tuple[Sample, ...]:
+        return self._samples.get(row.name, ())
+
+    def is_fused(self, row: Row) -> bool:
+        """Whether it is another row with an operator behind."""
+        inner = [part for _, part in row.pattern.operands if not isinstance(part, (str, float, int))]
+        return any(other.pattern in inner for other in self.subject.table or ())
+
+    def seen(self, recipe: Recipe, sample: Sample) -> Seen | Failed:
+        """Decisions on a sample; those of all rows with the recipe's kernel are made together."""
+        if (recipe.name, sample) not in self._seen:
+            alike = [s for row in self.rows(recipe.kernel) for s in self.samples(row)]
+            self._look(recipe, alike if sample in alike else [sample])
+        return self._seen[recipe.name, sample]
+
+    def see(self, recipe: Recipe, samples: Iterable[Sample]) -> None:
+        """Look at samples that are no row's own, together."""
+        self._look(recipe, [s for s in samples if (recipe.name, s) not in self._seen])
+
+    def _look(self, recipe: Recipe, samples: Sequence[Sample]) -> None:
+        for group in _alike(samples):
+            found = split(group, lambda part: seen_of(self.subject, recipe.name, part), _SEEN, "prepare")
+            for sample, seen in found:
+                self._seen[recipe.name, sample] = seen
+
+    def accepted(self, row: Row, recipe: Recipe) -> list[Sample]:
+        """The row's samples at which the row holds by its own table, plain ones first."""
+        found = [s for s in self.samples(row) if any(met.holds for met in self.met(row, recipe, s))]
+        return sorted(found, key=lambda s: (s.variation != "plain", s.is_dynamic))
+
+    def met(self, row: Row, recipe: Recipe, sample: Sample) -> tuple[Met, ...]:
+        seen = self.seen(recipe, sample)
+        return () if isinstance(seen, Failed) else seen.rows(row.name)
+
+    def plan(self, trials: Iterable[Trial]) -> None:
+        """Note what will be asked for, so that it is lowered together."""
+        self._wanted.update(dict.fromkeys(trials))
+
+    def proved(self, recipe: str, sample: Sample, regime: Regime = Regime.PLAIN) -> Proved | Failed:
+        trial = Trial(recipe, sample, regime)
+        if trial not in self._proved:
+            self._wanted[trial] = None
+            alike = [
+                t.sample for t in self._wanted
+                if (t.recipe, t.regime) == (recipe, regime) and t not in self._proved
+            ]  # fmt: skip
+            for group in _alike(alike):
+                found = split(group, lambda p: proved_of(self.subject, recipe, p, regime), _LOWERED, "lower")
+                for each, proved in found:
+                    self._proved[Trial(recipe, each, regime)] = proved
+        return self._proved[trial]
+
+    def alone(self, recipe: str, sample: Sample) -> list[Proved | Failed]:
+        """The sample in a program of its own."""
+        work = partial(proved_of, self.subject, recipe)
+        return [proved for _, proved in split([sample], work, 1, "lower")]
+
+    def converted(self, recipe: Recipe, sample: Sample) -> Converted | Failed:
+        """The sample's part of a converted graph; those of all rows' first samples are made together."""
+        if (recipe.name, sample) not in self._converted:
+            firsts = [found[0] for row in self.rows(recipe.kernel) if (found := self.accepted(row, recipe))]
+            alike = firsts if sample in firsts else [sample]
+            for group in _alike([s for s in alike if (recipe.name, s) not in self._converted]):
+                found_all = split(
+                    group, lambda part: converted_of(self.subject, recipe.name, part), _SEEN, "convert"
+                )
+                for each, made in found_all:
+                    self._converted[recipe.name, each] = made
+        return self._converted[recipe.name, sample]
+
+
+def _alike(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Those with sizes that vary apart from the others, which need no tracing, and empty ones too."""
+    groups: dict[object, list[Sample]] = defaultdict(list)
+    for sample in dict.fromkeys(samples):
+        groups[sample.is_dynamic, any(x.numel() == 0 for x in sample.inputs)].append(sample)
+    yield from groups.values()

@@ -1,0 +1,163 @@
+"""An extension that watches a backend's hooks: graphs that they change, and what is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import attrs
+from torch import fx
+
+from quanthost.graph.digest import graph_text
+from quanthost.graph.operators import operator_name
+from quanthost.graph.rewrite import origin
+from quanthost.graph.table import SupportTable
+from quanthost.graph.view import is_dequantize, is_quantize
+from quanthost.hooks.claims import find_claims
+from quanthost.hooks.specs import hookimpl
+
+__all__ = ["Partitioned", "Watcher"]
+
+
+@attrs.frozen(kw_only=True)
+class Partitioned:
+    """What a partitioner did with one edge program; each problem with the captured node it is about."""
+
+    tags: dict[str | None, tuple[str, ...]]
+    problems: tuple[tuple[str | None, str, str], ...]
+
+
+@attrs.define(eq=False)
+class Watcher:
+    """Wraps hooks without changing an answer. ``changes`` says which hook changed its input graph."""
+
+    table: SupportTable | None = None
+    changes: list[str] = attrs.field(factory=list)
+    partitioned: list[Partitioned] = attrs.field(factory=list)
+
+    @hookimpl(wrapper=True)
+    def quanthost_annotate(self, graph_module: fx.GraphModule) -> Generator[None, Any, Any]:
+        before = _state(graph_module)
+        answer = yield
+        self._compare("quanthost_annotate", before, graph_module)
+        return answer
+
+    @hookimpl(wrapper=True)
+    def quanthost_validate(self, graph_module: fx.GraphModule) -> Generator[None, Any, Any]:
+        before = _state(graph_module)
+        answer = yield
+        self._compare("quanthost_validate", before, graph_module)
+        return answer
+
+    @hookimpl(wrapper=True)
+    def quanthost_create_partitioners(self) -> Generator[None, Any, Any]:
+        answers = yield
+        for partitioner in (each for answer in answers for each in answer):
+            self._watch(partitioner)
+        return answers
+
+    def _compare(self, hook: str, before: list[str], graph_module: fx.GraphModule) -> None:
+        after = _state(graph_module)
+        if before == after:
+            return
+        changed = next((a for a, b in zip(after, before) if a != b), f"{len(after)} nodes, not {len(before)}")
+        self.changes.append(f"{hook} changed the graph it was given: {changed}")
+
+    def _watch(self, partitioner: Any) -> None:
+        partition = partitioner.partition
+
+        def watched(exported: Any) -> Any:
+            claims = {} if self.table is None else _claims(self.table, exported)
+            result = partition(exported)
+            graph = result.tagged_exported_program.graph
+            self.partitioned.append(_survey(graph, claims if self.table is not None else None))
+            return result
+
+        partitioner.partition = watched
+
+
+def _state(graph_module: fx.GraphModule) -> list[str]:
+    """Each node as text, with the names of what its metadata holds."""
+    metadata = (",".join(sorted(map(str, node.meta))) for node in graph_module.graph.nodes)
+    lines = graph_text(graph_module).splitlines()
+    return [*lines, *metadata]
+
+
+def _claims(table: SupportTable, exported: Any) -> dict[fx.Node, bool]:
+    """The nodes that the table takes, each with whether its claim computes."""
+    return {node: claim.computes for claim in find_claims(table, exported) for node in claim.nodes}
+
+
+def _survey(graph: fx.Graph, claims: dict[fx.Node, bool] | None) -> Partitioned:
+    tagged = {n: str(n.meta["delegation_tag"]) for n in graph.nodes if "delegation_tag" in n.meta}
+    tags: dict[str | None, tuple[str, ...]] = {}
+    for node, tag in tagged.items():
+        if node.op == "call_function":
+            tags[origin(node)] = (*tags.get(origin(node), ()), tag)
+    problems = [*_seams(graph, tagged), *_cycles(graph, tagged), *_passed_through(graph, tagged)]
+    if claims is not None:
+        problems.extend(_differences(graph, tagged, claims))
+    return Partitioned(tags=tags, problems=tuple(problems))
+
+
+_Problem = tuple[str | None, str, str]
+
+
+def _differences(
+    graph: fx.Graph, tagged: dict[fx.Node, str], claims: dict[fx.Node, bool]
+) -> Iterator[_Problem]:
+    """The partitioner takes what the table says, no more and no less."""
+    for node in graph.nodes:
+        if node.op != "call_function" or str(getattr(node.target, "__name__", "")) == "getitem":
+            continue
+        name = operator_name(node)
+        if node in tagged and node not in claims:
+            text = f"the partitioner claims {node.name} ({name}), for which the table has no kernel there"
+            yield origin(node), "claims", text
+        if node not in tagged and claims.get(node, False):
+            yield origin(node), "claims", f"the table takes {node.name} ({name}), the partitioner leaves it"
+
+
+def _seams(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
+    """Quantize and dequantize that are left between two delegated operators."""
+    for node in graph.nodes:
+        if not is_quantize(node) or not isinstance(node.args[0], fx.Node):
+            continue
+        source = node.args[0]
+        if source not in tagged or is_dequantize(source):
+            continue
+        for reader in node.users:
+            takers = [user for user in reader.users if user in tagged] if is_dequantize(reader) else []
+            left = [n.name for n in (node, reader) if n not in tagged]
+            if takers and left:
+                text = f"{' and '.join(left)} left between the delegated {source.name} and {takers[0].name}"
+                yield origin(source), "seams", text
+
+
+def _cycles(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
+    """Partitions that wait for one another."""
+    behind: dict[fx.Node, frozenset[str]] = {}
+    for node in graph.nodes:
+        own = tagged.get(node)
+        seen: set[str] = set()
+        for source in node.all_input_nodes:
+            seen |= behind.get(source, frozenset())
+            left = tagged.get(source)
+            if left is not None and left != own:
+                seen.add(left)
+        if own is not None and own in seen and node.op == "call_function":
+            yield origin(node), "cycles", f"the partition {own} reads at {node.name} what waits for itself"
+        behind[node] = frozenset(seen)
+
+
+def _passed_through(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
+    """Inputs of the program inside a partition that others read too; and partitions of conversions alone."""
+    computing = {
+        tag for node, tag in tagged.items()
+        if node.op == "call_function" and not is_quantize(node) and not is_dequantize(node)
+    }  # fmt: skip
+    for tag in sorted(set(tagged.values()) - computing):
+        yield None, "pass_through", f"the partition {tag} computes nothing"
+    for node, tag in tagged.items():
+        if node.op == "placeholder" and any(user.op == "output" for user in node.users):
+            yield node.name, "pass_through", f"{node.name} goes through the partition {tag} as it is"

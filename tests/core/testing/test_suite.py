@@ -1,0 +1,160 @@
+"""The suite over small backends: none of a sound one's cases fails, and a fault is found in its area."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+from junitparser import JUnitXml
+from toy_backends import ROWS, backend, changed
+
+from quanthost.api import Match, QSpecChoice, Refusal, Request, RowMiss, TableBackend, hookimpl
+from quanthost.errors import RequestError, TableError, UnknownBackendError
+from quanthost.testing import Area, Conformance, Expectation, Outcome, check_backend
+
+pytestmark = pytest.mark.slow
+
+
+def failing(conformance: Conformance) -> set[str]:
+    return {case.id for case in conformance.failures()}
+
+
+class Forgets(TableBackend):
+    """Does not say why a row did not hold."""
+
+    @hookimpl
+    def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
+        found = super().quanthost_annotate(graph_module, request, open_nodes)
+        return [item for item in found if not isinstance(item, RowMiss)]
+
+
+class Counts(TableBackend):
+    """Refuses every third match, counted over its whole life."""
+
+    calls = 0
+
+    @hookimpl
+    def quanthost_choose_qspecs(self, match: Match, request: Request) -> QSpecChoice | Refusal:
+        Counts.calls += 1
+        if Counts.calls % 3 == 0:
+            return Refusal(reason="the third")
+        return super().quanthost_choose_qspecs(match, request)
+
+
+class Writes(TableBackend):
+    """Leaves a mark in the graph that it is given to look at."""
+
+    @hookimpl
+    def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
+        for node in graph_module.graph.nodes:
+            node.meta["seen_by_toy"] = True
+        return super().quanthost_annotate(graph_module, request, open_nodes)
+
+
+def test_a_sound_backend() -> None:
+    """No case fails in any area, and each area has cases that passed."""
+    conformance = check_backend(backend())
+
+    assert failing(conformance) == set()
+    assert conformance.conforms
+    assert {case.area for case in conformance.cases if case.outcome is Outcome.PASSED} == set(Area) - {
+        Area.PLACEMENT
+    }
+    assert conformance.summary.startswith("quanthost conformance | toy: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "only", "found"),
+    [
+        (backend(changed("linear", weight_axis=1)), "qspecs/axis/*", "qspecs/axis/linear/int8_static"),
+        (backend(changed("permute", shares=())), "qspecs/sharing/*", "qspecs/sharing/permute/int8_static"),
+        (backend(kind=Forgets), "table/edge/relu/*", "table/edge/relu/rank_1_to_6/int8_static"),
+        (backend(kind=Counts), "hooks/twice/*", "hooks/twice/int8_static"),
+        (backend(kind=Writes), "hooks/unchanged/*", "hooks/unchanged/int8_static"),
+    ],
+    ids=["axis", "sharing", "reason", "state", "mutation"],
+)
+def test_a_fault(given: TableBackend, only: str, found: str) -> None:
+    """The case that is about it fails, with a line to run it again."""
+    conformance = check_backend(given, only=only)
+
+    assert found in failing(conformance)
+    (case,) = (case for case in conformance.cases if case.id == found)
+    assert case.rerun == f"quanthost check-backend toy --only {found}"
+    assert case.message
+
+
+def test_the_smallest_graph() -> None:
+    """A failure shows the operator that it is about, with its shapes."""
+    conformance = check_backend(backend(changed("linear", weight_axis=1)), only="qspecs/axis/linear/*")
+
+    (case,) = conformance.failures()
+    assert "aten.linear.default" in case.graph
+    assert case.graph.startswith("inputs: float32 [3, 32]")
+
+
+def test_expected_failures() -> None:
+    """What is expected does not fail the run; what passes, or matches nothing, does."""
+    faulty = backend(changed("permute", shares=()))
+    expected = [
+        Expectation(case="qspecs/sharing/permute/*", reason="it requantizes", link="https://example.org/1"),
+        Expectation(case="qspecs/sharing/relu/*", reason="wrong"),
+    ]
+
+    conformance = check_backend(faulty, areas=["qspecs"], expected=expected)
+
+    outcomes = {case.id: case.outcome for case in conformance.cases}
+    assert outcomes["qspecs/sharing/permute/int8_static"] is Outcome.XFAILED
+    assert outcomes["qspecs/sharing/relu/int8_static"] is Outcome.XPASSED
+    assert not conformance.conforms
+
+
+def test_what_requantizes() -> None:
+    """A row that says so may give its result parameters of its own."""
+    conformance = check_backend(
+        backend(changed("permute", shares=(), requantizes=True)), only="qspecs/sharing/permute/*"
+    )
+
+    assert conformance.conforms
+
+
+def test_documents() -> None:
+    """JSON and JUnit hold each case; the failure's text is in both."""
+    conformance = check_backend(backend(changed("linear", weight_axis=1)), only="qspecs/*/linear/*")
+    data = json.loads(conformance.to_json())
+    suites = list(JUnitXml.fromstring(conformance.to_junit().encode()))
+
+    failed = [case for case in data["cases"] if case["outcome"] == "failed"]
+    assert any("output channels" in case["message"] for case in failed)
+    assert [suite.failures for suite in suites] == [len(failed)]
+    assert suites[0].tests == len(data["cases"])
+
+
+def test_rows_that_always_tie() -> None:
+    """A table that contradicts itself is refused as it is loaded, with both rows."""
+    twin = attrs.evolve(ROWS[1], name="relu_again")
+
+    with pytest.raises(TableError, match="'relu' and 'relu_again' have one pattern"):
+        backend((*ROWS, twin))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"areas": ["speed"]}, RequestError, "the area 'speed'\n  needed: one of hooks, table"),
+        ({"only": "table/single/nothing/x"}, RequestError, "no case table/single/nothing/x"),
+        ({"expected": "/no/such/file.toml"}, RequestError, "cannot be read"),
+    ],
+)
+def test_bad_input(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    """What there is, and what to do."""
+    with pytest.raises(error, match=message):
+        check_backend(backend(), **arguments)
+
+
+def test_an_unknown_backend() -> None:
+    """The nearest names."""
+    with pytest.raises(UnknownBackendError, match="the backend 'xnnpack_lik'"):
+        check_backend("xnnpack_lik")
