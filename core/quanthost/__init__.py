@@ -31,6 +31,7 @@ from quanthost.values import (
 
 if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
+    from quanthost.host.debugging import why
     from quanthost.host.discovery import Policy, installed
     from quanthost.host.measuring import measure_costs
     from quanthost.host.pipeline import (
@@ -80,6 +81,7 @@ __all__ = [
     "merge_statistics",
     "prepare",
     "quantize",
+    "why",
 ]
 
 _LATE = {
@@ -101,6 +103,7 @@ _LATE = {
     "merge_statistics": "quanthost.stages.statistics",
     "prepare": "quanthost.host.pipeline",
     "quantize": "quanthost.host.pipeline",
+    "why": "quanthost.host.debugging",
 }
 
 

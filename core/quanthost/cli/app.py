@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quanthost.cli import statistics_commands
+from quanthost.cli import debug_commands, statistics_commands
 from quanthost.cli.options import (
     ALLOWED,
     Arithmetic,
@@ -342,3 +342,4 @@ def golden(
 
 app.command()(statistics_commands.calibrate)
 app.command("merge-stats")(statistics_commands.merge_stats)
+app.command()(debug_commands.why)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from quanthost.toolchain.partition import Partitioner
 
-__all__ = ["TableBackend"]
+__all__ = ["TableBackend", "integer_operand"]
 
 Rewrite = Callable[["GraphModule"], None]
 
@@ -76,7 +76,7 @@ class TableBackend:
             return []
         found = match_table(
             self.table, GraphView(graph_module), recipe.kernel,
-            recipe=recipe, is_open=lambda node: node.name in open_nodes, accept=_integer_operand,
+            recipe=recipe, is_open=lambda node: node.name in open_nodes, accept=integer_operand,
         )  # fmt: skip
         misses = [RowMiss(node=m.node.name, row=m.row, reason=m.reason) for m in found.misses]
         return [*(self._match(site) for site in found.sites), *misses]
@@ -144,7 +144,7 @@ class TableBackend:
         )  # fmt: skip
 
 
-def _integer_operand(site: Site) -> str | None:
+def integer_operand(site: Site) -> str | None:
     """Only float tensors can be quantized: indices, masks and counts are not."""
     names: Iterable[str] = (c for c in site.captures if site.row.role(c) is Role.ACTIVATION)
     for node in (node for name in names for node in site.tensors(name)):
