@@ -43,7 +43,9 @@ if TYPE_CHECKING:
         prepare,
         quantize,
     )
+    from quanthost.host.snapshots import snapshot_decisions
     from quanthost.stages.bits import compare_bits
+    from quanthost.stages.differences import compare_decisions
     from quanthost.stages.program import LoweredProgram, load
     from quanthost.stages.statistics import Statistics, merge_statistics
 
@@ -73,6 +75,7 @@ __all__ = [
     "capture",
     "collect_statistics",
     "compare_bits",
+    "compare_decisions",
     "convert",
     "installed",
     "load",
@@ -81,11 +84,13 @@ __all__ = [
     "merge_statistics",
     "prepare",
     "quantize",
+    "snapshot_decisions",
     "why",
 ]
 
 _LATE = {
     "compare_bits": "quanthost.stages.bits",
+    "compare_decisions": "quanthost.stages.differences",
     "LoweredProgram": "quanthost.stages.program",
     "Statistics": "quanthost.stages.statistics",
     "Policy": "quanthost.host.discovery",
@@ -103,6 +108,7 @@ _LATE = {
     "merge_statistics": "quanthost.stages.statistics",
     "prepare": "quanthost.host.pipeline",
     "quantize": "quanthost.host.pipeline",
+    "snapshot_decisions": "quanthost.host.snapshots",
     "why": "quanthost.host.debugging",
 }
 

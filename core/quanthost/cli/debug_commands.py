@@ -1,14 +1,26 @@
-"""Commands that look into decisions: ``why``."""
+"""Commands that look into decisions: ``why``, ``decisions`` and ``diff``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from quanthost.cli.options import Backends, Inputs, Json, Model, Overrides, Placement, Recipe, policy
+from quanthost.cli.options import (
+    Backends,
+    Force,
+    Inputs,
+    Json,
+    Model,
+    Options,
+    Overrides,
+    Placement,
+    Recipe,
+    policy,
+)
 
-__all__ = ["why"]
+__all__ = ["decisions", "diff", "why"]
 
 
 def why(
@@ -41,3 +53,56 @@ def why(
         placement=placement or "cost", lowered=lower, as_json=json,
     )  # fmt: skip
     work(wanted, policy(context))
+
+
+def decisions(
+    context: typer.Context,
+    model: Annotated[
+        list[str], typer.Argument(metavar="MODULE:CALLABLE…", help="Models, each with its example inputs.")
+    ],
+    backend: Backends,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.json")],
+    recipe: Recipe = None,
+    override: Overrides = None,
+    placement: Placement = None,
+    set_: Options = None,
+    force: Force = None,
+    json: Json = False,
+) -> None:
+    """Keep what would be decided on models, for 'diff'; needs no data and lowers nothing."""
+    from quanthost.cli import settings
+    from quanthost.cli.differences import Wanted
+    from quanthost.cli.differences import decisions as work
+
+    wanted = Wanted(
+        models=tuple(model), backend=tuple(backend), recipe=recipe, placement=placement or "cost",
+        override=tuple(settings.parse_override(text) for text in override or ()),
+        options=tuple(settings.parse_options(set_ or ()).items()),
+    )  # fmt: skip
+    work(wanted, output, policy(context), force=bool(force), as_json=json)
+
+
+def diff(
+    context: typer.Context,
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD.json", help="What 'decisions' kept, or the record beside a .pte.")
+    ],
+    new: Annotated[
+        Path | None,
+        typer.Argument(metavar="[NEW.json]", help="[default: OLD's models with what is installed now]"),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="In place of NEW: OLD's models with this backend."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show which decisions two versions of a backend make differently.
+
+    Ends with 4 where decisions differ.
+    """
+    from quanthost.cli.differences import diff as work
+    from quanthost.cli.problems import ExitCode
+
+    if not work(old, new, tuple(backend or ()), policy(context), as_json=json):
+        raise typer.Exit(ExitCode.DIFFERENT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from quanthost.stages.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.stages.taps import tap
 from quanthost.stages.timing import machine, seconds_of
+from quanthost.stages.versions import versions
 from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.lazily import compiled_when_called
@@ -50,7 +50,6 @@ __all__ = ["lower"]
 # seconds spent to see what a call takes
 _MEASURING = 0.5
 _LOWERINGS = ("quick", "upstream")
-_VERSIONED = ("quanthost", "torch", "torchao", "executorch")
 
 
 @collecting_rarely()
@@ -99,7 +98,7 @@ def lower(
         recipe=request.recipe,
         representation=converted.representation.value,
         plugins=tuple(plugins),
-        versions=tuple((name, _version(name)) for name in _VERSIONED),
+        versions=versions(),
         overrides=request.overrides,
         options=request.options,
         qat=request.qat,
@@ -177,13 +176,6 @@ def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel
 
 def _delegating(prepared: PreparedModel) -> list[str]:
     return [name for name in prepared.request.backends if prepared.plugins.info(name).runtime]
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> None:
