@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from quanthost.deprecation import Deprecated, QuanthostDeprecationWarning, old_names
 from quanthost.errors import QuanthostError
 from quanthost.values import (
     ArithmeticProfile,
@@ -61,6 +62,7 @@ __all__ = [
     "Override",
     "Policy",
     "QSpec",
+    "QuanthostDeprecationWarning",
     "QuanthostError",
     "RangeEstimator",
     "SharedQSpec",
@@ -113,9 +115,14 @@ _LATE = {
 }
 
 
+# names that may still be imported, and what is instead of each
+_OLD: dict[str, Deprecated] = {}
+_old_name = old_names(__name__, _OLD)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
-        raise AttributeError(f"module 'quanthost' has no attribute {name!r}")
+        return _old_name(name)
     from quanthost.toolchain.quiet import quiet_imports
 
     with quiet_imports():
