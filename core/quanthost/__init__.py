@@ -32,7 +32,7 @@ from quanthost.values import (
 
 if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
-    from quanthost.host.debugging import why
+    from quanthost.host.debugging import trace, why
     from quanthost.host.discovery import Policy, installed
     from quanthost.host.measuring import measure_costs
     from quanthost.host.pipeline import (
@@ -87,6 +87,7 @@ __all__ = [
     "prepare",
     "quantize",
     "snapshot_decisions",
+    "trace",
     "why",
 ]
 
@@ -111,6 +112,7 @@ _LATE = {
     "prepare": "quanthost.host.pipeline",
     "quantize": "quanthost.host.pipeline",
     "snapshot_decisions": "quanthost.host.snapshots",
+    "trace": "quanthost.host.debugging",
     "why": "quanthost.host.debugging",
 }
 

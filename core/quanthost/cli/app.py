@@ -342,5 +342,6 @@ def golden(
 app.command()(statistics_commands.calibrate)
 app.command("merge-stats")(statistics_commands.merge_stats)
 app.command()(debug_commands.why)
+app.command()(debug_commands.trace)
 app.command()(debug_commands.decisions)
 app.command()(debug_commands.diff)

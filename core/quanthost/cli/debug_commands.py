@@ -1,4 +1,4 @@
-"""Commands that look into decisions: ``why``, ``decisions`` and ``diff``."""
+"""Commands that look into decisions: ``why``, ``trace``, ``decisions`` and ``diff``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from quanthost.cli.options import (
     policy,
 )
 
-__all__ = ["decisions", "diff", "why"]
+__all__ = ["decisions", "diff", "trace", "why"]
 
 
 def why(
@@ -51,6 +51,37 @@ def why(
         model=model, node=node, backend=tuple(backend), recipe=recipe, inputs=inputs,
         override=tuple(settings.parse_override(text) for text in override or ()),
         placement=placement or "cost", lowered=lower, as_json=json,
+    )  # fmt: skip
+    work(wanted, policy(context))
+
+
+def trace(
+    context: typer.Context,
+    model: Model,
+    backend: Backends,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write a text and an SVG of each stage there."),
+    ] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this stage. Repeat it.")
+    ] = None,
+    recipe: Recipe = None,
+    inputs: Inputs = None,
+    override: Overrides = None,
+    placement: Placement = None,
+    force: Force = None,
+    json: Json = False,
+) -> None:
+    """Show the graph after each stage, each node with what was decided on it."""
+    from quanthost.cli import settings
+    from quanthost.cli.trace import Wanted
+    from quanthost.cli.trace import trace as work
+
+    wanted = Wanted(
+        model=model, backend=tuple(backend), recipe=recipe, inputs=inputs, stages=tuple(stage or ()),
+        override=tuple(settings.parse_override(text) for text in override or ()),
+        placement=placement or "cost", output=output, force=bool(force), as_json=json,
     )  # fmt: skip
     work(wanted, policy(context))
 

@@ -9,6 +9,7 @@ from quanthost.host.costs import Costs
 from quanthost.host.discovery import Policy
 from quanthost.host.pipeline import Backend, Options, gather, make_request
 from quanthost.stages.capture import CapturedModel, capture
+from quanthost.stages.trace import trace as trace_stages
 from quanthost.stages.why import explain
 from quanthost.values import Override, Placement
 
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from quanthost.values.trace import Trace
     from quanthost.values.why import Explanation
 
-__all__ = ["why"]
+__all__ = ["trace", "why"]
 
 
 def why(
@@ -60,3 +62,35 @@ def why(
     )  # fmt: skip
     captured = model if isinstance(model, CapturedModel) else capture(model, inputs, kwargs)
     return explain(captured, plugins, request, node, lowered=lowered)
+
+
+def trace(
+    model: CapturedModel | ExportedProgram | nn.Module,
+    backend: Backend,
+    recipe: str | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    placement: Placement | str = Placement.COST,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
+    options: Options | None = None,
+    policy: Policy | None = None,
+) -> Trace:
+    """The graph after each stage, each node with what was decided on it.
+
+    Ranges are those of the example inputs. The arguments are those of ``why``;
+    ``quanthost.report.trace.save_trace`` writes the graphs as text and as pictures.
+
+    Raises:
+        QuanthostError: the model cannot be captured or prepared. Where a later stage refuses, the
+            trace ends there and says why.
+    """
+    plugins = gather(backend, policy)
+    request = make_request(
+        plugins, recipe=recipe, overrides=overrides, placement=placement, options=options,
+        optimize_for=optimize_for, costs=costs,
+    )  # fmt: skip
+    captured = model if isinstance(model, CapturedModel) else capture(model, inputs, kwargs)
+    return trace_stages(captured, plugins, request)

@@ -199,10 +199,8 @@ def _lowered(
     captured: CapturedModel, plugins: Plugins, request: Request, views: _Views
 ) -> tuple[str, tuple[Decision, ...]]:
     """Lower with ranges of the example inputs; why it could not be, and the final decisions."""
-    names, examples = captured.signature.parameters, captured.example_args
-    batch = {**dict(zip(names, examples)), **captured.example_kwargs} if captured.example_kwargs else examples
     try:
-        calibrated = calibrate(prepare(captured, plugins, request), [batch])
+        calibrated = calibrate(prepare(captured, plugins, request), [captured.example_batch()])
         program = lower(convert(calibrated), watch=views.see)
     except QuanthostError as error:
         return f"not lowered: {str(error).splitlines()[0]}", ()

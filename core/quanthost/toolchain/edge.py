@@ -23,7 +23,7 @@ from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
 from quanthost.toolchain.quiet import quiet
 from quanthost.toolchain.retrace import incremental
 
-__all__ = ["EdgeResult", "Piece", "Watch", "to_program"]
+__all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
 
 Watch: TypeAlias = Callable[[Partitioner | None, ExportedProgram], None]
 """Is shown an edge graph as a partitioner has tagged it; without a partitioner, as all have left it."""
@@ -99,6 +99,14 @@ def _survey(
             outside.append((origin(node), operator_name(node)))
     delegate_reads = "getitem"
     return tuple(pieces), tuple(item for item in outside if item[1] != delegate_reads)
+
+
+def delegate_of(node: fx.Node) -> str | None:
+    """What a node calls of a delegate, as ``"XnnpackBackend, 23 operators"``; ``None`` of any other node."""
+    if node.target is not executorch_call_delegate:
+        return None
+    piece = _piece(getattr(node.graph.owning_module, node.args[0].target))
+    return f"{piece.delegate}, {piece.operators} operators"
 
 
 def _piece(lowered: LoweredBackendModule) -> Piece:
