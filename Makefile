@@ -5,7 +5,7 @@ BIN := .venv/bin
 PLUGINS := $(wildcard plugins/*/src)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check types pytest format docs tables clean
+.PHONY: help setup demo test check types pytest format docs tables api clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -39,6 +39,9 @@ test: pytest ## run every check and every test, as CI does
 format: setup ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+api: setup ## record the public API as it is now
+	$(BIN)/python scripts/public_api.py --write
 
 tables: setup ## write docs/backends anew from the support tables
 	$(BIN)/python docs/generate_tables.py

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from quanthost.deprecation import Deprecated, QuanthostDeprecationWarning, old_names
 from quanthost.errors import QuanthostError
 from quanthost.values import (
     ArithmeticProfile,
@@ -31,6 +32,7 @@ from quanthost.values import (
 
 if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
+    from quanthost.host.debugging import trace, why
     from quanthost.host.discovery import Policy, installed
     from quanthost.host.measuring import measure_costs
     from quanthost.host.pipeline import (
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
         prepare,
         quantize,
     )
+    from quanthost.host.snapshots import snapshot_decisions
     from quanthost.stages.bits import compare_bits
+    from quanthost.stages.differences import compare_decisions
     from quanthost.stages.program import LoweredProgram, load
     from quanthost.stages.statistics import Statistics, merge_statistics
 
@@ -58,6 +62,7 @@ __all__ = [
     "Override",
     "Policy",
     "QSpec",
+    "QuanthostDeprecationWarning",
     "QuanthostError",
     "RangeEstimator",
     "SharedQSpec",
@@ -72,6 +77,7 @@ __all__ = [
     "capture",
     "collect_statistics",
     "compare_bits",
+    "compare_decisions",
     "convert",
     "installed",
     "load",
@@ -80,10 +86,14 @@ __all__ = [
     "merge_statistics",
     "prepare",
     "quantize",
+    "snapshot_decisions",
+    "trace",
+    "why",
 ]
 
 _LATE = {
     "compare_bits": "quanthost.stages.bits",
+    "compare_decisions": "quanthost.stages.differences",
     "LoweredProgram": "quanthost.stages.program",
     "Statistics": "quanthost.stages.statistics",
     "Policy": "quanthost.host.discovery",
@@ -101,12 +111,20 @@ _LATE = {
     "merge_statistics": "quanthost.stages.statistics",
     "prepare": "quanthost.host.pipeline",
     "quantize": "quanthost.host.pipeline",
+    "snapshot_decisions": "quanthost.host.snapshots",
+    "trace": "quanthost.host.debugging",
+    "why": "quanthost.host.debugging",
 }
+
+
+# names that may still be imported, and what is instead of each
+_OLD: dict[str, Deprecated] = {}
+_old_name = old_names(__name__, _OLD)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
-        raise AttributeError(f"module 'quanthost' has no attribute {name!r}")
+        return _old_name(name)
     from quanthost.toolchain.quiet import quiet_imports
 
     with quiet_imports():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quanthost.deprecation import Deprecated, QuanthostDeprecationWarning, old_names
 from quanthost.errors import QuanthostError
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.pattern import Binding, Op, bind, op
@@ -72,6 +73,7 @@ __all__ = [
     "Problem",
     "QSpec",
     "QSpecChoice",
+    "QuanthostDeprecationWarning",
     "QuanthostError",
     "RangeEstimator",
     "Recipe",
@@ -98,3 +100,7 @@ __all__ = [
     "operator_name",
     "tensor_meta",
 ]
+
+# names that plugins may still import, and what is instead of each
+_OLD: dict[str, Deprecated] = {}
+__getattr__ = old_names(__name__, _OLD)

@@ -1,4 +1,4 @@
-"""Puts the benchmark scripts on the import path, as running one of them does, and what tests of plugins share."""
+"""Puts the benchmark scripts, and what tests of plugins share, on the import path."""
 
 import sys
 from pathlib import Path

@@ -22,10 +22,13 @@ _PIP = (
 
 
 def install(sources: Sequence[Path], folder: Path) -> Path:
-    """Build each distribution from a copy of its sources; returns the folder that it is importable from."""
+    """Install wheels, and distributions built from a copy of their sources; returns the importable folder."""
     site = folder / "site"
+    ignored = shutil.ignore_patterns("*.egg-info")
     copies = [
-        shutil.copytree(source, folder / "sources" / source.name, ignore=shutil.ignore_patterns("*.egg-info"))
+        source
+        if source.suffix == ".whl"
+        else shutil.copytree(source, folder / "sources" / source.name, ignore=ignored)
         for source in sources
     ]
     _run([sys.executable, "-m", "pip", *_PIP, "--target", str(site), *map(str, copies)], os.environ)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quanthost.cli import statistics_commands
+from quanthost.cli import debug_commands, statistics_commands
 from quanthost.cli.options import (
     ALLOWED,
     Arithmetic,
@@ -22,6 +22,7 @@ from quanthost.cli.options import (
     Inputs,
     Json,
     Model,
+    Options,
     Overrides,
     Placement,
     Recipe,
@@ -177,9 +178,7 @@ def quantize(
             " that matches a node wins.",
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Option of the backend.")
-    ] = None,
+    set_: Options = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="The same settings in [quantize] and [[override]] tables."),
@@ -381,3 +380,7 @@ def golden(
 
 app.command()(statistics_commands.calibrate)
 app.command("merge-stats")(statistics_commands.merge_stats)
+app.command()(debug_commands.why)
+app.command()(debug_commands.trace)
+app.command()(debug_commands.decisions)
+app.command()(debug_commands.diff)

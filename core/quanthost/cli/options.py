@@ -15,6 +15,7 @@ __all__ = [
     "Inputs",
     "Json",
     "Model",
+    "Options",
     "Overrides",
     "Placement",
     "Recipe",
@@ -38,6 +39,9 @@ Backends = Annotated[list[str], typer.Option("--backend", "-b", help="As for 'qu
 Recipe = Annotated[str | None, typer.Option("--recipe", "-r")]
 Calibration = Annotated[str | None, typer.Option("--calibration", "-c", metavar="MODULE:CALLABLE|FILE|DIR")]
 Inputs = Annotated[str | None, typer.Option(metavar="MODULE:CALLABLE")]
+Options = Annotated[
+    list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Option of the backend.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--override", metavar="FIELD=VALUE,…")]
 
 

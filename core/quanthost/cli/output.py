@@ -16,7 +16,7 @@ from quanthost.cli.problems import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["chatter_on_stderr", "refuse_existing", "write", "write_json"]
+__all__ = ["chatter_on_stderr", "refuse_existing", "write", "write_json", "write_text"]
 
 
 def write(*renderables: RenderableType) -> None:
@@ -36,6 +36,11 @@ def write(*renderables: RenderableType) -> None:
 def write_json(document: Any) -> None:
     """One JSON document on stdout; what is no finite number has to be ``None`` by now."""
     _send(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(text: str) -> None:
+    """Text as it is, on stdout: lines are not wrapped."""
+    _send(text)
 
 
 def _send(text: str) -> None:

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from quanthost.graph.operators import overload
 from quanthost.graph.signature import Signature
 
-__all__ = ["float_digest", "graph_text", "model_digest", "stable_text"]
+__all__ = ["float_digest", "graph_text", "model_digest", "node_line", "stable_text"]
 
 
 def model_digest(exported: ExportedProgram, signature: Signature) -> str:
@@ -63,7 +63,7 @@ def _graph_lines(graph_module: fx.GraphModule, indent: str = "") -> Iterator[str
                 yield f"{indent}{node.name}:"
                 yield from _graph_lines(held, f"{indent}  ")
                 continue
-        yield indent + _line(node, node.args, node.kwargs)
+        yield indent + node_line(node)
 
 
 def float_digest(observed: fx.GraphModule) -> str:
@@ -81,6 +81,11 @@ def float_digest(observed: fx.GraphModule) -> str:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: past.get(source, source))
         lines.append(_line(node, args, kwargs))
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def node_line(node: fx.Node) -> str:
+    """``"name = operator(arguments)"``, the same in every process."""
+    return _line(node, node.args, node.kwargs)
 
 
 def _line(node: fx.Node, args: Any, kwargs: Any) -> str:

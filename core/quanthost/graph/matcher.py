@@ -15,7 +15,7 @@ from quanthost.graph.table import Row, Site, SupportTable
 from quanthost.graph.view import GraphView
 from quanthost.values import Kernel, Recipe, Role
 
-__all__ = ["Matches", "Miss", "match_table"]
+__all__ = ["Matches", "Miss", "Refused", "match_table", "refusal"]
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +24,14 @@ class Miss:
 
     node: fx.Node
     row: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Refused:
+    """What a row asks for, and the reason why a place does not have it."""
+
+    rule: str
     reason: str
 
 
@@ -103,9 +111,8 @@ def _sites_at(node: fx.Node, search: _Search) -> Iterator[Site]:
             row=row, kernel=search.kernel, view=search.view, nodes=binding.nodes,
             captures=binding.captures, recipe=search.recipe,
         )  # fmt: skip
-        reason = _refusal(site)
-        if reason is None:
-            reason = search.accept(site)
+        refused = refusal(site)
+        reason = search.accept(site) if refused is None else refused.reason
         if reason is not None:
             search.misses.append(Miss(node=site.anchor, row=row.name, reason=reason))
             continue
@@ -115,15 +122,17 @@ def _sites_at(node: fx.Node, search: _Search) -> Iterator[Site]:
         yield site
 
 
-def _refusal(site: Site) -> str | None:
+def refusal(site: Site) -> Refused | None:
+    """The first rule of the site's row that does not hold there, ``None`` where all do."""
     for capture, role in site.row.roles:
         if role in (Role.WEIGHT, Role.BIAS) and not site.is_constant(capture):
-            return f"{capture} is computed, not a constant of the model"
+            reason = f"{capture} is computed, not a constant of the model"
+            return Refused(rule=f"{capture} is a constant", reason=reason)
     for rule in site.row.constraints:
         if rule.applies_to(site.kernel):
-            reason = rule.check(site)
-            if reason is not None:
-                return reason
+            refused = rule.check(site)
+            if refused is not None:
+                return Refused(rule=rule.text, reason=refused)
     return None
 
 

@@ -81,9 +81,10 @@ class Binding:
 
 @attrs.frozen(kw_only=True)
 class Mismatch:
-    """Where a pattern stopped: the node that was found and what was expected there."""
+    """Where a pattern stopped: at which operator, and what was found there or as its operand."""
 
     depth: int
+    node: str
     found: str
     expected: str
 
@@ -106,7 +107,7 @@ def _bind_operator(
     """Each way in which the pattern holds at a node; where a way ended is added to ``stopped``."""
     name = operator_name(node) if node.op == "call_function" else node.op
     if node.op != "call_function" or not any(name_matches(wanted, name) for wanted in pattern.names):
-        stopped.append(Mismatch(depth=depth, found=name, expected="|".join(pattern.names)))
+        stopped.append(Mismatch(depth=depth, node=node.name, found=name, expected="|".join(pattern.names)))
         return
     values = arguments(node)
     for operands in _orders(pattern):
@@ -114,7 +115,7 @@ def _bind_operator(
             (part, next((values[name] for name in key.split("|") if name in values), None))
             for key, part in operands
         ]
-        for inner in _bind_operands(given, captures, depth + 1, stopped):
+        for inner in _bind_operands(given, node, captures, depth + 1, stopped):
             yield attrs.evolve(inner, nodes=(*inner.nodes, node))
 
 
@@ -126,23 +127,32 @@ def _orders(pattern: Op) -> Iterator[tuple[tuple[str, _Operand], ...]]:
 
 
 def _bind_operands(
-    given: list[tuple[_Operand, Any]], captures: dict[str, Any], depth: int, stopped: list[Mismatch]
+    given: list[tuple[_Operand, Any]],
+    reader: fx.Node,
+    captures: dict[str, Any],
+    depth: int,
+    stopped: list[Mismatch],
 ) -> Iterator[Binding]:
-    """Each way in which all operands hold, with what was captured before them."""
+    """Each way in which all operands of ``reader`` hold, with what was captured before them."""
     if not given:
         yield Binding(nodes=(), captures=captures)
         return
     (part, value), *rest = given
-    for head in _bind_operand(part, value, captures, depth, stopped):
-        for tail in _bind_operands(rest, head.captures, depth, stopped):
+    for head in _bind_operand(part, value, reader, captures, depth, stopped):
+        for tail in _bind_operands(rest, reader, head.captures, depth, stopped):
             yield attrs.evolve(tail, nodes=(*head.nodes, *tail.nodes))
 
 
 def _bind_operand(
-    part: _Operand, value: Any, captures: dict[str, Any], depth: int, stopped: list[Mismatch]
+    part: _Operand,
+    value: Any,
+    reader: fx.Node,
+    captures: dict[str, Any],
+    depth: int,
+    stopped: list[Mismatch],
 ) -> Iterator[Binding]:
     if isinstance(part, Op):
-        yield from _bind_inner(part, value, captures, depth, stopped)
+        yield from _bind_inner(part, value, reader, captures, depth, stopped)
         return
     if isinstance(part, str):
         expected = _capture_misfit(part, value, captures)
@@ -153,14 +163,19 @@ def _bind_operand(
     if expected is None:
         yield Binding(nodes=(), captures=captures)
     else:
-        stopped.append(Mismatch(depth=depth, found=str(value), expected=expected))
+        stopped.append(Mismatch(depth=depth, node=reader.name, found=str(value), expected=expected))
 
 
 def _bind_inner(
-    part: Op, value: Any, captures: dict[str, Any], depth: int, stopped: list[Mismatch]
+    part: Op,
+    value: Any,
+    reader: fx.Node,
+    captures: dict[str, Any],
+    depth: int,
+    stopped: list[Mismatch],
 ) -> Iterator[Binding]:
     if not isinstance(value, fx.Node) or is_dequantize(value):
-        stopped.append(Mismatch(depth=depth, found=str(value), expected=str(part)))
+        stopped.append(Mismatch(depth=depth, node=reader.name, found=str(value), expected=str(part)))
         return
     for inner in _bind_operator(part, value, captures, depth, stopped):
         uses = _uses(value)
@@ -168,7 +183,7 @@ def _bind_inner(
             yield inner
         else:
             found, expected = f"{value.name} with {uses} uses", f"{operator_name(value)} with one use"
-            stopped.append(Mismatch(depth=depth + 1, found=found, expected=expected))
+            stopped.append(Mismatch(depth=depth + 1, node=value.name, found=found, expected=expected))
 
 
 def _uses(node: fx.Node) -> int:

@@ -15,7 +15,7 @@ from quanthost.graph.table import Claim, Site, SupportTable
 from quanthost.graph.view import GraphView, is_dequantize, is_quantize, tensor_meta
 from quanthost.values import Kernel, Role
 
-__all__ = ["find_claims", "operators_to_keep"]
+__all__ = ["FITS", "find_claims", "operators_to_keep"]
 
 
 def find_claims(table: SupportTable, exported: ExportedProgram) -> list[Claim]:
@@ -24,7 +24,7 @@ def find_claims(table: SupportTable, exported: ExportedProgram) -> list[Claim]:
     table = SupportTable(row for row in table if row.delegated)
     taken: set[fx.Node] = set()
     claims: list[Claim] = []
-    for kernel, fits in _FITS.items():
+    for kernel, fits in FITS.items():
         found = match_table(table, view, kernel, is_open=lambda node: node not in taken, accept=fits)
         for site in found.sites:
             nodes = tuple(dict.fromkeys((*site.nodes, *_surroundings(site))))
@@ -132,7 +132,7 @@ def _fits_float(site: Site) -> str | None:
     return None
 
 
-_FITS: dict[Kernel, Callable[[Site], str | None]] = {
+FITS: dict[Kernel, Callable[[Site], str | None]] = {
     Kernel.STATIC: _fits_static,
     Kernel.DYNAMIC: _fits_dynamic,
     Kernel.WEIGHT_ONLY: _fits_weight_only,

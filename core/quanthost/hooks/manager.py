@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from quanthost.deprecation import warn_at
 from quanthost.errors import HookError
 from quanthost.hooks import specs
-from quanthost.hooks.specs import HOOKS, PROJECT, LoweringOptions, Problem, RowMiss
+from quanthost.hooks.specs import DEPRECATED, HOOKS, PROJECT, LoweringOptions, Problem, RowMiss
 from quanthost.values import BackendInfo, Match, QSpecChoice, Refusal, Request
 
 if TYPE_CHECKING:
@@ -232,6 +233,16 @@ def _check_hooks(plugin_name: str, plugin: object) -> None:
                 remedy="write 'from quanthost.api import hookimpl' and mark the function", value=name,
             )  # fmt: skip
         _check_arguments(plugin_name, name, function)
+        _warn_of_old(name, function)
+
+
+def _warn_of_old(name: str, function: Callable[..., Any]) -> None:
+    """Warn at the plugin's own line of a hook or argument that goes away; hooks of the host are not its."""
+    if function.__module__.partition(".")[0] == "quanthost":
+        return
+    for key in (name, *(f"{name}.{argument}" for argument in inspect.signature(function).parameters)):
+        if key in DEPRECATED:
+            warn_at(DEPRECATED[key], function)
 
 
 def _is_marked(plugin: object, name: str) -> bool:

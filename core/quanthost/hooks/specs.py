@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pluggy
 
+from quanthost.deprecation import Deprecated
+
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
     from torch.fx import GraphModule
@@ -134,6 +136,9 @@ def quanthost_create_runner(program: bytes, request: Request) -> Callable[[list[
     """
     raise NotImplementedError
 
+
+# hooks, and arguments as "hook.argument", that still work; a plugin that has one is warned when it is loaded
+DEPRECATED: dict[str, Deprecated] = {}
 
 HOOKS = (
     quanthost_backend_info,

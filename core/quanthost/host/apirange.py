@@ -6,8 +6,11 @@ from packaging.specifiers import SpecifierSet
 
 __all__ = ["API_VERSION", "admits"]
 
-API_VERSION = "1.0"
-"""Version of what ``quanthost.api`` offers to plugins; its own, not the distribution's."""
+API_VERSION = "1.1"
+"""Version of what ``quanthost.api`` offers to plugins; its own, not the distribution's.
+
+What raises it, and what each version brought, is in ``docs/reference/api-policy.md``.
+"""
 
 
 def admits(api: str) -> bool:

@@ -23,7 +23,7 @@ from quanthost.host.manifests import check_manifest, read
 from quanthost.host.modules import is_importable
 from quanthost.host.policy import ENVIRONMENT, Policy
 from quanthost.host.registry import Group, Installed, registered
-from quanthost.values import BackendInfo
+from quanthost.values import BackendInfo, PluginRecord
 
 __all__ = [
     "API_VERSION",
@@ -35,6 +35,7 @@ __all__ = [
     "extensions",
     "installed",
     "load",
+    "plugin_records",
 ]
 
 _LISTS = f"{ENVIRONMENT} or backends_allowed"
@@ -52,6 +53,16 @@ def installed(policy: Policy | None = None, *, group: Group = Group.BACKENDS) ->
     # a run has backends and extensions under their names: an extension must not have a backend's
     registrations = [*registered(Group.BACKENDS), *found] if group is Group.EXTENSIONS else found
     return tuple(_examined(plugin, registrations, policy) for plugin in found)
+
+
+def plugin_records(names: Sequence[str]) -> tuple[PluginRecord, ...]:
+    """Distribution and version of those backends that are installed, for records of what they made."""
+    by_name = {found.name: found for found in installed()}
+    return tuple(
+        PluginRecord(name=name, distribution=by_name[name].distribution, version=by_name[name].version)
+        for name in names
+        if name in by_name
+    )
 
 
 def load(name: str, policy: Policy | None = None) -> object:

@@ -175,7 +175,7 @@ class _Measuring:
         new: dict[tuple[str, Sizes], dict[Kernel, Chosen]] = {}
         for recipe in self._recipes:
             try:
-                sites = _prepare.sites_of(found.captured, self._plugins, self._request(recipe))
+                sites = _prepare.plan(found.captured, self._plugins, self._request(recipe)).planned.chosen
             except QuanthostError as error:
                 self._note(found.row, error)
                 continue

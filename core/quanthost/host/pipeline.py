@@ -18,7 +18,7 @@ from quanthost.stages.capture import CapturedModel, capture
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.statistics import Statistics
-from quanthost.values import Kernel, Override, Placement, PluginRecord, Representation, Request
+from quanthost.values import Kernel, Override, Placement, Representation, Request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,12 +141,7 @@ def lower(
 ) -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lower``."""
     names = converted.calibrated.prepared.request.backends
-    by_name = {found.name: found for found in discovery.installed()}
-    plugins = [
-        PluginRecord(name=n, distribution=by_name[n].distribution, version=by_name[n].version)
-        for n in names
-        if n in by_name
-    ]
+    plugins = discovery.plugin_records(names)
     return _lower.lower(converted, plugins, io=io, intermediates=intermediates, lowering=lowering)
 
 

@@ -55,6 +55,12 @@ class CapturedModel:
         """Name, operator, module and source line of each call node, in the order of the graph."""
         return node_infos(self.exported.graph)
 
+    def example_batch(self) -> Any:
+        """The example inputs as ``calibrate`` takes a batch."""
+        if not self.example_kwargs:
+            return self.example_args
+        return {**dict(zip(self.signature.parameters, self.example_args)), **self.example_kwargs}
+
 
 @collecting_rarely()
 def capture(

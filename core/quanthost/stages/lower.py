@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +27,8 @@ from quanthost.stages.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.stages.taps import tap
 from quanthost.stages.timing import machine, seconds_of
-from quanthost.toolchain.edge import EdgeResult, to_program
+from quanthost.stages.versions import versions
+from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.toolchain.lift import lift
@@ -50,7 +50,6 @@ __all__ = ["lower"]
 # seconds spent to see what a call takes
 _MEASURING = 0.5
 _LOWERINGS = ("quick", "upstream")
-_VERSIONED = ("quanthost", "torch", "torchao", "executorch")
 
 
 @collecting_rarely()
@@ -61,6 +60,7 @@ def lower(
     io: str = "float",
     intermediates: bool = False,
     lowering: str = "quick",
+    watch: Watch | None = None,
 ) -> LoweredProgram:
     """Make the program.
 
@@ -76,6 +76,7 @@ def lower(
             ``LoweredProgram.intermediates`` gives by name.
         lowering: ``"quick"`` spares ExecuTorch's functions what they would trace to find it unchanged;
             ``"upstream"`` leaves them as they are. Both give the same program.
+        watch: Is shown the edge graph as each partitioner has tagged it, and as it is once all have.
 
     Raises:
         RequestError: ``io`` or ``lowering`` is unknown, or an input or output has no integers of that type.
@@ -90,14 +91,14 @@ def lower(
     captured, request = prepared.captured, prepared.request
     with compiled_when_called():
         ready = _ready(converted, io, intermediates=intermediates)
-    edge, modules = _lower_graph(ready.module, converted, quick=lowering == "quick")
+    edge, modules = _lower_graph(ready.module, converted, quick=lowering == "quick", watch=watch)
     record = ProgramRecord(
         program_digest=program_digest(edge.buffer),
         backends=request.backends,
         recipe=request.recipe,
         representation=converted.representation.value,
         plugins=tuple(plugins),
-        versions=tuple((name, _version(name)) for name in _VERSIONED),
+        versions=versions(),
         overrides=request.overrides,
         options=request.options,
         qat=request.qat,
@@ -177,13 +178,6 @@ def _delegating(prepared: PreparedModel) -> list[str]:
     return [name for name in prepared.request.backends if prepared.plugins.info(name).runtime]
 
 
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> None:
     if module.graph.output_node().args[0]:
         return
@@ -194,7 +188,7 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
 
 
 def _lower_graph(
-    module: fx.GraphModule, converted: ConvertedModel, *, quick: bool
+    module: fx.GraphModule, converted: ConvertedModel, *, quick: bool, watch: Watch | None
 ) -> tuple[EdgeResult, tuple[str, ...]]:
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
@@ -213,7 +207,7 @@ def _lower_graph(
                 exported, partitioners=partitioners,
                 passes=[p for option in options for p in option.passes],
                 edge_config=_first(options, "edge_compile_config"),
-                backend_config=_first(options, "backend_config"), quick=quick,
+                backend_config=_first(options, "backend_config"), quick=quick, watch=watch,
             )  # fmt: skip
         except QuanthostError:
             raise

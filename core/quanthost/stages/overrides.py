@@ -25,7 +25,7 @@ from quanthost.values import (
     SharedQSpec,
 )
 
-__all__ = ["apply_qspecs", "resolve_overrides"]
+__all__ = ["apply_qspecs", "in_module", "resolve_overrides"]
 
 
 _READ: dict[str, tuple[str, Callable[[NodeInfo], str | None]]] = {
@@ -71,12 +71,12 @@ def _selects(override: Override, node: NodeInfo) -> bool:
     return (
         (override.node is None or override.node == node.name)
         and (override.operator is None or name_matches(override.operator, node.operator))
-        and (override.module_name is None or _in_module(override.module_name, node.module))
+        and (override.module_name is None or in_module(override.module_name, node.module))
         and (override.module_type is None or _of_type(override.module_type, node.module_type))
     )
 
 
-def _in_module(pattern: str, module: str | None) -> bool:
+def in_module(pattern: str, module: str | None) -> bool:
     """The module itself, or one that lies inside it."""
     if module is None:
         return False

@@ -36,7 +36,7 @@ from quanthost.values import (
     Sizes,
 )
 
-__all__ = ["Chosen", "Planned", "plan_quantization", "site_sizes"]
+__all__ = ["Asked", "Chosen", "Planned", "plan_quantization", "site_sizes"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -51,10 +51,24 @@ class Chosen:
 
 
 @attrs.frozen(kw_only=True)
+class Asked:
+    """One question to a backend: for which recipe, which nodes were open to it, and where its rows held."""
+
+    backend: str
+    recipe: str
+    open_nodes: frozenset[str]
+    matches: tuple[Match, ...]
+
+
+@attrs.frozen(kw_only=True)
 class Planned:
-    """The plan, what is quantized, and why the other nodes of the rewritten graph are not."""
+    """The plan, what is quantized, and why the other nodes of the rewritten graph are not.
+
+    ``asked`` are the questions to the backends, in the order in which they were asked.
+    """
 
     plan: QuantPlan
+    asked: tuple[Asked, ...]
     chosen: tuple[Chosen, ...]
     refused: dict[fx.Node, tuple[Cause, str]]
     rules: dict[str, Override]
@@ -80,14 +94,16 @@ def plan_quantization(
         rule = rules.get(origin(node) or node.name)
         if rule is not None and rule.keep_float:
             refused[node] = (Cause.OVERRIDE, f"kept in float by {rule}")
-    chosen = _choose(graph_module, request, plugins, rules, refused)
+    chosen, asked = _choose(graph_module, request, plugins, rules, refused)
     if request.placement is Placement.COST:
         chosen = _drop_costly(chosen, GraphView(graph_module), refused)
     latency = None
     if request.costs is not None:
         chosen, latency = _drop_slow(chosen, GraphView(graph_module), Prices(request.costs), refused)
     plan, chosen = _solve(graph_module, chosen, refused)
-    return Planned(plan=plan, chosen=tuple(chosen), refused=refused, rules=rules, latency=latency)
+    return Planned(
+        plan=plan, asked=tuple(asked), chosen=tuple(chosen), refused=refused, rules=rules, latency=latency
+    )
 
 
 def _calls(graph_module: fx.GraphModule) -> list[fx.Node]:
@@ -100,16 +116,20 @@ def _choose(
     plugins: Plugins,
     rules: dict[str, Override],
     refused: dict[fx.Node, tuple[Cause, str]],
-) -> list[Chosen]:
+) -> tuple[list[Chosen], list[Asked]]:
     """Matches of all backends and recipes in play, with their qspecs; a taken node is closed to the next."""
     by_name = {node.name: node for node in graph_module.graph.nodes}
     closed = set(refused)
     chosen: list[Chosen] = []
+    questions: list[Asked] = []
     for backend in request.backends:
         for recipe, nodes in _by_recipe(graph_module, request, rules).items():
             asked = attrs.evolve(request, recipe=recipe)
             open_nodes = frozenset(node.name for node in nodes if node not in closed)
-            for item in plugins.annotate(backend, graph_module, asked, open_nodes):
+            answer = plugins.annotate(backend, graph_module, asked, open_nodes)
+            matches = tuple(item for item in answer if isinstance(item, Match))
+            questions.append(Asked(backend=backend, recipe=recipe, open_nodes=open_nodes, matches=matches))
+            for item in answer:
                 if isinstance(item, RowMiss):
                     reason = f"row {item.row} of {backend}: {item.reason}"
                     refused.setdefault(by_name[item.node], (Cause.CONSTRAINT, reason))
@@ -120,7 +140,7 @@ def _choose(
                     chosen.append(made)
     for node in {node for made in chosen for node in made.nodes}:
         refused.pop(node, None)
-    return chosen
+    return chosen, questions
 
 
 def _by_recipe(

@@ -18,14 +18,14 @@ from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.decisions import decide
-from quanthost.stages.planning import Chosen, Planned, plan_quantization
+from quanthost.stages.planning import Planned, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import without_writes
 from quanthost.values import Decision, Latency, Recipe, Request
 
-__all__ = ["HostQuantizer", "Outlook", "outlook", "prepare", "recipe_of", "sites_of"]
+__all__ = ["HostQuantizer", "PlannedGraph", "plan", "prepare", "recipe_of"]
 
 
 def recipe_of(plugins: Plugins, request: Request) -> Recipe:
@@ -67,15 +67,17 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 class HostQuantizer(pt2e.CallbackQuantizer):
     """The torchao quantizer of a request: what ``prepare`` uses and what ``as_quantizer`` hands out.
 
-    After ``prepare_pt2e`` its ``decisions`` say what became of each node of the graph it was given.
+    After ``prepare_pt2e`` its ``decisions`` say what became of each node of the graph it was given, and
+    ``planned`` how that came about.
     """
 
     def __init__(self, plugins: Plugins, request: Request, nodes: tuple[NodeInfo, ...] | None = None) -> None:
         super().__init__(
-            transform=self._transform_graph, plan=self._plan_graph, check=self._check_graph, qat=request.qat
+            transform=self._transform_graph, plan=self.plan, check=self._check_graph, qat=request.qat
         )
         self.plugins, self.request = plugins, request
         self.decisions: tuple[Decision, ...] = ()
+        self.planned: Planned | None = None
         self.latency: Latency | None = None
         self._nodes = nodes
         self._recipe = recipe_of(plugins, request)
@@ -91,9 +93,11 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         forget_layouts(graph_module)
         return self.plugins.transform(graph_module, self.request)
 
-    def _plan_graph(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
+    def plan(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
+        """The plan for a transformed graph; sets ``planned``, ``decisions`` and ``latency``."""
         nodes = self._nodes if self._nodes is not None else tuple(node_infos(graph_module.graph))
         planned = plan_quantization(graph_module, nodes, self.request, self.plugins)
+        self.planned = planned
         self.decisions = decide(nodes, graph_module, planned, self.request, self._recipe)
         self.latency = planned.latency
         return planned.plan
@@ -122,6 +126,55 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
+    graph, nodes = _own_graph(captured, request)
+    quantizer = HostQuantizer(plugins, request, nodes)
+    module = pt2e.prepare(graph, quantizer, qat=request.qat)
+    return PreparedModel(
+        captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
+        latency=quantizer.latency,
+    )  # fmt: skip
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PlannedGraph:
+    """What ``prepare`` would do: the graph that the backends rewrote, the plan for it, and the decisions.
+
+    ``nodes`` describe the captured graph, ``rewritten`` is without observers.
+    """
+
+    nodes: tuple[NodeInfo, ...]
+    rewritten: fx.GraphModule
+    planned: Planned
+    decisions: tuple[Decision, ...]
+
+
+def plan(
+    captured: CapturedModel,
+    plugins: Plugins,
+    request: Request,
+    *,
+    arrange: Callable[[fx.GraphModule], None] = lambda _: None,
+) -> PlannedGraph:
+    """Decide as ``prepare`` does, on a graph of its own, and insert nothing.
+
+    ``arrange`` may name and order the nodes of the graph anew before the backends see it.
+
+    Raises:
+        QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
+    """
+    graph, nodes = _own_graph(captured, request)
+    arrange(graph)
+    quantizer = HostQuantizer(plugins, request, nodes)
+    graph = quantizer.transform_for_annotation(graph)
+    quantizer.plan(graph)
+    assert quantizer.planned is not None
+    return PlannedGraph(
+        nodes=nodes, rewritten=graph, planned=quantizer.planned, decisions=quantizer.decisions
+    )
+
+
+def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
+    """A copy of the captured graph that may be changed, as backends get it, and what its nodes were."""
     if request.qat != captured.train:
         seen, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
         raise RequestError(
@@ -143,57 +196,7 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         graph = without_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
     if not captured.train:
         fold_batch_norms(graph)
-    quantizer = HostQuantizer(plugins, request, nodes)
-    module = pt2e.prepare(graph, quantizer, qat=request.qat)
-    return PreparedModel(
-        captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
-        latency=quantizer.latency,
-    )  # fmt: skip
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Outlook:
-    """What ``prepare`` would do: the graph that the backends rewrote, the plan for it, and decisions."""
-
-    graph_module: fx.GraphModule
-    planned: Planned
-    decisions: tuple[Decision, ...]
-
-
-def outlook(
-    captured: CapturedModel,
-    plugins: Plugins,
-    request: Request,
-    *,
-    arrange: Callable[[fx.GraphModule], None] = lambda _: None,
-) -> Outlook:
-    """Plan without inserting anything; the captured model stays as it is.
-
-    ``arrange`` may name and order the nodes of the graph anew before the backends see it.
-
-    Raises:
-        RequestError: the recipe or an option does not exist.
-    """
-    recipe = recipe_of(plugins, request)
-    graph = private_copy(captured.exported)
-    nodes = tuple(node_infos(graph.graph))
-    functionalize(graph)
-    fold_batch_norms(graph)
-    arrange(graph)
-    forget_layouts(graph)
-    graph = plugins.transform(graph, request)
-    planned = plan_quantization(graph, nodes, request, plugins)
-    decisions = decide(nodes, graph, planned, request, recipe)
-    return Outlook(graph_module=graph, planned=planned, decisions=decisions)
-
-
-def sites_of(captured: CapturedModel, plugins: Plugins, request: Request) -> tuple[Chosen, ...]:
-    """The places that ``prepare`` would quantize, in the graph that the backend rewrote; nothing is changed.
-
-    Raises:
-        RequestError: the recipe or an option does not exist.
-    """
-    return outlook(captured, plugins, request).planned.chosen
+    return graph, nodes
 
 
 def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> None:

@@ -14,7 +14,7 @@ from quanthost.graph.table import Row, Site, SupportTable
 from quanthost.graph.view import GraphView
 from quanthost.hooks.backend import integer_operand
 from quanthost.stages.planning import Chosen
-from quanthost.stages.prepare import outlook
+from quanthost.stages.prepare import plan
 from quanthost.testing.proving import branch, captured_of
 from quanthost.testing.samples import Sample
 from quanthost.testing.subject import Subject
@@ -61,10 +61,8 @@ class Seen:
 def seen_of(subject: Subject, recipe: str, samples: Sequence[Sample]) -> list[Seen]:
     """Plan the samples as branches of one program; nothing is inserted."""
     plugins, watcher = subject.watched()
-    looked = outlook(captured_of(samples), plugins, subject.request(recipe))
-    found = (
-        [] if subject.table is None else met_in(looked.graph_module, subject.table, subject.recipe(recipe))
-    )
+    looked = plan(captured_of(samples), plugins, subject.request(recipe))
+    found = [] if subject.table is None else met_in(looked.rewritten, subject.table, subject.recipe(recipe))
     made = []
     for number, _ in enumerate(samples):
         decisions = branch(looked.decisions, number)

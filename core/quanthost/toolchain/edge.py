@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
@@ -18,10 +19,14 @@ from quanthost.graph.rewrite import origin
 from quanthost.toolchain.decompose import local_decompositions
 from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.toolchain.lookups import remembered_lookups
+from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
 from quanthost.toolchain.quiet import quiet
 from quanthost.toolchain.retrace import incremental
 
-__all__ = ["EdgeResult", "Piece", "to_program"]
+__all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
+
+Watch: TypeAlias = Callable[[Partitioner | None, ExportedProgram], None]
+"""Is shown an edge graph as a partitioner has tagged it; without a partitioner, as all have left it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,11 +58,14 @@ def to_program(
     edge_config: EdgeCompileConfig | None = None,
     backend_config: ExecutorchBackendConfig | None = None,
     quick: bool = True,
+    watch: Watch | None = None,
 ) -> EdgeResult:
     """Lower an exported program with ExecuTorch's own functions.
 
     ``quick`` spares them what they would only trace to find it unchanged; the program is the same.
     """
+    if watch is not None:
+        partitioners = [WatchedPartitioner(each, functools.partial(watch, each)) for each in partitioners]
     config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
     with quiet(), contextlib.redirect_stdout(None), _quick() if quick else contextlib.nullcontext():
         edge = to_edge_transform_and_lower(
@@ -65,6 +73,8 @@ def to_program(
             compile_config=config,
         )  # fmt: skip
         pieces, outside = _survey(edge.exported_program())
+        if watch is not None:
+            watch(None, edge.exported_program())
         made = edge.to_executorch(backend_config or ExecutorchBackendConfig())
     return EdgeResult(buffer=bytes(made.buffer), pieces=pieces, outside=outside)
 
@@ -89,6 +99,14 @@ def _survey(
             outside.append((origin(node), operator_name(node)))
     delegate_reads = "getitem"
     return tuple(pieces), tuple(item for item in outside if item[1] != delegate_reads)
+
+
+def delegate_of(node: fx.Node) -> str | None:
+    """What a node calls of a delegate, as ``"XnnpackBackend, 23 operators"``; ``None`` of any other node."""
+    if node.target is not executorch_call_delegate:
+        return None
+    piece = _piece(getattr(node.graph.owning_module, node.args[0].target))
+    return f"{piece.delegate}, {piece.operators} operators"
 
 
 def _piece(lowered: LoweredBackendModule) -> Piece:

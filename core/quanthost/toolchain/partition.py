@@ -14,7 +14,10 @@ from torch.export import ExportedProgram
 from quanthost.graph.levels import by_level
 from quanthost.graph.table import Claim
 
-__all__ = ["ClaimPartitioner", "Partitioner"]
+__all__ = ["TAG", "ClaimPartitioner", "Partitioner", "WatchedPartitioner"]
+
+# ExecuTorch's key, in a node's metadata, for the partition that the node belongs to
+TAG = "delegation_tag"
 
 
 class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is untyped
@@ -57,9 +60,31 @@ class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is unty
             tag = f"{self.name}_{number}"
             tags[tag] = self.delegation_spec
             for node in nodes:
-                node.meta["delegation_tag"] = tag
+                node.meta[TAG] = tag
         tag_constant_data(exported_program)
         return PartitionResult(tagged_exported_program=exported_program, partition_tags=tags)
+
+
+class WatchedPartitioner(Partitioner):  # type: ignore[misc]  # executorch is untyped
+    """Another partitioner, whose tagged graph is shown to ``see`` before ExecuTorch cuts it up."""
+
+    def __init__(self, watched: Partitioner, see: Callable[[ExportedProgram], None]) -> None:
+        super().__init__(watched.spec)
+        self._watched, self._see = watched, see
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._watched, name)
+
+    def ops_to_not_decompose(self, ep: ExportedProgram) -> Any:
+        return self._watched.ops_to_not_decompose(ep)
+
+    def transform_for_pre_decomposition(self, exported_program: ExportedProgram) -> ExportedProgram:
+        return self._watched.transform_for_pre_decomposition(exported_program)
+
+    def partition(self, exported_program: ExportedProgram) -> PartitionResult:
+        result = self._watched.partition(exported_program)
+        self._see(result.tagged_exported_program)
+        return result
 
 
 def _propose(exported: ExportedProgram, claims: list[Claim]) -> tuple[list[list[fx.Node]], list[Claim]]:

@@ -8,10 +8,18 @@ from quanthost.host.apirange import API_VERSION, admits
 
 @pytest.mark.parametrize(
     ("api", "expected"),
-    [(">=1,<2", True), (f"=={API_VERSION}", True), (">=1.1", False), (">=2,<3", False), ("<1", False)],
+    [
+        (">=1,<2", True),
+        (f"=={API_VERSION}", True),
+        (">=1.1", True),
+        ("<=1.0", False),
+        (">=1.2", False),
+        (">=2,<3", False),
+        ("<1", False),
+    ],
 )
 def test_range_decides(api: str, expected: bool) -> None:
-    """A range admits the host exactly where it contains version 1.0."""
+    """A range admits the host exactly where it contains the host's version."""
     assert admits(api) is expected
 
 

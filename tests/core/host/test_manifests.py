@@ -9,6 +9,7 @@ import pytest
 from fake_site import Site
 
 from quanthost.errors import ApiVersionError, DiscoveryError, ManifestError
+from quanthost.host.apirange import API_VERSION
 from quanthost.host.manifests import check_manifest, read
 from quanthost.values import BackendInfo, Kernel, Manifest, Recipe
 
@@ -138,7 +139,7 @@ def test_api_of_another_host(manifest_of: ReadBack, fields: dict[str, str], is_r
     assert (manifest is not None) is is_read
     assert isinstance(problem, ApiVersionError)
     assert problem.seen == "the plugin 'npu', made for the plugin API >=2"
-    assert problem.needed == "a range that contains 1.0, the plugin API of this quanthost"
+    assert problem.needed == f"a range that contains {API_VERSION}, the plugin API of this quanthost"
 
 
 def test_api_that_is_no_range(manifest_of: ReadBack) -> None:

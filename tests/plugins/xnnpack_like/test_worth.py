@@ -145,7 +145,7 @@ def test_examples_are_of_their_row(row: Any) -> None:
     for example in examples_of(row):
         captured = capture(example.module, example.inputs)
         for recipe in measures._recipes:
-            sites = stage.sites_of(captured, measures._plugins, measures._request(recipe))
+            sites = stage.plan(captured, measures._plugins, measures._request(recipe)).planned.chosen
             found.update(site.match.row for site in sites)
         if row.name in found:
             return

@@ -16,7 +16,7 @@ from quanthost.graph.table import Row, SupportTable
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capture import CapturedModel
-from quanthost.stages.prepare import Outlook, outlook
+from quanthost.stages.prepare import PlannedGraph, plan
 from quanthost.testing.proving import captured_of
 from quanthost.testing.samples import Regime, Sample, of_operator
 from quanthost.testing.session import Check, Fault, Session, Verdict
@@ -77,10 +77,10 @@ def _seen(
         backends = [(session.subject.name, session.subject.plugin), (beside.info.name, beside)]
         plugins = Plugins(backends, [("conformance", watcher)])
         request = attrs.evolve(request, backends=(session.subject.name, beside.info.name))
-    return _told(outlook(_captured(session), plugins, request, arrange=arrange)), watcher
+    return _told(plan(_captured(session), plugins, request, arrange=arrange)), watcher
 
 
-def _told(looked: Outlook) -> dict[str, Any]:
+def _told(looked: PlannedGraph) -> dict[str, Any]:
     decisions: dict[str, Any] = {
         d.node: (d.verdict.value, d.cause.value, d.backend, d.row, d.recipe) for d in looked.decisions
     }
@@ -103,7 +103,7 @@ def _types(session: Session) -> Verdict:
     plugins, _ = session.subject.watched()
     for recipe in session.subject.info.recipes:
         request = session.subject.request(recipe.name)
-        outlook(_captured(session), plugins, request)
+        plan(_captured(session), plugins, request)
         plugins.lowering_options(request)
         made = plugins.partitioners(request, Partitioner)
         again = plugins.partitioners(request, Partitioner)
@@ -157,7 +157,7 @@ def _stateless(session: Session, recipe: Recipe) -> Verdict:
     plugins, _ = session.subject.watched()
     small = captured_of([next(of_operator(CATALOGUE["relu.default"]))], Regime.PLAIN)
     for other in session.subject.info.recipes:
-        outlook(small, plugins, session.subject.request(other.name))
+        plan(small, plugins, session.subject.request(other.name))
         plugins.partitioners(session.subject.request(other.name), Partitioner)
     return _compared(first, _seen(session, recipe)[0], "after another model and other recipes")
 

@@ -1,0 +1,90 @@
+"""What goes away: names, arguments and hooks that still work, and warn with their replacement."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+__all__ = ["Deprecated", "QuanthostDeprecationWarning", "old_names", "renamed_argument", "warn_at"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class QuanthostDeprecationWarning(DeprecationWarning):
+    """Something of quanthost that will be removed was used; the message says what to use, and until when."""
+
+
+@attrs.frozen(kw_only=True)
+class Deprecated:
+    """What goes away: its ``name`` as users write it, what to write ``instead``, and who removes it.
+
+    Of a name, ``instead`` is the dotted path of what it stands for. ``removed_in`` is the first release of
+    quanthost without it.
+    """
+
+    name: str
+    instead: str
+    removed_in: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} is deprecated and will be removed in quanthost {self.removed_in}; "
+            f"use {self.instead} instead"
+        )
+
+
+def old_names(module: str, table: Mapping[str, Deprecated]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module with old names: each warns, and gives what is instead of it."""
+
+    def find(name: str) -> Any:
+        if name not in table:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(str(table[name]), QuanthostDeprecationWarning, stacklevel=_outside(module))
+        path, _, attribute = table[name].instead.rpartition(".")
+        return getattr(importlib.import_module(path), attribute)
+
+    return find
+
+
+def _outside(module: str) -> int:
+    """The stack level of the line that asked a module for a name, past the module's own functions."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, module):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def renamed_argument(old: str, new: str, *, removed_in: str) -> Callable[[_F], _F]:
+    """Let a function or class take an argument by its old name too, with a warning at the caller's line."""
+
+    def wrap(function: _F) -> _F:
+        if isinstance(function, type):
+            function.__init__ = wrap(function.__init__)  # type: ignore[misc]  # as a decorator would
+            return function
+        label = function.__qualname__.removesuffix(".__init__")
+        what = Deprecated(name=f"{label}({old}=…)", instead=f"{new}=…", removed_in=removed_in)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if old in kwargs:
+                if new in kwargs:
+                    raise TypeError(f"{label}() got {new!r} and its old name {old!r}")
+                warnings.warn(str(what), QuanthostDeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]  # the same signature and one name more
+
+    return wrap
+
+
+def warn_at(what: Deprecated, function: Callable[..., Any]) -> None:
+    """Warn at the line where a function is defined, which has what goes away in its signature."""
+    code = inspect.unwrap(function).__code__
+    warnings.warn_explicit(str(what), QuanthostDeprecationWarning, code.co_filename, code.co_firstlineno)

@@ -1,0 +1,113 @@
+"""Snapshots of decisions: made with installed backends, kept in files, and read back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quanthost.errors import ProgramError, RequestError, ValueCheckError
+from quanthost.host.discovery import Policy, plugin_records
+from quanthost.stages.staging import write_whole
+from quanthost.stages.versions import versions
+from quanthost.values import Override, Placement, ProgramRecord, from_data, to_json
+from quanthost.values.snapshot import FORMAT, ModelDecisions, Snapshot
+
+if TYPE_CHECKING:
+    from quanthost.host.pipeline import Backend, Options
+    from quanthost.stages.capture import CapturedModel
+
+__all__ = ["load_snapshot", "save_snapshot", "snapshot_decisions"]
+
+
+def snapshot_decisions(
+    models: Mapping[str, CapturedModel],
+    backend: Backend,
+    recipe: str | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    placement: Placement | str = Placement.COST,
+    options: Options | None = None,
+    policy: Policy | None = None,
+) -> Snapshot:
+    """What is decided on each of several models, with its qspecs: a value to compare and to keep.
+
+    Args:
+        models: What ``capture`` returned, by a name.
+        backend: As for ``prepare``, with the other arguments.
+
+    Raises:
+        QuanthostError: ``prepare`` would raise it.
+    """
+    # late: a snapshot is read and compared without torch
+    from quanthost.host.pipeline import gather, make_request
+    from quanthost.stages.snapshot import model_decisions
+
+    plugins = gather(backend, policy)
+    request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)
+    return Snapshot(
+        backends=request.backends, recipe=request.recipe, plugins=plugin_records(request.backends),
+        versions=versions(), overrides=request.overrides, options=request.options,
+        placement=request.placement,
+        models=tuple(
+            model_decisions(name, captured, plugins, request) for name, captured in models.items()
+        ),
+    )  # fmt: skip
+
+
+def save_snapshot(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
+    """Write a snapshot, whole or not at all.
+
+    Raises:
+        ProgramError: the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        write_whole(target, (to_json(snapshot, indent=1) + "\n").encode())
+    except OSError as error:
+        raise ProgramError(
+            f"{target}: {error.strerror or error}", needed="a folder that exists and can be written to",
+            stage="decisions", remedy="name another file", value=target,
+        ) from error  # fmt: skip
+
+
+def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
+    """Read a snapshot back, or take the record that lies beside a ``.pte`` for one of one model.
+
+    Raises:
+        RequestError: the file is missing, or neither of the two.
+    """
+    source = Path(path)
+    try:
+        data = json.loads(source.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and "program_digest" in data:
+            return _of_record(from_data(ProgramRecord, data, where=str(source)))
+        _check_format(data)
+        return from_data(Snapshot, data, where=str(source))
+    except (OSError, ValueError) as error:
+        problem = error.seen if isinstance(error, ValueCheckError) else str(error)
+        raise RequestError(
+            f"decisions in {source} that cannot be read: {problem}", stage="diff", value=source,
+            needed="a file that 'quanthost decisions' wrote, or the .json beside a .pte",
+            remedy="correct the path, or make the file again",
+        ) from error  # fmt: skip
+
+
+def _check_format(data: Any) -> None:
+    written = data.get("format") if isinstance(data, dict) else None
+    if written != FORMAT:
+        raise ValueError(f"it has the format {written!r}, and this quanthost reads {FORMAT}")
+
+
+def _of_record(record: ProgramRecord) -> Snapshot:
+    return Snapshot(
+        backends=record.backends, recipe=record.recipe, plugins=record.plugins, versions=record.versions,
+        overrides=record.overrides, options=record.options,
+        models=(
+            ModelDecisions(
+                name=record.model, digest=record.model_digest, decisions=record.decisions
+            ),
+        ),
+    )  # fmt: skip
