@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from quanthost.cli.problems import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["chatter_on_stderr", "refuse_existing", "write", "write_json"]
+__all__ = ["chatter_on_stderr", "refuse_existing", "write", "write_json", "write_text"]
 
 
 def write(*renderables: RenderableType) -> None:
@@ -31,6 +30,11 @@ def write(*renderables: RenderableType) -> None:
         console.print(*renderables, sep="\n")
     # table cells are padded to the width of their column
     _send("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def write_text(text: str) -> None:
+    """Lines on stdout as they are."""
+    _send(text + "\n")
 
 
 def write_json(document: Any) -> None:
@@ -55,6 +59,8 @@ def chatter_on_stderr() -> Iterator[None]:
             yield
     finally:
         if os.name == "posix":
+            import ctypes
+
             # what native code has printed may still lie in the buffer of the C library
             ctypes.CDLL(None).fflush(None)
         os.dup2(stdout, 1)

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import attrs
 from packaging.utils import canonicalize_name
@@ -23,7 +24,9 @@ from quanthost.host.manifests import check_manifest, read
 from quanthost.host.modules import is_importable
 from quanthost.host.policy import ENVIRONMENT, Policy
 from quanthost.host.registry import Group, Installed, registered
-from quanthost.values import BackendInfo
+
+if TYPE_CHECKING:
+    from quanthost.values import BackendInfo
 
 __all__ = [
     "API_VERSION",
