@@ -132,7 +132,7 @@ def quantize(
     and ``arithmetic`` are those of ``convert``, ``optimize_for`` and ``costs`` those of ``prepare``,
     ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a folder where statistics and programs
     are kept and looked for, ``True`` the user's own, ``False`` none; where ``None``, the folder that
-    ``QUANTHOST_CACHE`` names, none without it.
+    ``QUANTHOST_CACHE`` names, none without it. One that cannot be written to costs a warning, not the run.
 
     Raises:
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
@@ -173,5 +173,5 @@ def _program(
     with progress.stage("lower"):
         made = lower(converted, choices["io"], lowering=choices["lowering"])
         if held is not None and key is not None:
-            held.keep(key, made, progress)
+            held.keep(key, made)
     return made
