@@ -10,13 +10,13 @@ from quanthost.host.cache import Cache, program_key
 from quanthost.host.costs import Costs
 from quanthost.host.gathering import Backend, Options, gather, make_request
 from quanthost.stages import convert as _convert
-from quanthost.stages import lower as _lower
 from quanthost.stages import prepare as _prepare
 from quanthost.stages.calibrate import calibrate, collect_statistics
 from quanthost.stages.capture import CapturedModel, capture
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.statistics import Statistics
+from quanthost.toolchain.quiet import quiet_imports
 from quanthost.values import Kernel, Override, Placement, PluginRecord, Representation
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ def lower(
         for n in names
         if n in by_name
     ]
+    with quiet_imports():
+        # late: ExecuTorch comes with it
+        from quanthost.stages import lower as _lower
+
     return _lower.lower(converted, plugins, io=io, intermediates=intermediates, lowering=lowering)
 
 
