@@ -13,22 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from quanthost.deprecation import Deprecated, QuanthostDeprecationWarning, old_names
 from quanthost.errors import QuanthostError
-from quanthost.values import (
-    ArithmeticProfile,
-    Decision,
-    DerivedQSpec,
-    DType,
-    Estimator,
-    FixedQSpec,
-    Granularity,
-    Override,
-    QSpec,
-    RangeEstimator,
-    SharedQSpec,
-    Symmetry,
-    Timing,
-    Verdict,
-)
 
 if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
@@ -49,6 +33,22 @@ if TYPE_CHECKING:
     from quanthost.stages.differences import compare_decisions
     from quanthost.stages.program import LoweredProgram, load
     from quanthost.stages.statistics import Statistics, merge_statistics
+    from quanthost.values import (
+        ArithmeticProfile,
+        Decision,
+        DerivedQSpec,
+        DType,
+        Estimator,
+        FixedQSpec,
+        Granularity,
+        Override,
+        QSpec,
+        RangeEstimator,
+        SharedQSpec,
+        Symmetry,
+        Timing,
+        Verdict,
+    )
 
 __all__ = [
     "ArithmeticProfile",
@@ -91,30 +91,43 @@ __all__ = [
     "why",
 ]
 
-_LATE = {
-    "compare_bits": "quanthost.stages.bits",
-    "compare_decisions": "quanthost.stages.differences",
-    "LoweredProgram": "quanthost.stages.program",
-    "Statistics": "quanthost.stages.statistics",
-    "Policy": "quanthost.host.discovery",
-    "as_export_recipe": "quanthost.host.bridges",
-    "as_partitioners": "quanthost.host.bridges",
-    "as_quantizer": "quanthost.host.bridges",
-    "calibrate": "quanthost.host.pipeline",
-    "capture": "quanthost.host.pipeline",
-    "collect_statistics": "quanthost.host.pipeline",
-    "convert": "quanthost.host.pipeline",
-    "installed": "quanthost.host.discovery",
-    "load": "quanthost.stages.program",
-    "lower": "quanthost.host.pipeline",
-    "measure_costs": "quanthost.host.measuring",
-    "merge_statistics": "quanthost.stages.statistics",
-    "prepare": "quanthost.host.pipeline",
-    "quantize": "quanthost.host.pipeline",
-    "snapshot_decisions": "quanthost.host.snapshots",
-    "trace": "quanthost.host.debugging",
-    "why": "quanthost.host.debugging",
+_MODULES = {
+    "quanthost.host.bridges": ("as_export_recipe", "as_partitioners", "as_quantizer"),
+    "quanthost.host.discovery": ("Policy", "installed"),
+    "quanthost.host.measuring": ("measure_costs",),
+    "quanthost.host.pipeline": (
+        "calibrate",
+        "capture",
+        "collect_statistics",
+        "convert",
+        "lower",
+        "prepare",
+        "quantize",
+    ),
+    "quanthost.host.debugging": ("trace", "why"),
+    "quanthost.host.snapshots": ("snapshot_decisions",),
+    "quanthost.stages.bits": ("compare_bits",),
+    "quanthost.stages.differences": ("compare_decisions",),
+    "quanthost.stages.program": ("LoweredProgram", "load"),
+    "quanthost.stages.statistics": ("Statistics", "merge_statistics"),
+    "quanthost.values": (
+        "ArithmeticProfile",
+        "DType",
+        "Decision",
+        "DerivedQSpec",
+        "Estimator",
+        "FixedQSpec",
+        "Granularity",
+        "Override",
+        "QSpec",
+        "RangeEstimator",
+        "SharedQSpec",
+        "Symmetry",
+        "Timing",
+        "Verdict",
+    ),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 # names that may still be imported, and what is instead of each
@@ -123,12 +136,12 @@ _old_name = old_names(__name__, _OLD)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATE:
+    if name not in _HOMES:
         return _old_name(name)
     from quanthost.toolchain.quiet import quiet_imports
 
     with quiet_imports():
-        return getattr(importlib.import_module(_LATE[name]), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

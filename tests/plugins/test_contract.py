@@ -17,7 +17,7 @@ SCRIPT = """
 import json
 import quanthost
 from quanthost.host.modules import package_folders
-from quanthost.host.pipeline import gather
+from quanthost.host.gathering import gather
 
 listed = {backend.name: backend for backend in quanthost.installed()}
 

@@ -5,6 +5,7 @@ The work is imported when a command runs: parsing and ``--help`` load neither to
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,9 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     faults = Faults.of(given)
     try:
         allowed, rest = _split(argument for argument in given if argument != TRACEBACK)
-        app(args=rest, prog_name="quanthost", obj={ALLOWED: allowed})
+        _needed(rest)(args=rest, prog_name="quanthost", obj={ALLOWED: allowed})
     except Exception as error:
         sys.exit(faults.show(error))
+
+
+def _needed(arguments: Sequence[str]) -> typer.Typer:
+    """The program with the command that the arguments begin with, or with all: typer builds each it has."""
+    asked = [
+        info for info in app.registered_commands
+        if arguments and arguments[0] == (info.name or getattr(info.callback, "__name__", None))
+    ]  # fmt: skip
+    part = copy.copy(app)
+    part.registered_commands = asked or app.registered_commands
+    return part
 
 
 def _split(arguments: Iterable[str]) -> tuple[str | None, list[str]]:

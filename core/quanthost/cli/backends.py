@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+import textwrap
+from collections.abc import Iterable
 from typing import Any
 
-from quanthost.cli.output import write, write_json
+from quanthost.cli.output import write_json, write_text
 from quanthost.host.discovery import Installed, Policy, installed
 
 __all__ = ["backends"]
+
+# columns for what is said of a backend, where names leave less of the screen
+_NARROWEST = 24
 
 
 def backends(policy: Policy, *, as_json: bool) -> None:
@@ -16,29 +23,35 @@ def backends(policy: Policy, *, as_json: bool) -> None:
     if as_json:
         write_json([_document(backend) for backend in found])
     elif not found:
-        write("no backend is installed; a plugin is a distribution: pip install quanthost-xnnpack-like")
+        write_text("no backend is installed; a plugin is a distribution: pip install quanthost-xnnpack-like")
     else:
-        _show(found)
+        write_text(_listing(found))
 
 
-def _show(found: tuple[Installed, ...]) -> None:
-    # a table takes longer to import than all the rest of this command
-    from quanthost.report.layout import columns
+def _listing(found: Iterable[Installed]) -> str:
+    """Three columns as the tables of other commands have them, the last one wrapped.
 
-    write(columns(["backend", "recipes", "about"], map(_row, found), whole=["backend", "recipes"]))
+    What makes those tables takes longer to import than all the rest of this command.
+    """
+    rows = [(["backend"], ["recipes"], ["about"]), *map(_row, found)]
+    first, second = (max(len(line) for row in rows for line in row[column]) for column in (0, 1))
+    room = max(shutil.get_terminal_size().columns - first - second - 4, _NARROWEST)
+    lines = []
+    for names, recipes, texts in rows:
+        about = [line for text in texts for line in textwrap.wrap(text, room, break_on_hyphens=False)]
+        cells = itertools.zip_longest(names, recipes, about, fillvalue="")
+        lines += [f"{name:{first}}  {recipe:{second}}  {text}".rstrip() for name, recipe, text in cells]
+    return "\n".join(lines)
 
 
-def _row(backend: Installed) -> list[str]:
-    recipes = () if backend.manifest is None else backend.manifest.recipes
-    return [backend.name, "\n".join(recipes), _about(backend)]
-
-
-def _about(backend: Installed) -> str:
-    summary = backend.manifest.summary if backend.manifest is not None else ""
-    lines = [summary, f"{backend.distribution} {backend.version}"]
-    if backend.problem is not None:
-        lines.append(f"cannot be used: {backend.problem.seen}; to do: {backend.problem.remedy}")
-    return "\n".join(line for line in lines if line)
+def _row(backend: Installed) -> tuple[list[str], list[str], list[str]]:
+    """The lines of the three cells."""
+    manifest, problem = backend.manifest, backend.problem
+    about = [] if manifest is None else [manifest.summary]
+    about.append(f"{backend.distribution} {backend.version}")
+    if problem is not None:
+        about.append(f"cannot be used: {problem.seen}; to do: {problem.remedy}")
+    return [backend.name], [] if manifest is None else list(manifest.recipes), about
 
 
 def _document(backend: Installed) -> dict[str, Any]:

@@ -24,9 +24,9 @@ def describe(name: str, policy: Policy, *, as_json: bool) -> None:
         DiscoveryError: the backend is unknown, blocked or broken.
     """
     with chatter_on_stderr(), quiet_imports():
-        # late: torch comes with them
+        # late: most plugins load torch
         from quanthost.hooks.backend import TableBackend
-        from quanthost.host.pipeline import gather
+        from quanthost.host.gathering import gather
 
         plugins = gather(name, policy)
         info, plugin = plugins.info(name), plugins.plugin(name)

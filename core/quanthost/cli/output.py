@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import sys
@@ -33,14 +32,14 @@ def write(*renderables: RenderableType) -> None:
     _send("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
+def write_text(text: str) -> None:
+    """Lines on stdout as they are; long ones are not wrapped."""
+    _send(text + "\n")
+
+
 def write_json(document: Any) -> None:
     """One JSON document on stdout; what is no finite number has to be ``None`` by now."""
     _send(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(text: str) -> None:
-    """Text as it is, on stdout: lines are not wrapped."""
-    _send(text)
 
 
 def _send(text: str) -> None:
@@ -60,6 +59,8 @@ def chatter_on_stderr() -> Iterator[None]:
             yield
     finally:
         if os.name == "posix":
+            import ctypes
+
             # what native code has printed may still lie in the buffer of the C library
             ctypes.CDLL(None).fflush(None)
         os.dup2(stdout, 1)

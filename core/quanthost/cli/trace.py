@@ -58,7 +58,7 @@ def trace(wanted: Wanted, policy: Policy) -> None:
     if wanted.as_json:
         write_json(to_data(found))
     elif wanted.output is None:
-        write_text("\n".join(map(graph_text, found.graphs)))
+        write_text("\n".join(map(graph_text, found.graphs)).removesuffix("\n"))
 
 
 def _selected(found: Trace, stages: tuple[str, ...]) -> Trace:

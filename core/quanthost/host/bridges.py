@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from quanthost.hooks.manager import Plugins
 from quanthost.host.discovery import Policy
-from quanthost.host.pipeline import Backend, Options, gather, make_request
+from quanthost.host.gathering import Backend, Options, gather, make_request
 from quanthost.stages.prepare import HostQuantizer, recipe_of
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels

@@ -2,22 +2,25 @@
 
 Entries are named by digests and written whole, so that processes can share the folder, and what is killed
 leaves nothing but what was there. An entry that cannot be read counts as none. The folder can be deleted at
-any time.
+any time. Where it cannot be written to, a run goes on without it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from quanthost.errors import ProgramError, QuanthostError, RequestError, StatisticsError
+from quanthost.errors import ProgramError, QuanthostError, StatisticsError
+from quanthost.host.eviction import evict, size_limit
 from quanthost.host.registry import Group, registered
 from quanthost.stages import ranks
 from quanthost.stages.calibrate import collect_statistics, digest_of_data
@@ -45,33 +48,29 @@ def default_folder() -> Path:
     return Path(platformdirs.user_cache_dir("quanthost"))
 
 
-@attrs.frozen
+@attrs.define
 class Cache:
-    """The entries below a folder."""
+    """The entries below a folder, of ``limit`` bytes at most; ``writes`` until that fails once."""
 
     folder: Path = attrs.field(converter=Path)
+    limit: int = attrs.field(factory=size_limit)
+    writes: bool = attrs.field(default=True, init=False)
 
     @classmethod
     def of(cls, asked: Path | str | bool | None) -> Cache | None:
         """``True`` is the default folder, ``False`` no cache, ``None`` that of ``QUANTHOST_CACHE`` if set.
 
         Raises:
-            RequestError: the folder cannot be made or written to.
+            RequestError: ``QUANTHOST_CACHE_SIZE`` is no size.
         """
         if asked is None:
             asked = bool(os.environ.get(VARIABLE))
         if asked is False:
             return None
         made = cls(default_folder() if asked is True else Path(asked))
-        try:
+        with made._writing():
             for each in (made._statistics, made._programs):
                 each.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RequestError(
-                f"the cache {made.folder}: {error.strerror or error}", needed="a folder that can be made",
-                stage="capture", value=made.folder,
-                remedy="name another folder in cache or QUANTHOST_CACHE, or go without",
-            ) from error  # fmt: skip
         return made
 
     @property
@@ -97,32 +96,56 @@ class Cache:
         held = _read_statistics(path)
         if held is not None and wanted <= held.tensors.keys():
             progress.note(f"{held.batches} batches from the cache")
+            _used(path)
             return held
         begun = self._statistics / f"{_name(digest((key, sorted(wanted))))}.begun.safetensors"
-        if _read_statistics(begun) is None:
-            begun.unlink(missing_ok=True)
-        found = collect_statistics(prepared, batches, progress, checkpoint=begun)
+        if self.writes and _read_statistics(begun) is None:
+            with self._writing():
+                begun.unlink(missing_ok=True)
+        found = collect_statistics(
+            prepared, batches, progress, checkpoint=begun if self.writes else None, unsaved=self._give_up
+        )
         if held is not None:
             found = attrs.evolve(found, tensors={**held.tensors, **found.tensors})
-        found.save(path)
-        begun.unlink(missing_ok=True)
+        if self.writes:
+            with self._writing():
+                found.save(path)
+                begun.unlink(missing_ok=True)
         return found
 
     def program(self, key: str, prepared: PreparedModel) -> LoweredProgram | None:
         """The program that was kept under a key, with the backend's own runner where it has one."""
+        path = self._programs / f"{_name(key)}.pte"
         try:
-            buffer, record = read_program(self._programs / f"{_name(key)}.pte")
-        except QuanthostError:
+            buffer, record = read_program(path)
+        except (OSError, QuanthostError):
             return None
+        _used(path)
         runner = prepared.plugins.runner(buffer, prepared.request)
         return LoweredProgram(buffer=buffer, record=record, runner=runner)
 
-    def keep(self, key: str, program: LoweredProgram, progress: Progress) -> None:
-        """Keep a program under a key; without room for it, say so."""
+    def keep(self, key: str, program: LoweredProgram) -> None:
+        """Keep a program under a key."""
+        if self.writes:
+            with self._writing():
+                program.save(self._programs / f"{_name(key)}.pte")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Entered to write, and to make room for what was written; a failure is a warning, once."""
         try:
-            program.save(self._programs / f"{_name(key)}.pte")
-        except ProgramError as error:
-            progress.note(f"not kept in the cache: {error.seen}")
+            yield
+            evict((self._statistics, self._programs), self.limit)
+        except (OSError, ProgramError, StatisticsError) as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError | QuanthostError) -> None:
+        seen = error.seen if isinstance(error, QuanthostError) else error
+        if self.writes:
+            warnings.warn(
+                f"nothing more is kept in the cache {self.folder}: {seen}", RuntimeWarning, stacklevel=2
+            )
+        self.writes = False
 
 
 def program_key(calibrated: CalibratedModel, choices: Mapping[str, Any]) -> str:
@@ -152,10 +175,16 @@ def _name(key: str) -> str:
     return key.partition(":")[2]
 
 
+def _used(path: Path) -> None:
+    """What was used last is removed last."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 def _read_statistics(path: Path) -> Statistics | None:
     try:
         return Statistics.load(path)
-    except StatisticsError:
+    except (OSError, StatisticsError):
         return None
 
 

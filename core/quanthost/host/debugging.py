@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from quanthost.host.costs import Costs
 from quanthost.host.discovery import Policy
-from quanthost.host.pipeline import Backend, Options, gather, make_request
+from quanthost.host.gathering import Backend, Options, gather, make_request
 from quanthost.stages.capture import CapturedModel, capture
 from quanthost.stages.trace import trace as trace_stages
 from quanthost.stages.why import explain

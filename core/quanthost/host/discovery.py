@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import attrs
 from packaging.utils import canonicalize_name
@@ -23,7 +24,9 @@ from quanthost.host.manifests import check_manifest, read
 from quanthost.host.modules import is_importable
 from quanthost.host.policy import ENVIRONMENT, Policy
 from quanthost.host.registry import Group, Installed, registered
-from quanthost.values import BackendInfo, PluginRecord
+
+if TYPE_CHECKING:
+    from quanthost.values import BackendInfo, PluginRecord
 
 __all__ = [
     "API_VERSION",
@@ -57,6 +60,9 @@ def installed(policy: Policy | None = None, *, group: Group = Group.BACKENDS) ->
 
 def plugin_records(names: Sequence[str]) -> tuple[PluginRecord, ...]:
     """Distribution and version of those backends that are installed, for records of what they made."""
+    # late: listing what is installed needs no values
+    from quanthost.values import PluginRecord
+
     by_name = {found.name: found for found in installed()}
     return tuple(
         PluginRecord(name=name, distribution=by_name[name].distribution, version=by_name[name].version)

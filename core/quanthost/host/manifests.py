@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from packaging.specifiers import InvalidSpecifier
@@ -13,7 +13,10 @@ from packaging.specifiers import InvalidSpecifier
 from quanthost.errors import ApiVersionError, DiscoveryError, ManifestError, ValueCheckError
 from quanthost.host.apirange import API_VERSION, admits
 from quanthost.host.modules import package_folders
-from quanthost.values import BackendInfo, Manifest
+from quanthost.values import Manifest
+
+if TYPE_CHECKING:
+    from quanthost.values import BackendInfo
 
 __all__ = ["FILE", "check_manifest", "read"]
 

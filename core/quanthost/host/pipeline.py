@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from quanthost.errors import RequestError
-from quanthost.hooks.manager import Plugins
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
-from quanthost.host.costs import Costs, find_costs
+from quanthost.host.costs import Costs
+from quanthost.host.gathering import Backend, Options, gather, make_request
 from quanthost.stages import convert as _convert
-from quanthost.stages import lower as _lower
 from quanthost.stages import prepare as _prepare
 from quanthost.stages.calibrate import calibrate, collect_statistics
 from quanthost.stages.capture import CapturedModel, capture
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.statistics import Statistics
-from quanthost.values import Kernel, Override, Placement, Representation, Request
+from quanthost.toolchain.quiet import quiet_imports
+from quanthost.values import Kernel, Override, Placement, Representation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,56 +32,10 @@ __all__ = [
     "capture",
     "collect_statistics",
     "convert",
-    "gather",
     "lower",
     "prepare",
     "quantize",
 ]
-
-Backend = str | Sequence[str]
-Options = Mapping[str, str | int | float | bool]
-
-
-def gather(backend: Backend, policy: discovery.Policy | None = None) -> Plugins:
-    """Load the backends asked for, and the installed extensions, into the plugin manager of one run."""
-    names = [backend] if isinstance(backend, str) else list(backend)
-    if not names or len(set(names)) != len(names):
-        raise RequestError(
-            f"the backends {names!r}", needed="at least one backend, each once, the first preferred",
-            stage="prepare", remedy="name the backends in order of priority", value=backend,
-        )  # fmt: skip
-    loaded = [(name, discovery.load(name, policy)) for name in names]
-    plugins = Plugins(loaded, discovery.extensions(policy))
-    for name in names:
-        discovery.check_loaded(name, plugins.info(name), policy)
-    return plugins
-
-
-def make_request(
-    plugins: Plugins,
-    *,
-    recipe: str | None,
-    overrides: Sequence[Override] = (),
-    qat: bool = False,
-    placement: Placement | str = Placement.COST,
-    options: Options | None = None,
-    optimize_for: str = "accuracy",
-    costs: Costs | None = None,
-) -> Request:
-    """The request for loaded backends; no recipe means the first of the first backend."""
-    first = plugins.info(plugins.backends[0])
-    known = [each.value for each in Placement]
-    if not isinstance(placement, Placement) and placement not in known:
-        raise RequestError(
-            f"the placement {placement!r}", needed=f"one of {', '.join(known)}", stage="prepare",
-            remedy="choose one of these", value=placement,
-        )  # fmt: skip
-    return Request(
-        backends=plugins.backends, recipe=first.recipes[0].name if recipe is None else recipe,
-        overrides=overrides, qat=qat, placement=Placement(placement),
-        options={} if options is None else options,
-        costs=find_costs(optimize_for, costs, plugins.backends),
-    )  # fmt: skip
 
 
 def prepare(
@@ -142,6 +95,10 @@ def lower(
     """Make the program; see ``quanthost.stages.lower``."""
     names = converted.calibrated.prepared.request.backends
     plugins = discovery.plugin_records(names)
+    with quiet_imports():
+        # late: ExecuTorch comes with it
+        from quanthost.stages import lower as _lower
+
     return _lower.lower(converted, plugins, io=io, intermediates=intermediates, lowering=lowering)
 
 
@@ -174,7 +131,7 @@ def quantize(
     and ``arithmetic`` are those of ``convert``, ``optimize_for`` and ``costs`` those of ``prepare``,
     ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a folder where statistics and programs
     are kept and looked for, ``True`` the user's own, ``False`` none; where ``None``, the folder that
-    ``QUANTHOST_CACHE`` names, none without it.
+    ``QUANTHOST_CACHE`` names, none without it. One that cannot be written to costs a warning, not the run.
 
     Raises:
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
@@ -215,5 +172,5 @@ def _program(
     with progress.stage("lower"):
         made = lower(converted, choices["io"], lowering=choices["lowering"])
         if held is not None and key is not None:
-            held.keep(key, made, progress)
+            held.keep(key, made)
     return made

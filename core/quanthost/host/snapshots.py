@@ -16,7 +16,7 @@ from quanthost.values import Override, Placement, ProgramRecord, from_data, to_j
 from quanthost.values.snapshot import FORMAT, ModelDecisions, Snapshot
 
 if TYPE_CHECKING:
-    from quanthost.host.pipeline import Backend, Options
+    from quanthost.host.gathering import Backend, Options
     from quanthost.stages.capture import CapturedModel
 
 __all__ = ["load_snapshot", "save_snapshot", "snapshot_decisions"]
@@ -42,7 +42,7 @@ def snapshot_decisions(
         QuanthostError: ``prepare`` would raise it.
     """
     # late: a snapshot is read and compared without torch
-    from quanthost.host.pipeline import gather, make_request
+    from quanthost.host.gathering import gather, make_request
     from quanthost.stages.snapshot import model_decisions
 
     plugins = gather(backend, policy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def collect_statistics(
     *,
     shard: Shard | str | None = None,
     checkpoint: Path | str | None = None,
+    unsaved: Callable[[StatisticsError], None] | None = None,
 ) -> Statistics:
     """Observe every batch of a share of the data, and return what was seen.
 
@@ -105,6 +106,8 @@ def collect_statistics(
             rank's where ``None``, and each rank returns the statistics of all.
         checkpoint: A file that the statistics are written to now and then, and at the end. Where it exists,
             what it has seen is not run again; the data must begin with the same batches.
+        unsaved: Is called with the error where the checkpoint cannot be written, and the calibration goes on
+            without; where ``None``, the error ends it.
 
     Raises:
         CalibrationError: no batch, though there is but one share; NaN or Inf in a batch; another rank failed.
@@ -112,7 +115,7 @@ def collect_statistics(
         StatisticsError: the checkpoint is of another model, share or data.
     """
     given = Shard.of(shard) if isinstance(shard, str) else shard
-    return _collected(prepared, deep_copy(prepared.module), batches, progress, given, checkpoint)
+    return _collected(prepared, deep_copy(prepared.module), batches, progress, given, checkpoint, unsaved)
 
 
 def digest_of_data(prepared: PreparedModel, batches: Iterable[Any]) -> str:
@@ -136,11 +139,14 @@ def _collected(
     progress: Progress | None,
     shard: Shard | None,
     checkpoint: Path | str | None,
+    unsaved: Callable[[StatisticsError], None] | None = None,
 ) -> Statistics:
     with ranks.joined() as group:
         mine = shard if shard is not None or group is None else Shard(group.rank + 1, group.size)
         try:
-            found = _Collection(prepared, module, mine, checkpoint).run(batches, progress or silent())
+            found = _Collection(prepared, module, mine, checkpoint, unsaved).run(
+                batches, progress or silent()
+            )
         except QuanthostError as error:
             if group is not None:
                 group.tell(error)
@@ -157,8 +163,9 @@ class _Collection:
         module: fx.GraphModule,
         shard: Shard | None,
         checkpoint: Path | str | None,
+        unsaved: Callable[[StatisticsError], None] | None,
     ) -> None:
-        self._prepared, self._shard = prepared, shard
+        self._prepared, self._shard, self._unsaved = prepared, shard, unsaved
         self._path = None if checkpoint is None else Path(checkpoint)
         self._module, self._observing = module, without_repeats(module)
         self._origin = origin_of(prepared)
@@ -184,9 +191,19 @@ class _Collection:
                 remedy="check that the loader is not empty, and that a generator was not already used up",
             )  # fmt: skip
         found = self._statistics(complete=True)
-        if self._path is not None:
-            found.save(self._path)
+        self._save(found)
         return found
+
+    def _save(self, found: Statistics) -> None:
+        if self._path is None:
+            return
+        try:
+            found.save(self._path)
+        except StatisticsError as error:
+            if self._unsaved is None:
+                raise
+            self._unsaved(error)
+            self._path = None
 
     def _total(self, batches: Iterable[Any]) -> int | None:
         if not isinstance(batches, Sized):
@@ -208,7 +225,7 @@ class _Collection:
         if all(isinstance(leaf, torch.Tensor) for leaf in flat):
             self._sample = self._sample.offered(digest, flat)
         if self._path is not None and time.monotonic() - self._saved >= _SECONDS:
-            self._statistics(complete=False).save(self._path)
+            self._save(self._statistics(complete=False))
             self._saved = time.monotonic()
 
     def _skip(self, earlier: Statistics) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 from torch import fx
@@ -12,8 +13,10 @@ from quanthost.graph.operators import overload
 from quanthost.graph.provenance import NodeInfo
 from quanthost.graph.rewrite import origin
 from quanthost.stages.planning import Chosen, Planned
-from quanthost.toolchain.edge import EdgeResult, Piece
 from quanthost.values import Cause, Decision, Kernel, Recipe, Request, Verdict
+
+if TYPE_CHECKING:
+    from quanthost.toolchain.edge import EdgeResult, Piece
 
 __all__ = ["decide", "place"]
 

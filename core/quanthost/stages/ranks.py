@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ __all__ = ["Ranks", "joined", "several"]
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FAILED = b"failed\n"
+_GROUPS = itertools.count()
 
 
 def several() -> bool:
@@ -32,19 +35,49 @@ def joined() -> Iterator[Ranks | None]:
 
     A group that is initialized is used with its backend and its timeout; under ``torchrun`` one of gloo is
     made, and left again.
+
+    Raises:
+        CalibrationError: the other ranks cannot be reached.
     """
     if not dist.is_available():
         yield None
         return
     mine = not dist.is_initialized() and all(name in os.environ for name in _ENVIRONMENT)
     if mine:
-        dist.init_process_group("gloo")
+        _initialize()
     try:
         alone = not dist.is_initialized() or dist.get_world_size() == 1
         yield None if alone else Ranks()
     finally:
         if mine and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _initialize() -> None:
+    try:
+        store, rank, size = _meeting_point()
+        own = dist.PrefixStore(f"quanthost/{next(_GROUPS)}", store)
+        dist.init_process_group("gloo", store=own, rank=rank, world_size=size)
+    except RuntimeError as error:
+        raise _silence(f"rank {os.environ['RANK']}", error) from error
+
+
+@functools.cache
+def _meeting_point() -> tuple[dist.Store, int, int]:
+    """The store of ``torchrun``, this rank, and how many there are.
+
+    It outlives a group, and keeps the addresses that the ranks had in it: each group has keys of its own.
+    """
+    store, rank, size = next(iter(dist.rendezvous("env://")))
+    return store, rank, size
+
+
+def _silence(who: str, error: RuntimeError) -> CalibrationError:
+    return CalibrationError(
+        f"a rank that does not answer {who}: {str(error).strip().splitlines()[0]}",
+        needed="the statistics of each rank", stage="calibrate",
+        remedy="look at what the other ranks say, and run again, with a checkpoint to go on from",
+    )  # fmt: skip
 
 
 class Ranks:
@@ -85,9 +118,5 @@ class Ranks:
             gathered = [torch.zeros_like(padded) for _ in range(self.size)]
             dist.all_gather(gathered, padded)
         except RuntimeError as error:
-            raise CalibrationError(
-                f"a rank that does not answer rank {self.rank}: {str(error).strip().splitlines()[0]}",
-                needed="the statistics of each rank", stage="calibrate",
-                remedy="look at what the other ranks say, and run again, with a checkpoint to go on from",
-            ) from error  # fmt: skip
+            raise _silence(f"rank {self.rank}", error) from error
         return [bytes(part[: int(size)].numpy()) for part, size in zip(gathered, sizes)]

@@ -1,51 +1,55 @@
-"""Frozen values: each checked when made, each with a JSON round trip and a stable digest."""
+"""Frozen values: each checked when made, each with a JSON round trip and a stable digest.
 
+A module is loaded when one of its values is first asked for: what lists backends needs one of them.
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from quanthost.values.costs import ConversionCost, CostTable, Latency, Prices, SiteCost, Sizes
-from quanthost.values.decision import Cause, Decision, Gain, Match, QSpecChoice, Refusal, Verdict
-from quanthost.values.manifest import BackendInfo, Manifest
-from quanthost.values.override import Override
-from quanthost.values.profile import (
-    FP32_HALF_EVEN,
-    GEMMLOWP,
-    POWER_OF_TWO,
-    PROFILES,
-    SINGLE_ROUNDING,
-    TOSA,
-    TOSA_DOUBLE_ROUND,
-    ArithmeticProfile,
-    Rescaling,
-)
-from quanthost.values.program import (
-    LeafSource,
-    OutputLeaf,
-    PieceRecord,
-    PluginRecord,
-    ProgramRecord,
-    Refinement,
-    TensorQParams,
-    Trial,
-)
-from quanthost.values.qspec import (
-    AnyQSpec,
-    DerivedQSpec,
-    DType,
-    Estimator,
-    FixedQSpec,
-    Granularity,
-    QSpec,
-    RangeEstimator,
-    ScaleFormat,
-    SharedQSpec,
-    Symmetry,
-    Timing,
-)
-from quanthost.values.recipe import Kernel, Recipe, Role
-from quanthost.values.request import Placement, Representation, Request
-
 if TYPE_CHECKING:
+    from quanthost.values.backend import BackendInfo
     from quanthost.values.codec import digest, from_data, from_json, to_data, to_json
+    from quanthost.values.costs import ConversionCost, CostTable, Latency, Prices, SiteCost, Sizes
+    from quanthost.values.decision import Cause, Decision, Gain, Match, QSpecChoice, Refusal, Verdict
+    from quanthost.values.manifest import Manifest
+    from quanthost.values.override import Override
+    from quanthost.values.profile import (
+        FP32_HALF_EVEN,
+        GEMMLOWP,
+        POWER_OF_TWO,
+        PROFILES,
+        SINGLE_ROUNDING,
+        TOSA,
+        TOSA_DOUBLE_ROUND,
+        ArithmeticProfile,
+        Rescaling,
+    )
+    from quanthost.values.program import (
+        LeafSource,
+        OutputLeaf,
+        PieceRecord,
+        PluginRecord,
+        ProgramRecord,
+        Refinement,
+        TensorQParams,
+        Trial,
+    )
+    from quanthost.values.qspec import (
+        AnyQSpec,
+        DerivedQSpec,
+        DType,
+        Estimator,
+        FixedQSpec,
+        Granularity,
+        QSpec,
+        RangeEstimator,
+        ScaleFormat,
+        SharedQSpec,
+        Symmetry,
+        Timing,
+    )
+    from quanthost.values.recipe import Kernel, Recipe, Role
+    from quanthost.values.request import Placement, Representation, Request
 
 __all__ = [
     "FP32_HALF_EVEN",
@@ -106,11 +110,59 @@ __all__ = [
     "to_json",
 ]
 
+_MODULES = {
+    "backend": ("BackendInfo",),
+    "codec": ("digest", "from_data", "from_json", "to_data", "to_json"),
+    "costs": ("ConversionCost", "CostTable", "Latency", "Prices", "SiteCost", "Sizes"),
+    "decision": ("Cause", "Decision", "Gain", "Match", "QSpecChoice", "Refusal", "Verdict"),
+    "manifest": ("Manifest",),
+    "override": ("Override",),
+    "profile": (
+        "ArithmeticProfile",
+        "FP32_HALF_EVEN",
+        "GEMMLOWP",
+        "POWER_OF_TWO",
+        "PROFILES",
+        "Rescaling",
+        "SINGLE_ROUNDING",
+        "TOSA",
+        "TOSA_DOUBLE_ROUND",
+    ),
+    "program": (
+        "LeafSource",
+        "OutputLeaf",
+        "PieceRecord",
+        "PluginRecord",
+        "ProgramRecord",
+        "Refinement",
+        "TensorQParams",
+        "Trial",
+    ),
+    "qspec": (
+        "AnyQSpec",
+        "DType",
+        "DerivedQSpec",
+        "Estimator",
+        "FixedQSpec",
+        "Granularity",
+        "QSpec",
+        "RangeEstimator",
+        "ScaleFormat",
+        "SharedQSpec",
+        "Symmetry",
+        "Timing",
+    ),
+    "recipe": ("Kernel", "Recipe", "Role"),
+    "request": ("Placement", "Representation", "Request"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    # what lists backends needs no JSON, and its library takes a fifth of the time to start
-    if name in ("digest", "from_data", "from_json", "to_data", "to_json"):
-        from quanthost.values import codec
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
-        return getattr(codec, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

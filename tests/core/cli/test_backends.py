@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.console import Console
 
 from quanthost.errors import BackendLoadError
 from quanthost.host.discovery import Group, Installed
+from quanthost.report.layout import columns
 from quanthost.values import Manifest
 
 from .conftest import Cli
@@ -42,6 +44,31 @@ def test_table_fits_80_columns(cli: Cli) -> None:
     assert "cannot be used: no module 'dsp'; to do: pip install dsp" in words
     assert [line.split()[0] for line in lines if line.startswith(("dsp", "npu"))] == ["dsp", "npu"]
     assert any(line.split()[:1] == ["fp32"] for line in lines)
+
+
+@pytest.mark.parametrize("width", ["60", "80", "131", "300"])
+@pytest.mark.usefixtures("_two")
+def test_it_looks_as_other_tables_do(cli: Cli, monkeypatch: pytest.MonkeyPatch, width: str) -> None:
+    """Line for line what the table of the other commands would be."""
+    monkeypatch.setenv("COLUMNS", width)
+    assert _GOOD.manifest is not None
+    rows = [
+        ["dsp", "", "quanthost-dsp 0.1\ncannot be used: no module 'dsp'; to do: pip install dsp"],
+        ["npu", "int8_static\nfp32", f"{_GOOD.manifest.summary}\nquanthost-npu 1.2"],
+    ]
+    screen = Console(width=int(width), color_system=None)
+    with screen.capture() as table:
+        screen.print(columns(["backend", "recipes", "about"], rows, whole=["backend", "recipes"]))
+    assert cli("backends").out.splitlines() == [line.rstrip() for line in table.get().splitlines()]
+
+
+@pytest.mark.usefixtures("_two")
+def test_a_narrow_screen(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names stay whole, and what is said of a backend keeps a readable width."""
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = cli("backends").out.splitlines()
+    assert any(line.startswith("npu      int8_static") for line in lines)
+    assert max(map(len, lines)) <= 9 + 13 + 24
 
 
 @pytest.mark.usefixtures("_two")

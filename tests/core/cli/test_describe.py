@@ -64,7 +64,7 @@ def _npu(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Installed(
         name="npu", group=Group.BACKENDS, distribution="d", version="1", entry_point="a:b", manifest=manifest
     )
-    monkeypatch.setattr("quanthost.host.pipeline.gather", lambda name, policy: Plugins([(name, _Hooks())]))
+    monkeypatch.setattr("quanthost.host.gathering.gather", lambda name, policy: Plugins([(name, _Hooks())]))
     monkeypatch.setattr("quanthost.cli.describe.installed", lambda _: (found,))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,6 @@ import quanthost
 from quanthost import Override
 from quanthost.arith.sketch import RangeSketch
 from quanthost.errors import RequestError
-from quanthost.host import pipeline
 from quanthost.stages.program import LoweredProgram
 
 DATA = images(6)
@@ -165,66 +167,129 @@ def test_the_variable_turns_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert made(True)[1] == ["6 batches from the cache", "from the cache"]
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    """Is refused before anything is done."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match=r"the cache .*below: Not a directory"):
-        made(tmp_path / "file" / "below")
+def quietly(caught: list[warnings.WarningMessage]) -> list[str]:
+    """What was said of the cache."""
+    return [str(w.message).partition(": ")[2] for w in caught if "is kept in the cache" in str(w.message)]
 
 
-def test_without_room_the_program_is_made_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And the user is told."""
+def spoiled(tmp_path: Path, name: str) -> Path:
+    """A folder for a cache where something that should be a folder is none."""
+    if name == "cache":
+        (tmp_path / "file").write_text("")
+        return tmp_path / "file" / "below"
+    (tmp_path / name).write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["cache", "statistics", "programs"])
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path, name: str) -> None:
+    """Costs one warning that says why; the program is made all the same, and what is there is still found."""
+    folder = spoiled(tmp_path, name)
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            program, said = made(folder)
+        assert len(quietly(caught)) == 1
+        assert re.search("Not a directory|File exists", quietly(caught)[0])
+        assert program.buffer == made(False)[0].buffer
+        assert said == []
+
+
+def test_a_size_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is refused before anything is done, with the variable's name."""
+    monkeypatch.setenv("QUANTHOST_CACHE_SIZE", "much")
+    with pytest.raises(RequestError, match=r"the size 'much'\n.*\n.*where:  QUANTHOST_CACHE_SIZE"):
+        made(tmp_path)
+
+
+def test_it_keeps_to_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was used last is found again; what was used before that, though made later, had to go."""
     made(tmp_path)
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("quanthost.stages.files.os.replace", full)
-    _, said = made(tmp_path, io="int8")
-    assert said[0] == "6 batches from the cache"
-    assert said[1].startswith("not kept in the cache: cannot write ")
+    size = sum(path.stat().st_size for path in entries(tmp_path))
+    old = time.time() - 1000
+    for path in entries(tmp_path):
+        os.utime(path, (old, old))
+    made(tmp_path, data=DATA[:5])
+    for path in entries(tmp_path):
+        if path.stat().st_mtime > old + 1:
+            os.utime(path, (old + 500, old + 500))
+    assert made(tmp_path)[1] == ["6 batches from the cache", "from the cache"]
+    monkeypatch.setenv("QUANTHOST_CACHE_SIZE", str(2 * size + size // 2))
+    made(tmp_path, data=DATA[:4])
+    assert sum(path.stat().st_size for path in entries(tmp_path)) <= 2 * size + size // 2
+    assert made(tmp_path, data=DATA[:4])[1] == ["4 batches from the cache", "from the cache"]
+    assert made(tmp_path)[1] == ["6 batches from the cache", "from the cache"]
+    assert made(tmp_path, data=DATA[:5])[1] == []
 
 
 KILLED = """
-    import os, signal, sys, threading
+    import random, resource, sys, tempfile, time, warnings
+    from pathlib import Path
     import torch, quanthost
     from flow_nets import BACKEND, Net, images
+    from killing import dies_somewhere, ended, forked
     from quanthost.stages import calibrate
 
     calibrate._SECONDS = 0.0
-    quanthost.prepare(quanthost.capture(Net(), images(1)[0]), BACKEND)
-    threading.Timer(float(sys.argv[2]), lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
-    quanthost.quantize(Net(), images(1)[0], BACKEND, calibration=images(6), cache=sys.argv[1])
-    os._exit(0)
+    base = Path(sys.argv[1])
+
+    def made(folder):
+        return quanthost.quantize(Net(), images(1)[0], BACKEND, calibration=images(6), cache=folder).buffer
+
+    made(base / "first")
+    begin = time.monotonic()
+    wanted = made(base / "alone")
+    seconds = time.monotonic() - begin
+    where = random.Random(0)
+
+    def work(folder):
+        assert made(folder) == wanted, "another program"
+
+    for round in range(6):
+        folder = base / f"shared{round}"
+        killed = [
+            dies_somewhere(lambda: work(folder), where, steps=60, seconds=1.2 * seconds) for _ in range(2)
+        ]
+        print("killed", [ended(child) for child in killed], len(list(folder.rglob("*"))))
+        after = [forked(lambda: work(folder)) for _ in range(2)]
+        print("after", [ended(child) for child in after])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            print("found", ended(forked(lambda: work(folder))))
+
+    def no_room(event, args):
+        if event.startswith("tempfile.mk"):
+            size = 300 if "full" in args[0] else resource.RLIM_INFINITY
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def full():
+        sys.addaudithook(no_room)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work(base / "full")
+        said = [str(w.message) for w in caught if "cache" in str(w.message)]
+        assert len(said) == 1 and said[0].endswith(": File too large"), said
+        assert not [path for path in (base / "full").rglob("*") if path.is_file()], "half an entry"
+
+    print("full", ended(forked(full)))
 """
 
 
-def started(tmp_path: Path, folder: Path, moment: float) -> subprocess.Popen[bytes]:
+def test_processes_that_share_it_and_are_killed(tmp_path: Path) -> None:
+    """Whatever two of them leave serves the next ones, which get the program that there is without a cache.
+
+    And one that runs out of room makes the same program without it, says so once, and leaves no half entry.
+    """
     script = tmp_path / "killed.py"
     script.write_text(textwrap.dedent(KILLED))
-    return subprocess.Popen(
-        [sys.executable, script, folder, str(moment)], stderr=subprocess.DEVNULL,
-        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": ""},
+    here = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, check=False, timeout=300,
+        env={"PYTHONPATH": here, "PATH": "", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-
-
-def moments() -> Iterator[float]:
-    """From the first write to after the last."""
-    yield from (0.15, 0.6)
-
-
-def test_processes_that_share_it_and_are_killed(tmp_path: Path) -> None:
-    """Whatever they leave behind serves, and gives the program that there is without a cache."""
-    folder = tmp_path / "cache"
-    for moment in moments():
-        running = [started(tmp_path, folder, moment), started(tmp_path, folder, moment * 1.1)]
-        for process in running:
-            process.wait(timeout=120)
-    running = [started(tmp_path, folder, 100.0) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
-    program, said = made(folder)
-    assert said == ["6 batches from the cache", "from the cache"]
-    assert program.buffer == made(False)[0].buffer
-    assert pipeline.Cache.of(folder) is not None
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert [line for line in lines if line.startswith("after")] == ["after [0, 0]"] * 6, done.stderr
+    assert [line for line in lines if line.startswith("found")] == ["found 0"] * 6, done.stderr
+    assert lines[-1] == "full 0", done.stderr
+    assert sum(line.count("-9") for line in lines) >= 6

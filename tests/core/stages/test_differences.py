@@ -17,7 +17,7 @@ import quanthost
 from quanthost.api import DType, QSpec, Row, SupportTable, TableBackend, constraint
 from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.pipeline import gather, make_request
+from quanthost.host.gathering import gather, make_request
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.differences import compare_decisions
 from quanthost.stages.snapshot import model_decisions

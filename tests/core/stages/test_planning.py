@@ -31,7 +31,7 @@ from quanthost.api import (
 from quanthost.graph.provenance import node_infos
 from quanthost.graph.sharing import Point
 from quanthost.hooks.manager import Plugins
-from quanthost.host.pipeline import gather
+from quanthost.host.gathering import gather
 from quanthost.stages.planning import Planned, plan_quantization
 from quanthost.toolchain.export import graph_module
 from quanthost.values import Cause, Override, Placement, Request, Symmetry

@@ -16,7 +16,7 @@ import quanthost
 from quanthost.api import Problem, TableBackend, hookimpl
 from quanthost.errors import RequestError, TableError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.pipeline import gather
+from quanthost.host.gathering import gather
 from quanthost.stages.prepare import HostQuantizer, prepare, recipe_of
 from quanthost.toolchain.observers import RangeObserver
 from quanthost.values import Decision, Request, Verdict

@@ -14,7 +14,7 @@ import quanthost
 from quanthost.api import TableBackend, hookimpl
 from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.pipeline import gather, make_request
+from quanthost.host.gathering import gather, make_request
 from quanthost.stages import trace as stage
 from quanthost.values import Verdict, from_json, to_json
 from quanthost.values.trace import Mark, Trace, TracedGraph, TracedNode

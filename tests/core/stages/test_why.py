@@ -15,7 +15,7 @@ import quanthost
 from quanthost.api import Op, QSpecChoice, Refusal, TableBackend, hookimpl
 from quanthost.errors import RequestError, UnknownBackendError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.pipeline import gather, make_request
+from quanthost.host.gathering import gather, make_request
 from quanthost.stages import why as stage
 from quanthost.values import Cause, Override, Verdict, from_json, to_json
 from quanthost.values.why import Explanation, Outcome, RowTrial, Search, Why

@@ -1,4 +1,4 @@
-"""What a plugin says of itself: manifest and backend info."""
+"""What a plugin says of itself: its manifest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import attrs
 import pytest
 
 from quanthost.errors import ValueCheckError
-from quanthost.values import BackendInfo, DType, Kernel, Manifest, QSpec, Recipe
+from quanthost.values import Manifest
 
-STATIC = Recipe(name="int8_static", kernel=Kernel.STATIC, activation=QSpec(dtype=DType.INT8))
-FP32 = Recipe(name="fp32", kernel=Kernel.FLOAT)
 MANIFEST = Manifest(name="npu", summary="An NPU", api=">=1,<2", recipes=["int8_static"])
-INFO = BackendInfo(name="npu", recipes=[STATIC, FP32])
 
 
 @pytest.mark.parametrize(
@@ -37,33 +34,3 @@ def test_manifest_that_does_not_fit(fields: dict[str, Any], problem: str) -> Non
 def test_manifest_defaults() -> None:
     """A plugin without requirements or delegate leaves both out."""
     assert (MANIFEST.requires, MANIFEST.runtime) == ((), "")
-
-
-def test_recipe_by_name() -> None:
-    """A recipe is found by its name; ``None`` where the backend has none."""
-    assert INFO.recipe("fp32") is FP32
-    assert INFO.recipe("int4") is None
-    assert INFO.recipes[0] is STATIC
-
-
-@pytest.mark.parametrize("recipes", [(), (STATIC, STATIC)], ids=["none", "twice"])
-def test_recipes_have_unique_names(recipes: tuple[Recipe, ...]) -> None:
-    """A backend without a recipe, or with two of one name, is refused."""
-    with pytest.raises(ValueCheckError, match=r"the recipes .*\n.*at least one, each name once"):
-        attrs.evolve(INFO, recipes=recipes)
-
-
-@pytest.mark.parametrize(
-    ("fields", "problem"),
-    [
-        ({"recipes": STATIC}, "needed: a tuple\n.*where:  BackendInfo.recipes"),
-        ({"recipes": ["int8_static"]}, "needed: Recipe"),
-        ({"qat": None}, "needed: bool"),
-        ({"options": "fast"}, "needed: a tuple\n.*where:  BackendInfo.options"),
-        ({"options": ["Fast"]}, "the name 'Fast'"),
-    ],
-)
-def test_info_that_does_not_fit(fields: dict[str, Any], problem: str) -> None:
-    """Each field is checked, also in a changed copy."""
-    with pytest.raises(ValueCheckError, match=problem):
-        attrs.evolve(INFO, **fields)
