@@ -26,8 +26,8 @@ MAX_BINS = 2048
 # Below this width a float32 could not be divided by it without overflow.
 _LEAST_EXPONENT = -126
 _BIN_BITS = MAX_BINS.bit_length() - 1
-# Up to so many values all are binned, of a larger tensor about half as many.
-_ALL, _SOME = 1 << 15, 1 << 14
+# Up to so many values all are binned; of more, about the second number of their square roots, at most the last.
+_ALL, _ROOTS, _MOST = 1 << 13, 48, 1 << 14
 
 
 @attrs.frozen
@@ -75,7 +75,7 @@ class RangeSketch:
 
     Widths are powers of two, hence ``x / width`` is exact in binary floating point and doubling the
     width maps bin ``i`` to ``floor(i / 2)``: the state is bit for bit the same for each order and merge of
-    the tensors that it was given, and for tensors of up to 32,768 values also for each split of them. Of a
+    the tensors that it was given, and for tensors of up to 8,192 values also for each split of them. Of a
     larger tensor the histogram counts a systematic sample, chosen by its size alone: every ``k``-th value in
     the order of memory counts ``k`` times, and the extremes count once.
     """
@@ -109,7 +109,7 @@ class RangeSketch:
 
     def update(self, tensor: Tensor) -> None:
         """Take in a tensor of any float dtype, shape and layout; nothing of it is kept."""
-        values = _flat(tensor)
+        values = _dense(tensor)
         total = values.numel()
         self.count += total
         if total == 0:
@@ -124,8 +124,8 @@ class RangeSketch:
             low, high = _bounds(values)
         if not self.minimum <= low <= high <= self.maximum:
             self._widen(low, high)
-        # numpy takes a third of torch's time for each of these few values' operators, on one thread or more
-        counts, array = self.histogram.numpy(), values.numpy()
+        # numpy takes a third of torch's time for an operator on few values, whatever the number of threads
+        counts, array = self.histogram.numpy(), values.numpy().reshape(-1)
         if total <= _ALL:
             counts += np.bincount(_bins(array, self._grid), minlength=len(counts))
         else:
@@ -285,23 +285,24 @@ class ChannelRange:
 
 
 def _float(tensor: Tensor) -> Tensor:
-    if not tensor.is_floating_point():
-        raise ValueCheckError(
-            f"a tensor of {tensor.dtype}", needed="a float tensor", where="range statistics",
-            remedy="observe float tensors only; integers and booleans are never quantized", value=tensor,
-        )  # fmt: skip
-    values = tensor.detach()
-    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
+    if tensor.dtype not in (torch.float32, torch.float64):
+        if not tensor.is_floating_point():
+            raise ValueCheckError(
+                f"a tensor of {tensor.dtype}", needed="a float tensor", where="range statistics",
+                remedy="observe float tensors only; integers and booleans are never quantized", value=tensor,
+            )  # fmt: skip
+        tensor = tensor.to(torch.float32)
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    """All elements in one dimension, float32 or float64; no copy where the memory is dense."""
+def _dense(tensor: Tensor) -> Tensor:
+    """All elements, float32 or float64, in the order of memory; no copy where the memory is dense."""
     values = _float(tensor)
     if values.is_contiguous():
-        return values.view(-1)
+        return values
     # The order of elements does not matter, that of memory is the fast one.
     order = sorted(range(values.ndim), key=values.stride, reverse=True)
-    return values.permute(order).reshape(-1)
+    return values.permute(order).contiguous()
 
 
 def _bounds(values: Tensor) -> tuple[float, float]:
@@ -327,7 +328,7 @@ def _count_some_into(
 @functools.lru_cache(maxsize=4096)
 def _step(total: int) -> int:
     """Prime to the size, so that it meets all columns of an image and all channels alike."""
-    step = total // _SOME | 1
+    step = max(math.isqrt(total) // _ROOTS, total // _MOST) | 1
     while math.gcd(step, total) > 1:
         step += 2
     return step
