@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
@@ -15,6 +16,7 @@ from quanthost.arith.sketch import HUGE, ChannelRange, RangeSketch
 from quanthost.errors import CalibrationError, InputError, QuanthostError, StatisticsError
 from quanthost.graph.signature import Signature
 from quanthost.stages import ranks
+from quanthost.stages.collecting import collecting
 from quanthost.stages.observing import (
     give,
     needs_data,
@@ -23,7 +25,6 @@ from quanthost.stages.observing import (
     of_data,
     origin_of,
     taken,
-    without_repeats,
 )
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import CalibratedModel, PreparedModel
@@ -167,12 +168,13 @@ class _Collection:
     ) -> None:
         self._prepared, self._shard, self._unsaved = prepared, shard, unsaved
         self._path = None if checkpoint is None else Path(checkpoint)
-        self._module, self._observing = module, without_repeats(module)
+        self._module = module
         self._origin = origin_of(prepared)
         self._sample = Sample()
         self._count, self._digest = 0, sum_of_digests()
         # what the checkpoint saw, until the data has come to the same place
         self._earlier = self._resumed()
+        self._collect = collecting(module)
         self._saved = time.monotonic()
 
     def run(self, batches: Iterable[Any], progress: Progress) -> Statistics:
@@ -221,7 +223,7 @@ class _Collection:
         if self._earlier is not None:
             self._skip(self._earlier)
             return
-        self._observing(*args, **kwargs)
+        self._collect(*flat)
         if all(isinstance(leaf, torch.Tensor) for leaf in flat):
             self._sample = self._sample.offered(digest, flat)
         if self._path is not None and time.monotonic() - self._saved >= _SECONDS:
@@ -335,7 +337,7 @@ def _check(args: tuple[Any, ...], kwargs: dict[str, Any], count: int, prepared: 
     for name, tensor in zip(prepared.captured.signature.names(), flat):
         if not isinstance(tensor, torch.Tensor):
             continue
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not _is_finite(tensor):
             kind = "NaN" if bool(torch.isnan(tensor).any()) else "Inf"
             raise CalibrationError(
                 f"{kind} in the tensor {name!r} of batch {count}", needed="finite numbers",
@@ -344,6 +346,13 @@ def _check(args: tuple[Any, ...], kwargs: dict[str, Any], count: int, prepared: 
                 " torch.finfo(dtype).min in place of -inf",
             )  # fmt: skip
     return flat
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor.detach())
+    return math.isfinite(low.item()) and math.isfinite(high.item())
 
 
 def _digest(flat: list[Any]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from torch import fx
 
 from quanthost.graph.digest import float_digest
-from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant
 from quanthost.stages.records import PreparedModel
@@ -20,28 +19,11 @@ __all__ = [
     "needs_data",
     "observe_constants",
     "observed_name",
+    "observer_of",
     "of_data",
     "origin_of",
     "taken",
-    "without_repeats",
 ]
-
-# operators of which each result is one of the values that they read
-_SELECTING = (
-    *(
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "t",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-    ),
-    *("contiguous", "clone", "alias", "slice", "select", "narrow", "max_pool1d", "max_pool2d"),
-)
 
 # what computes the float tensors, and what sorts their values into bins
 _VERSIONED = ("quanthost", "torch")
@@ -59,7 +41,7 @@ def of_data(module: fx.GraphModule) -> dict[str, tuple[fx.Node, RangeObserver]]:
 
 
 def _observing(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserver]]:
-    pairs = [(node, _observer(module, node)) for node in module.graph.nodes]
+    pairs = [(node, observer_of(module, node)) for node in module.graph.nodes]
     return [(n, o) for n, o in pairs if o is not None and o.is_of_data]
 
 
@@ -84,40 +66,11 @@ def origin_of(prepared: PreparedModel) -> Origin:
 def observe_constants(module: fx.GraphModule) -> None:
     """Let the observers of weights and other constants read them."""
     for node in module.graph.nodes:
-        observer = _observer(module, node)
+        observer = observer_of(module, node)
         if observer is not None and observer.once:
             held = constant(module, node.args[0])
             assert held is not None
             observer(held)
-
-
-def without_repeats(module: fx.GraphModule) -> fx.GraphModule:
-    """The graph with the same observers, none of which sees values again that it has just seen.
-
-    An observer that tensors share looks at what a reshape or a maximum pooling reads, not at what it gives.
-    """
-    copies: dict[fx.Node, fx.Node] = {}
-    graph = fx.Graph()
-    graph.set_codegen(module.graph._codegen)
-    for node in module.graph.nodes:
-        made = graph.node_copy(node, copies.__getitem__)
-        copies[node] = made
-        if _repeats(module, node):
-            copies[node] = copies[node.args[0]]
-            graph.erase_node(made)
-    return fx.GraphModule(module, graph)
-
-
-def _repeats(module: fx.GraphModule, node: fx.Node) -> bool:
-    observer = _observer(module, node)
-    tensor = node.args[0] if observer is not None else None
-    if not isinstance(tensor, fx.Node) or tensor.op != "call_function" or not tensor.args:
-        return False
-    before = tensor.args[0]
-    if not isinstance(before, fx.Node) or _observer(module, before) is not observer:
-        return False
-    parts = operator_name(tensor).split(".")
-    return parts[0] == "aten" and parts[1] in _SELECTING
 
 
 def taken(module: fx.GraphModule) -> dict[str, Measured]:
@@ -136,7 +89,8 @@ def give(module: fx.GraphModule, tensors: Mapping[str, Measured]) -> list[str]:
     return missing
 
 
-def _observer(module: fx.GraphModule, node: fx.Node) -> RangeObserver | None:
+def observer_of(module: fx.GraphModule, node: fx.Node) -> RangeObserver | None:
+    """The observer that a node calls."""
     observer = getattr(module, str(node.target), None) if node.op == "call_module" else None
     return observer if isinstance(observer, RangeObserver) else None
 

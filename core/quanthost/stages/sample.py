@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 
 import attrs
@@ -37,6 +38,11 @@ class Sample:
     """
 
     held: tuple[Sampled, ...] = ()
+    _size: int = attrs.field(init=False, repr=False)
+
+    @_size.default
+    def _sum(self) -> int:
+        return sum(batch.size for batch in self.held)
 
     def merge(self, other: Sample) -> Sample:
         """The sample of both streams; neither operand changes."""
@@ -47,8 +53,11 @@ class Sample:
 
         A batch that does not consist of tensors alone is not taken.
         """
+        place = bisect.bisect_left(self.held, digest, key=lambda batch: batch.digest)
+        if place < len(self.held) and self.held[place].digest == digest:
+            return self
         flat = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
-        if len(self.held) == _MOST and digest > self.held[-1].digest:
+        if place == len(self.held) and self._is_full(Sampled(digest, flat).size):
             return self
         # shares the memory until it is known to be kept
         made = self._of((*self.held, Sampled(digest, flat)))
@@ -58,6 +67,11 @@ class Sample:
             digest, tuple(leaf.detach().clone(memory_format=torch.contiguous_format) for leaf in flat)
         )
         return Sample(tuple(copy if batch.leaves is flat else batch for batch in made.held))
+
+    def _is_full(self, size: int) -> bool:
+        """Whether a batch of that size, after all that are held, is one too many."""
+        held = len(self.held)
+        return held == _MOST or (held >= _LEAST and self._size + size > _VALUES)
 
     @staticmethod
     def _of(batches: Iterable[Sampled]) -> Sample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -114,6 +115,15 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
             self.statistics.update(self._grouped(tensor.detach()))
         self._seen[0] += 1
         return tensor
+
+    def taking(self) -> Callable[[torch.Tensor], None]:
+        """What takes in a tensor without all that surrounds the call of a module; of data only."""
+        if self.spec.granularity is not Granularity.PER_GROUP:
+            return self.statistics.update
+        return self._take_groups
+
+    def _take_groups(self, tensor: torch.Tensor) -> None:
+        self.statistics.update(self._grouped(tensor))
 
     def take(self, statistics: RangeSketch | ChannelRange) -> None:
         """Have seen what another observer of the tensor saw; what is handed in stays as it is."""
