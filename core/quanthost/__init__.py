@@ -42,8 +42,9 @@ if TYPE_CHECKING:
         prepare,
         quantize,
     )
+    from quanthost.host.programs import load
     from quanthost.stages.bits import compare_bits
-    from quanthost.stages.program import LoweredProgram, load
+    from quanthost.stages.program import LoweredProgram
     from quanthost.stages.statistics import Statistics, merge_statistics
 
 __all__ = [
@@ -95,7 +96,7 @@ _LATE = {
     "collect_statistics": "quanthost.host.pipeline",
     "convert": "quanthost.host.pipeline",
     "installed": "quanthost.host.discovery",
-    "load": "quanthost.stages.program",
+    "load": "quanthost.host.programs",
     "lower": "quanthost.host.pipeline",
     "measure_costs": "quanthost.host.measuring",
     "merge_statistics": "quanthost.stages.statistics",

@@ -9,6 +9,7 @@ from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.table import Claim, Constraint, Row, Site, SupportTable, constraint
 from quanthost.graph.view import constant, tensor_meta
 from quanthost.hooks.backend import TableBackend
+from quanthost.hooks.simulation import Runner, compile_portable, execute_portable, simulated_runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import (
     FP32_HALF_EVEN,
@@ -30,6 +31,7 @@ from quanthost.values import (
     Granularity,
     Kernel,
     Match,
+    PieceRecord,
     QSpec,
     QSpecChoice,
     RangeEstimator,
@@ -69,6 +71,7 @@ __all__ = [
     "LoweringOptions",
     "Match",
     "Op",
+    "PieceRecord",
     "Problem",
     "QSpec",
     "QSpecChoice",
@@ -82,6 +85,7 @@ __all__ = [
     "Role",
     "Row",
     "RowMiss",
+    "Runner",
     "ScaleFormat",
     "SharedQSpec",
     "Site",
@@ -91,10 +95,13 @@ __all__ = [
     "Timing",
     "argument",
     "bind",
+    "compile_portable",
     "constant",
     "constraint",
+    "execute_portable",
     "hookimpl",
     "op",
     "operator_name",
+    "simulated_runner",
     "tensor_meta",
 ]

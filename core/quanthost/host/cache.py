@@ -114,7 +114,7 @@ class Cache:
             buffer, record = read_program(self._programs / f"{_name(key)}.pte")
         except QuanthostError:
             return None
-        runner = prepared.plugins.runner(buffer, prepared.request)
+        runner = prepared.plugins.runner(buffer, prepared.request, record.pieces)
         return LoweredProgram(buffer=buffer, record=record, runner=runner)
 
     def keep(self, key: str, program: LoweredProgram, progress: Progress) -> None:

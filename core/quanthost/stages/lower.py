@@ -91,6 +91,10 @@ def lower(
         ends.write_group_scales(module)
     edge, modules = _lower_graph(module, converted, quick=lowering == "quick")
     captured, request = prepared.captured, prepared.request
+    pieces = tuple(
+        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
+    )
+    runner = prepared.plugins.runner(edge.buffer, prepared.request, pieces)
     record = ProgramRecord(
         program_digest=program_digest(edge.buffer),
         backends=request.backends,
@@ -109,13 +113,13 @@ def lower(
         intermediates=tapped,
         quantized_inputs=quantized_inputs,
         quantized_outputs=quantized_outputs,
-        pieces=tuple(PieceRecord(delegate=p.delegate, operators=p.operators) for p in edge.pieces),
+        pieces=pieces,
         outside=tuple(name for _, name in edge.outside),
         runtime_modules=modules,
         decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement,
+        own_runner=runner is not None,
     )
-    runner = prepared.plugins.runner(edge.buffer, request)
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
     if prepared.latency is None:
         return program
