@@ -11,6 +11,7 @@ from quanthost.graph.view import constant, tensor_meta
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.simulation import Runner, compile_portable, execute_portable, simulated_runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
+from quanthost.hooks.wrapped import WrappedBackend
 from quanthost.values import (
     FP32_HALF_EVEN,
     GEMMLOWP,
@@ -93,6 +94,7 @@ __all__ = [
     "Symmetry",
     "TableBackend",
     "Timing",
+    "WrappedBackend",
     "argument",
     "bind",
     "compile_portable",

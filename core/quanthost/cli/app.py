@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quanthost.cli import statistics_commands
+from quanthost.cli import scaffolding, statistics_commands
 from quanthost.cli.options import (
     ALLOWED,
     Arithmetic,
@@ -340,5 +340,6 @@ def golden(
         raise typer.Exit(ExitCode.DIFFERENT)
 
 
+app.command("new-backend")(scaffolding.new_backend)
 app.command()(statistics_commands.calibrate)
 app.command("merge-stats")(statistics_commands.merge_stats)

@@ -97,7 +97,7 @@ class Several(nn.Module):
 
 
 class Shapes(nn.Module):
-    """Views that the memory plan hides, sizes known at run time, and operators on lists, outside of pieces."""
+    """Views that the memory plan hides, sizes known at run time, and operators on lists."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,5 +261,5 @@ def test_control_flow_is_refused() -> None:
 def test_several_methods_are_refused() -> None:
     """A program of two methods has no single list of inputs."""
     methods = {name: export(_Plus(), (torch.ones(2),), None, None) for name in ("encode", "decode")}
-    with pytest.raises(ProgramError, match="2 methods: decode, encode|2 methods: encode, decode"):
+    with pytest.raises(ProgramError, match="2 methods: "):
         Interpreter(bytes(to_edge(methods).to_executorch().buffer), (), {})
