@@ -28,10 +28,11 @@ if TYPE_CHECKING:
         prepare,
         quantize,
     )
+    from quanthost.host.programs import load
     from quanthost.host.snapshots import snapshot_decisions
     from quanthost.stages.bits import compare_bits
     from quanthost.stages.differences import compare_decisions
-    from quanthost.stages.program import LoweredProgram, load
+    from quanthost.stages.program import LoweredProgram
     from quanthost.stages.statistics import Statistics, merge_statistics
     from quanthost.values import (
         ArithmeticProfile,
@@ -104,11 +105,12 @@ _MODULES = {
         "prepare",
         "quantize",
     ),
+    "quanthost.host.programs": ("load",),
     "quanthost.host.debugging": ("trace", "why"),
     "quanthost.host.snapshots": ("snapshot_decisions",),
     "quanthost.stages.bits": ("compare_bits",),
     "quanthost.stages.differences": ("compare_decisions",),
-    "quanthost.stages.program": ("LoweredProgram", "load"),
+    "quanthost.stages.program": ("LoweredProgram",),
     "quanthost.stages.statistics": ("Statistics", "merge_statistics"),
     "quanthost.values": (
         "ArithmeticProfile",

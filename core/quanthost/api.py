@@ -10,7 +10,9 @@ from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.table import Claim, Constraint, Row, Site, SupportTable, constraint
 from quanthost.graph.view import constant, tensor_meta
 from quanthost.hooks.backend import TableBackend
+from quanthost.hooks.simulation import Runner, compile_portable, execute_portable, simulated_runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
+from quanthost.hooks.wrapped import WrappedBackend
 from quanthost.values import (
     FP32_HALF_EVEN,
     GEMMLOWP,
@@ -31,6 +33,7 @@ from quanthost.values import (
     Granularity,
     Kernel,
     Match,
+    PieceRecord,
     QSpec,
     QSpecChoice,
     RangeEstimator,
@@ -70,6 +73,7 @@ __all__ = [
     "LoweringOptions",
     "Match",
     "Op",
+    "PieceRecord",
     "Problem",
     "QSpec",
     "QSpecChoice",
@@ -84,6 +88,7 @@ __all__ = [
     "Role",
     "Row",
     "RowMiss",
+    "Runner",
     "ScaleFormat",
     "SharedQSpec",
     "Site",
@@ -91,13 +96,17 @@ __all__ = [
     "Symmetry",
     "TableBackend",
     "Timing",
+    "WrappedBackend",
     "argument",
     "bind",
+    "compile_portable",
     "constant",
     "constraint",
+    "execute_portable",
     "hookimpl",
     "op",
     "operator_name",
+    "simulated_runner",
     "tensor_meta",
 ]
 

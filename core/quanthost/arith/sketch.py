@@ -26,7 +26,7 @@ MAX_BINS = 2048
 # Below this width a float32 could not be divided by it without overflow.
 _LEAST_EXPONENT = -126
 _BIN_BITS = MAX_BINS.bit_length() - 1
-# Up to so many values all are binned; of more, about the second number of their square roots, at most the last.
+# Up to so many values all are binned; of more, about the second number of their roots, at most the last.
 _ALL, _ROOTS, _MOST = 1 << 13, 48, 1 << 14
 
 

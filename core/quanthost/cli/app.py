@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quanthost.cli import debug_commands, statistics_commands
+from quanthost.cli import debug_commands, scaffolding, statistics_commands
 from quanthost.cli.options import (
     ALLOWED,
     Arithmetic,
@@ -390,6 +390,7 @@ def golden(
         raise typer.Exit(ExitCode.DIFFERENT)
 
 
+app.command("new-backend")(scaffolding.new_backend)
 app.command()(statistics_commands.calibrate)
 app.command("merge-stats")(statistics_commands.merge_stats)
 app.command()(debug_commands.why)

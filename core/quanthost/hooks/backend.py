@@ -11,6 +11,7 @@ from quanthost.errors import RequestError
 from quanthost.graph.matcher import match_table
 from quanthost.graph.table import Claim, Row, Site, SupportTable
 from quanthost.graph.view import GraphView, tensor_meta
+from quanthost.hooks.simulation import Runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import (
     AnyQSpec,
@@ -19,6 +20,7 @@ from quanthost.values import (
     Granularity,
     Kernel,
     Match,
+    PieceRecord,
     QSpec,
     QSpecChoice,
     Recipe,
@@ -112,7 +114,7 @@ class TableBackend:
         return self.lowering
 
     @hookimpl
-    def quanthost_create_runner(self, program: bytes) -> None:
+    def quanthost_create_runner(self, program: bytes, pieces: tuple[PieceRecord, ...]) -> Runner | None:
         return None
 
     def recipe(self, request: Request) -> Recipe:

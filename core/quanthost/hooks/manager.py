@@ -15,7 +15,7 @@ from quanthost.deprecation import warn_at
 from quanthost.errors import HookError
 from quanthost.hooks import specs
 from quanthost.hooks.specs import DEPRECATED, HOOKS, PROJECT, LoweringOptions, Problem, RowMiss
-from quanthost.values import BackendInfo, Match, QSpecChoice, Refusal, Request
+from quanthost.values import BackendInfo, Match, PieceRecord, QSpecChoice, Refusal, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,9 +139,11 @@ class Plugins:
         )
         return [options for options in found if options is not None]
 
-    def runner(self, program: bytes, request: Request) -> Callable[[list[Any]], list[Any]] | None:
+    def runner(
+        self, program: bytes, request: Request, pieces: tuple[PieceRecord, ...]
+    ) -> Callable[[list[Any]], list[Any]] | None:
         runner: Callable[[list[Any]], list[Any]] | None = self._first(
-            None, "quanthost_create_runner", program=program, request=request
+            None, "quanthost_create_runner", program=program, request=request, pieces=pieces
         )
         return runner
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
     from torch.fx import GraphModule
 
-    from quanthost.values import BackendInfo, Decision, Match, QSpecChoice, Refusal, Request
+    from quanthost.values import BackendInfo, Decision, Match, PieceRecord, QSpecChoice, Refusal, Request
 
 __all__ = ["LoweringOptions", "Problem", "RowMiss", "hookimpl", "hookspec"]
 
@@ -129,10 +129,13 @@ def quanthost_lowering_options(request: Request) -> LoweringOptions:
 
 
 @hookspec(firstresult=True)
-def quanthost_create_runner(program: bytes, request: Request) -> Callable[[list[Any]], list[Any]]:
+def quanthost_create_runner(
+    program: bytes, request: Request, pieces: tuple[PieceRecord, ...]
+) -> Callable[[list[Any]], list[Any]]:
     """Return a callable that runs the ``.pte`` on a flat list of tensors, where ExecuTorch's runtime can't.
 
-    Return ``None`` to have the ExecuTorch runtime of this machine execute it.
+    ``pieces`` are the program's delegated calls, in order. Return ``None`` to have the ExecuTorch runtime of
+    this machine execute it. Called when the program is made, and when one that was run so is loaded again.
     """
     raise NotImplementedError
 

@@ -121,7 +121,7 @@ class Cache:
         except (OSError, QuanthostError):
             return None
         _used(path)
-        runner = prepared.plugins.runner(buffer, prepared.request)
+        runner = prepared.plugins.runner(buffer, prepared.request, record.pieces)
         return LoweredProgram(buffer=buffer, record=record, runner=runner)
 
     def keep(self, key: str, program: LoweredProgram) -> None:

@@ -92,6 +92,10 @@ def lower(
     with compiled_when_called():
         ready = _ready(converted, io, intermediates=intermediates)
     edge, modules = _lower_graph(ready.module, converted, quick=lowering == "quick", watch=watch)
+    pieces = tuple(
+        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
+    )
+    runner = prepared.plugins.runner(edge.buffer, request, pieces)
     record = ProgramRecord(
         program_digest=program_digest(edge.buffer),
         backends=request.backends,
@@ -110,13 +114,13 @@ def lower(
         intermediates=ready.tapped,
         quantized_inputs=ready.quantized_inputs,
         quantized_outputs=ready.quantized_outputs,
-        pieces=tuple(PieceRecord(delegate=p.delegate, operators=p.operators) for p in edge.pieces),
+        pieces=pieces,
         outside=tuple(name for _, name in edge.outside),
         runtime_modules=modules,
         decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement,
+        own_runner=runner is not None,
     )
-    runner = prepared.plugins.runner(edge.buffer, request)
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
     if prepared.latency is None:
         return program

@@ -1,4 +1,4 @@
-"""``LoweredProgram``: a program's bytes with the record of how it came to be; saved, loaded and run."""
+"""``LoweredProgram``: a program's bytes with the record of how it came to be; saved and run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from quanthost.errors import ProgramError
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import assemble
 from quanthost.graph.signature import Signature
-from quanthost.stages.files import read_program, write_program
+from quanthost.stages.files import write_program
 from quanthost.values import Decision, ProgramRecord, Verdict
 
-__all__ = ["LoweredProgram", "load"]
+__all__ = ["LoweredProgram"]
 
 
 @attrs.define(kw_only=True, eq=False, repr=False)
@@ -123,13 +123,3 @@ class LoweredProgram:
         target = Path(path)
         write_program(target, self.buffer, self.record)
         return target
-
-
-def load(path: str | os.PathLike[str]) -> LoweredProgram:
-    """Read a program and its record back.
-
-    Raises:
-        ProgramError: a file is missing or cannot be read, or the two do not belong together.
-    """
-    buffer, record = read_program(Path(path))
-    return LoweredProgram(buffer=buffer, record=record)

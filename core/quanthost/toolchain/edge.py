@@ -31,11 +31,12 @@ Watch: TypeAlias = Callable[[Partitioner | None, ExportedProgram], None]
 
 @attrs.frozen(kw_only=True)
 class Piece:
-    """One call of a delegate: its backend and which captured nodes lie in it."""
+    """One call of a delegate: its backend, which captured nodes lie in it, how many tensors it returns."""
 
     delegate: str
     origins: frozenset[str]
     operators: int
+    results: int
 
 
 @attrs.frozen(kw_only=True)
@@ -114,4 +115,5 @@ def _piece(lowered: LoweredBackendModule) -> Piece:
         node for node in lowered.original_module.graph.nodes if node.op == "call_function"
     ]
     names = frozenset(name for name in map(origin, nodes) if name is not None)
-    return Piece(delegate=lowered.backend_id, origins=names, operators=len(nodes))
+    results = len(lowered.original_module.graph_signature.user_outputs)
+    return Piece(delegate=lowered.backend_id, origins=names, operators=len(nodes), results=results)

@@ -70,10 +70,12 @@ class PluginRecord:
 
 @attrs.frozen(kw_only=True)
 class PieceRecord:
-    """One delegated piece: the ExecuTorch backend that runs it and how many operators lie in it."""
+    """One delegated piece: the ExecuTorch backend that runs it, how many operators lie in it, how many
+    tensors it returns (0 where that was not recorded)."""
 
     delegate: str
     operators: int
+    results: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -115,6 +117,8 @@ class ProgramRecord:
     # names of the operators whose integers the program returns after the model's outputs
     intermediates: tuple[str, ...] = ()
     latency: Latency | None = None
+    # a backend's own runner ran it where it was made, not the ExecuTorch runtime
+    own_runner: bool = False
     format: int = FORMAT
 
     @property

@@ -288,7 +288,7 @@ def test_answers_that_are_none_are_none(calls: list[str]) -> None:
     assert plugins.validate(graph_module=graph(), decisions=(), request=REQUEST) == []
     assert plugins.partitioners(REQUEST, str) == []
     assert plugins.lowering_options(REQUEST) == []
-    assert plugins.runner(b"", REQUEST) is None
+    assert plugins.runner(b"", REQUEST, ()) is None
     refusal = plugins.choose_qspecs("one", match_of("one"), REQUEST)
     assert refusal == Refusal(reason="no plugin chose qspecs for the row relu")
 
@@ -300,7 +300,7 @@ def test_runner(calls: list[str]) -> None:
         return lambda inputs: [program, *inputs]
 
     plugins = Plugins([("one", Backend("one", calls)), ("two", plugin(quanthost_create_runner=create))])
-    runner = plugins.runner(b"pte", REQUEST)
+    runner = plugins.runner(b"pte", REQUEST, ())
     assert runner is not None
     assert runner([1]) == [b"pte", 1]
 
@@ -375,7 +375,7 @@ ASK: dict[str, Callable[[Plugins], object]] = {
     ),
     "quanthost_create_partitioners": lambda plugins: plugins.partitioners(REQUEST, str),
     "quanthost_lowering_options": lambda plugins: plugins.lowering_options(REQUEST),
-    "quanthost_create_runner": lambda plugins: plugins.runner(b"", REQUEST),
+    "quanthost_create_runner": lambda plugins: plugins.runner(b"", REQUEST, ()),
 }
 
 

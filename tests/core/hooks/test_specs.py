@@ -20,7 +20,7 @@ CONTRACT = {
     "quanthost_validate": (("graph_module", "decisions", "request"), False),
     "quanthost_create_partitioners": (("request",), False),
     "quanthost_lowering_options": (("request",), True),
-    "quanthost_create_runner": (("program", "request"), True),
+    "quanthost_create_runner": (("program", "request", "pieces"), True),
 }
 
 

@@ -15,8 +15,9 @@ from torch import nn
 
 import quanthost
 from quanthost.errors import InputError, ProgramError, ValueCheckError
+from quanthost.host.programs import load
 from quanthost.stages.files import program_digest, record_path
-from quanthost.stages.program import LoweredProgram, load
+from quanthost.stages.program import LoweredProgram
 from quanthost.values import (
     Cause,
     Decision,

@@ -13,11 +13,12 @@ import torch
 from quanthost.catalogue import CATALOGUE
 from quanthost.errors import ManifestError, RequestError
 from quanthost.host.manifests import check_manifest
+from quanthost.host.programs import load
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.convert import convert
 from quanthost.stages.lower import lower
 from quanthost.stages.prepare import prepare, recipe_of
-from quanthost.stages.program import LoweredProgram, load
+from quanthost.stages.program import LoweredProgram
 from quanthost.testing.proving import captured_of, inputs_of
 from quanthost.testing.samples import Regime, Sample, of_operator
 from quanthost.testing.session import Check, Fault, Session, Skip, Verdict
@@ -106,8 +107,7 @@ def _program(session: Session, recipe: Recipe) -> Verdict:
         loaded = load(first.save(Path(folder) / "model.pte"))
     if loaded.record != first.record:
         return Fault(message="the record is another one after save and load")
-    runner = session.subject.watched()[0].runner(first.buffer, session.subject.request(recipe.name))
-    if runner is not None:
+    if first.record.own_runner:
         return None
     same = all(torch.equal(a, b) for a, b in zip(first.run(*inputs), loaded.run(*inputs), strict=True))
     return None if same else Fault(message="the loaded program gives other results")
