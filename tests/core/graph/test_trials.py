@@ -105,7 +105,7 @@ def test_a_second_reader_is_named() -> None:
     graph = graph_of(Read(), IMAGE)
     found = trials(graph, node_of(graph, "conv2d"))["conv_relu"]
     assert (found.outcome, found.found) == (Outcome.PATTERN, "conv2d with 2 uses")
-    assert found.expected == "aten.conv2d.default with one use"
+    assert (found.expected, found.nodes) == ("aten.conv2d.default with one use", ("conv2d",))
 
 
 def test_a_constraint_shows_its_rule_its_reason_and_what_it_saw() -> None:
