@@ -52,8 +52,9 @@ BREAKS = {
     "name_gone": ("api.py", '    "Rewriter",\n', ""),
     "default_changed": ("host/pipeline.py", 'io: str = "float",\n    pla', 'io: str = "int8",\n    pla'),
     "method_renamed": ("graph/table.py", "    def is_constant(", "    def constant("),
-    "return_changed": ("stages/program.py", "def load(path: str | os.PathLike[str]) -> LoweredProgram",
-                       "def load(path: str | os.PathLike[str]) -> None"),
+    "return_changed": (
+        "host/discovery.py", "BACKENDS) -> tuple[Installed, ...]", "BACKENDS) -> list[Installed]",
+    ),
     "made_required": ("values/recipe.py", 'summary: str = attrs.field(default="", ',
                       "summary: str = attrs.field("),
 }  # fmt: skip
