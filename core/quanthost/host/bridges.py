@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from quanthost.hooks.manager import Plugins
+from quanthost.host.costs import Costs
 from quanthost.host.discovery import Policy
 from quanthost.host.gathering import Backend, Options, gather, make_request
 from quanthost.stages.prepare import HostQuantizer, recipe_of
@@ -26,17 +27,21 @@ def as_quantizer(
     *,
     qat: bool = False,
     placement: Placement | str = Placement.COST,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
     options: Options | None = None,
     policy: Policy | None = None,
 ) -> HostQuantizer:
     """A torchao ``Quantizer`` for ``prepare_pt2e`` (``prepare_qat_pt2e`` where ``qat``).
 
-    One quantizer serves one graph; afterwards its ``decisions`` say what became of each node.
+    One quantizer serves one graph; afterwards its ``decisions`` say what became of each node, and its
+    ``latency`` what a placement for latency expects. ``optimize_for`` and ``costs`` are those of ``prepare``.
     """
     plugins = gather(backend, policy)
     request = make_request(
-        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options
-    )
+        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options,
+        optimize_for=optimize_for, costs=costs,
+    )  # fmt: skip
     return HostQuantizer(plugins, request)
 
 
@@ -49,7 +54,9 @@ def as_partitioners(
 ) -> list[Partitioner]:
     """The ExecuTorch partitioners for ``to_edge_transform_and_lower``, in order of priority.
 
-    The kernels that the backend leaves operators to are registered, so that ``to_executorch`` finds them.
+    They delegate whatever the backend runs, integers and float alike: a placement for latency is the
+    quantizer's. The kernels that the backend leaves operators to are registered, so that ``to_executorch``
+    finds them.
     """
     plugins = gather(backend, policy)
     request = make_request(plugins, recipe=recipe, options=options)
@@ -63,14 +70,21 @@ def as_export_recipe(
     recipe: str | None = None,
     overrides: Sequence[Override] = (),
     *,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
     options: Options | None = None,
     policy: Policy | None = None,
 ) -> ExportRecipe:
-    """An ``ExportRecipe`` for ``executorch.export.export``: quantizer, partitioners and configurations."""
+    """An ``ExportRecipe`` for ``executorch.export.export``: quantizer, partitioners and configurations.
+
+    ``optimize_for`` and ``costs`` are those of ``prepare``.
+    """
     from executorch.export import ExportRecipe, LoweringRecipe, QuantizationRecipe
 
     plugins = gather(backend, policy)
-    request = make_request(plugins, recipe=recipe, overrides=overrides, options=options)
+    request = make_request(
+        plugins, recipe=recipe, overrides=overrides, options=options, optimize_for=optimize_for, costs=costs
+    )
     quantizer = HostQuantizer(plugins, request)
     given = plugins.lowering_options(request)
     _register_kernels(plugins, request)

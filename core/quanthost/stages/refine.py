@@ -59,10 +59,13 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
         favourite = _ESTIMATORS[fixed.index(finalist)]
         keep = finalist.sqnr_db - best.sqnr_db >= _WORTH_DB and judge.helps_unseen(favourite)
         estimator = favourite if keep else _ESTIMATORS[plain.index(best)]
+        offsets = judge.offsets(estimator) if keep else {}
         judge.choose(estimator)
+        # it holds every weight once more, rounded
+        del judge
         converted = pt2e.convert(observed)
         if keep:
-            _add_to_biases(converted, judge.offsets(estimator))
+            _add_to_biases(converted, offsets)
     taken = finalist if keep else best
     return converted, Refinement(trials=(*plain, *fixed), choice=taken.name, bias_corrected=keep)
 

@@ -22,6 +22,7 @@ from quanthost.toolchain.lookups import remembered_lookups
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
 from quanthost.toolchain.quiet import quiet
 from quanthost.toolchain.retrace import incremental
+from quanthost.toolchain.sharing import give_up_constants, joined, shared_constants
 
 __all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
 
@@ -76,13 +77,21 @@ def to_program(
         pieces, outside = _survey(edge.exported_program())
         if watch is not None:
             watch(None, edge.exported_program())
-        made = edge.to_executorch(backend_config or ExecutorchBackendConfig())
-    return EdgeResult(buffer=bytes(made.buffer), pieces=pieces, outside=outside)
+        parts = edge.to_executorch(backend_config or ExecutorchBackendConfig())._pte_data
+        give_up_constants(edge.exported_program().graph_module)
+        del edge
+    return EdgeResult(buffer=joined(parts), pieces=pieces, outside=outside)
 
 
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
-    with incremental(), local_decompositions(), compiled_when_called(), remembered_lookups():
+    with (
+        incremental(),
+        local_decompositions(),
+        compiled_when_called(),
+        remembered_lookups(),
+        shared_constants(),
+    ):
         yield
 
 

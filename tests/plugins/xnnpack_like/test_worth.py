@@ -9,6 +9,7 @@ import attrs
 import pytest
 import torch
 from torch import Tensor, nn
+from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 import quanthost
 from quanthost.catalogue import examples_of
@@ -113,6 +114,62 @@ def test_dynamic_kernels_are_placed_too(net: nn.Module, measured: CostTable) -> 
     quantized = {d.node for d in found.decisions if d.verdict is QUANTIZED}
     assert "conv2d" in quantized
     assert "conv2d_1" not in quantized
+
+
+class Normed(Net):
+    """The second convolution has a batch norm behind it, as while training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.norm(self.second(torch.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize("kind", [Net, Normed])
+def test_training_with_placement_for_latency(kind: type[nn.Module], measured: CostTable) -> None:
+    """What is faster in float is trained in float; what has no price, as with a batch norm, stays integer."""
+    torch.manual_seed(0)
+    costs = priced(measured, "conv")
+    captured = quanthost.capture(kind(), IMAGES[0], train=True)
+    prepared = quanthost.prepare(captured, BACKEND, qat=True, optimize_for="latency", costs=costs)
+    quantized = {d.node for d in prepared.decisions if d.verdict is QUANTIZED}
+    assert "conv2d" in quantized
+    assert ("conv2d_1" in quantized) == (kind is Normed)
+    assert prepared.latency is not None
+    assert prepared.latency.unpriced == (("batch_norm",) if kind is Normed else ())
+    optimizer = torch.optim.SGD(prepared.module.parameters(), 0.01)
+    for (image,) in IMAGES:
+        optimizer.zero_grad()
+        prepared.module(image).square().mean().backward()
+        optimizer.step()
+    converted = quanthost.convert(prepared)
+    program = quanthost.lower(converted)
+    assert program.record.latency is not None
+    assert program.record.latency.measured is not None
+    assert (program.run(*IMAGES[0]) - converted.module(*IMAGES[0])).abs().max() < 0.05
+
+
+def test_parts_for_scripts_place_for_latency(net: nn.Module, measured: CostTable) -> None:
+    """The quantizer and the export recipe as ``prepare`` does; both refuse costs alone."""
+    costs = priced(measured, "conv")
+    captured = quanthost.capture(net, IMAGES[0])
+    wanted = quanthost.prepare(captured, BACKEND, optimize_for="latency", costs=costs)
+    alone = quanthost.as_quantizer(BACKEND, optimize_for="latency", costs=costs)
+    recipe = quanthost.as_export_recipe(BACKEND, optimize_for="latency", costs=costs)
+    assert recipe.quantization_recipe is not None
+    quantizers = recipe.quantization_recipe.quantizers
+    assert quantizers is not None
+    for quantizer in (alone, *quantizers):
+        prepare_pt2e(torch.export.export(net, IMAGES[0]).module(), quantizer)
+        assert [(d.node, d.verdict) for d in quantizer.decisions] == [
+            (d.node, d.verdict) for d in wanted.decisions
+        ]
+        assert quantizer.latency == wanted.latency
+    for part in (quanthost.as_quantizer, quanthost.as_export_recipe):
+        with pytest.raises(RequestError, match="costs without optimize_for"):
+            part(BACKEND, costs=costs)
 
 
 def test_saved_costs(net: nn.Module, measured: CostTable, tmp_path: Path) -> None:
