@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import attrs
 import torch
@@ -62,7 +62,7 @@ class SimulatedChip(BackendDetails):  # type: ignore[misc]  # executorch is unty
     A compile spec ``suffix`` names a function of this process whose bytes end the program.
     """
 
-    suffixes: dict[str, Callable[[], bytes]] = {}
+    suffixes: ClassVar[dict[str, Callable[[], bytes]]] = {}
 
     @staticmethod
     def preprocess(edge_program: Any, compile_specs: Sequence[Any]) -> PreprocessResult:
@@ -115,8 +115,8 @@ def executor(machine: type[Machine]) -> Callable[[bytes, list[Tensor]], list[Ten
 class Machine:
     """Carries out a partition: integers to numbers, the operator, and numbers to integers.
 
-    ``x = (q - zero_point) * scale``; ``q = round(x / scale) + zero_point``, ties to even, then clamped. Sums of
-    products are exact: they are made in float64.
+    ``x = (q - zero_point) * scale``; ``q = round(x / scale) + zero_point``, ties to even, then clamped.
+    Sums of products are exact: they are made in float64.
     """
 
     def __init__(self, piece: dict[str, Any]) -> None:

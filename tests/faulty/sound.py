@@ -1,4 +1,4 @@
-"""The sound backends that each fault is a small change of: with a delegate, and on the runtime's own kernels."""
+"""The sound backends that each fault is a small change of: with a delegate, and on portable kernels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,18 @@ from quanthost.api import (
     tensor_meta,
 )
 
-__all__ = ["ACTIVATION", "DELEGATE", "INFO", "RECIPE", "ROWS", "WEIGHT", "Sound", "changed", "delegating", "portable"]
+__all__ = [
+    "ACTIVATION",
+    "DELEGATE",
+    "INFO",
+    "RECIPE",
+    "ROWS",
+    "WEIGHT",
+    "Sound",
+    "changed",
+    "delegating",
+    "portable",
+]
 
 DELEGATE = "SimulatedChip"
 _MINMAX = RangeEstimator(kind=Estimator.MINMAX)

@@ -11,7 +11,15 @@ from quanthost.testing.proving import Output, Proved
 from quanthost.testing.seeing import Seen
 from quanthost.values import Cause, Decision, Kernel, Recipe, Verdict
 
-__all__ = ["computing", "decided", "differs", "far_from_golden", "far_from_model", "left_float"]
+__all__ = [
+    "CHAIN_SLACK",
+    "computing",
+    "decided",
+    "differs",
+    "far_from_golden",
+    "far_from_model",
+    "left_float",
+]
 
 # largest difference between runtime and q/dq form, in steps of the result's scale: rounding of ties
 MOST_STEPS = 1.001
@@ -22,7 +30,11 @@ MOST_RELATIVE = {
 }  # fmt: skip
 # signal to quantization noise of the q/dq form on calibration data, in dB, by the bits of the narrowest spec
 LEAST_SQNR = {4: 8.0, 8: 20.0, 16: 40.0}
+# two operators, each a step off: the second may make more of the first one's
+CHAIN_SLACK = 3.0
 _NO_WORK = ("getitem",)
+# what was run, in order
+_WHERE = ("", " beyond the calibrated range", " at a smaller size than it was captured with")
 
 
 def computing(decisions: tuple[Decision, ...]) -> list[Decision]:
@@ -79,7 +91,7 @@ def differs(
             steps = MOST_STEPS * output.behind if read_on and recipe.kernel is Kernel.STATIC else 0.0
             found = _difference(output, recipe, tolerance, slack, steps)
             if found is not None:
-                where = "" if run == 0 else " beyond the calibrated range"
+                where = _WHERE[run]
                 return f"output {number}{where}: {found}"
     return None
 
@@ -98,7 +110,8 @@ def _difference(
         return None if torch.equal(got, want) else f"{int((got != want).sum())} of {got.numel()} differ"
     if bool(torch.isnan(got).any()) and not bool(torch.isnan(want).any()):
         return "the runtime gives NaN"
-    steps, relative = MOST_STEPS, MOST_RELATIVE[recipe.kernel]
+    # two kernels of half precision may round to neighbours
+    steps, relative = MOST_STEPS, max(MOST_RELATIVE[recipe.kernel], 2 * torch.finfo(got.dtype).eps)
     if tolerance is not None:
         steps = steps if tolerance.lsb is None else tolerance.lsb + 0.001
         relative = relative if tolerance.relative is None else tolerance.relative
@@ -124,7 +137,7 @@ def far_from_golden(proved: Proved, tolerance: Tolerance | None) -> str | None:
             gap = ((output.runtime.double() - output.golden.double()) / output.scale).abs().round()
             if float(gap.max()) > allowed:
                 share = int((gap > allowed).sum())
-                where = "" if run == 0 else " beyond the calibrated range"
+                where = _WHERE[run]
                 return (
                     f"output {number}{where}: {share} of {gap.numel()} integers differ from the golden form, "
                     f"by up to {float(gap.max()):.0f} LSB ({allowed:g} is allowed)"

@@ -79,7 +79,7 @@ class Converted:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Proved:
-    """A sample that was lowered and has run: once as calibrated, once beyond.
+    """A sample that was lowered and has run: as calibrated, beyond, and at smaller sizes where they may vary.
 
     ``problems`` are those of its partitions, each with its kind; ``no_golden`` says why there is no integer
     form.
@@ -179,7 +179,10 @@ def proved_of(
     golden, why = _golden(subject, recipe, calibrated)
     inputs = inputs_of(samples, regime)
     model = Branches(samples).eval()
-    runs = [_run(model, converted, golden, program, each) for each in (inputs, beyond(inputs))]
+    given = [inputs, beyond(inputs)]
+    if any(sample.is_dynamic for sample in samples):
+        given.append(_shorter(samples, inputs))
+    runs = [_run(model, converted, golden, program, each) for each in given]
     problems = [problem for partitioned in watcher.partitioned for problem in partitioned.problems]
     counts = _counts(samples)
     made = []
@@ -227,6 +230,12 @@ def _counts(samples: Sequence[Sample]) -> list[int]:
 def beyond(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The same inputs, of larger range; integers stay as they are."""
     return tuple(x * BEYOND if x.is_floating_point() else x for x in inputs)
+
+
+def _shorter(samples: Sequence[Sample], inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    left = iter(inputs)
+    own = [[next(left) for _ in sample.inputs] for sample in samples]
+    return tuple(x for sample, given in zip(samples, own) for x in sample.shorter(given))
 
 
 def _run(

@@ -15,6 +15,7 @@ from quanthost.graph.table import SupportTable
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.claims import find_claims
 from quanthost.hooks.specs import hookimpl
+from quanthost.values import Match
 
 __all__ = ["Partitioned", "Watcher"]
 
@@ -29,17 +30,28 @@ class Partitioned:
 
 @attrs.define(eq=False)
 class Watcher:
-    """Wraps hooks without changing an answer. ``changes`` says which hook changed its input graph."""
+    """Wraps hooks without changing an answer.
+
+    ``changes`` says which hook changed its input graph, ``intrusions`` which match covers a closed node.
+    """
 
     table: SupportTable | None = None
     changes: list[str] = attrs.field(factory=list)
+    intrusions: list[str] = attrs.field(factory=list)
     partitioned: list[Partitioned] = attrs.field(factory=list)
 
     @hookimpl(wrapper=True)
-    def quanthost_annotate(self, graph_module: fx.GraphModule) -> Generator[None, Any, Any]:
+    def quanthost_annotate(
+        self, graph_module: fx.GraphModule, open_nodes: frozenset[str]
+    ) -> Generator[None, Any, Any]:
         before = _state(graph_module)
         answer = yield
         self._compare("quanthost_annotate", before, graph_module)
+        matches = [each for items in answer for each in items if isinstance(each, Match)]
+        self.intrusions.extend(
+            f"the row {match.row} takes {node}, which is closed to this backend"
+            for match in matches for node in match.nodes if node not in open_nodes
+        )  # fmt: skip
         return answer
 
     @hookimpl(wrapper=True)

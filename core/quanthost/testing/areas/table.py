@@ -8,7 +8,7 @@ from functools import partial
 
 from quanthost.graph.table import Constraint, Row
 from quanthost.testing.chains import chains
-from quanthost.testing.judging import decided, differs, left_float
+from quanthost.testing.judging import CHAIN_SLACK, decided, differs, left_float
 from quanthost.testing.neutral import is_refused_by_all
 from quanthost.testing.proving import Failed
 from quanthost.testing.samples import Sample, of_operator, undeclared
@@ -21,8 +21,8 @@ __all__ = ["checks"]
 # the shapes, ranks and layouts that the quick set tries of each row that is no other with one more operator
 _QUICK = ("rank=0", "rank=1", "rank=6", "rank=7", "batch=0", "batch=1", "channels_last", "transposed",
           "dynamic_batch", "float64", "input_read_twice", "output_read_twice", "unbatched")  # fmt: skip
-# two operators, each a step off: the second may make more of the first one's
-_CHAIN_SLACK = 3.0
+# up to so many variations of all rows the quick set tries each
+_SMALL = 400
 
 
 def checks(session: Session) -> Iterator[Check]:
@@ -66,7 +66,13 @@ def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
 def _is_quick(session: Session, row: Row, recipe: Recipe, sample: Sample) -> bool:
     if recipe.kernel not in (Kernel.STATIC, Kernel.FLOAT):
         return False
-    return not session.is_fused(row) and sample.variation in _QUICK and row.name == _kin(session, row)
+    if session.is_fused(row):
+        return False
+    return _is_small(session) or (sample.variation in _QUICK and row.name == _kin(session, row))
+
+
+def _is_small(session: Session) -> bool:
+    return session.size <= _SMALL
 
 
 def _kin(session: Session, row: Row) -> str:
@@ -239,5 +245,5 @@ def _joined(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
         return Fault(message=str(proved), sample=sample, recipe=recipe.name)
     text = left_float(proved.decisions) if recipe.kernel is not Kernel.FLOAT else None
     seams = [problem for kind, problem in proved.problems if kind == "seams"]
-    text = text or next(iter(seams), None) or differs(proved, recipe, None, slack=_CHAIN_SLACK)
+    text = text or next(iter(seams), None) or differs(proved, recipe, None, slack=CHAIN_SLACK)
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
