@@ -154,7 +154,8 @@ def _cycles(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
         seen: set[str] = set()
         for source in node.all_input_nodes:
             seen |= behind.get(source, frozenset())
-            left = tagged.get(source)
+            # a constant that two partitions read lies in both, whichever it is tagged with
+            left = tagged.get(source) if source.op == "call_function" else None
             if left is not None and left != own:
                 seen.add(left)
         if own is not None and own in seen and node.op == "call_function":
