@@ -32,9 +32,10 @@ class Value:
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """One operator: ``aten.add.Tensor`` with its arguments in order."""
+    """One operator: ``aten.add.Tensor`` with its arguments in order, and the shape it was compiled for."""
 
     name: str
+    shape: tuple[int, ...]
     operator: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -104,7 +105,15 @@ def _step(node: fx.Node) -> Step:
 
     args = fx.node.map_aggregate(node.args, named)
     kwargs = fx.node.map_aggregate(dict(node.kwargs), named)
-    return Step(name=node.name, operator=operator_name(node), args=tuple(args), kwargs=dict(kwargs))
+    shape = tuple(map(_size, node.meta["val"].shape)) if isinstance(node.meta["val"], Tensor) else ()
+    return Step(
+        name=node.name, shape=shape, operator=operator_name(node), args=tuple(args), kwargs=dict(kwargs)
+    )
+
+
+def _size(size: Any) -> int:
+    """The size that a dynamic one had when the model was captured."""
+    return size if isinstance(size, int) else int(size.node.hint)
 
 
 def executor(machine: type[Machine]) -> Callable[[bytes, list[Tensor]], list[Tensor]]:

@@ -18,9 +18,11 @@ from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.prepare import PlannedGraph, plan
+from quanthost.testing.judging import decided
 from quanthost.testing.proving import captured_of
 from quanthost.testing.rearranging import rename, shuffle
 from quanthost.testing.samples import Regime, Sample, of_operator
+from quanthost.testing.seeing import seen_of
 from quanthost.testing.session import Check, Fault, Session, Verdict
 from quanthost.testing.watching import Watcher
 from quanthost.toolchain.partition import Partitioner
@@ -208,10 +210,16 @@ def _stateless(session: Session, recipe: Recipe) -> Verdict:
     """Another recipe and another model in between leave nothing behind."""
     first, _ = _seen(session, recipe)
     plugins, _ = session.subject.watched()
-    small = captured_of([next(of_operator(CATALOGUE["relu.default"]))], Regime.PLAIN)
+    # the same names of nodes as in the first one, for other tensors
+    others = list(of_operator(CATALOGUE["relu.default"], ("rank=0", "rank=7", "plain")))[::-1]
+    small = captured_of(others, Regime.PLAIN)
     for other in session.subject.info.recipes:
         plan(small, plugins, session.subject.request(other.name))
         plugins.partitioners(session.subject.request(other.name), Partitioner)
+    seen = zip(others, seen_of(session.subject, recipe.name, others))
+    wrong = [(sample, text) for sample, found in seen if (text := decided(found, recipe)) is not None]
+    if wrong:
+        return Fault(message=f"another model behind: {wrong[0][1]}", sample=wrong[0][0], recipe=recipe.name)
     return _compared(first, _seen(session, recipe)[0], "after another model and other recipes")
 
 
