@@ -16,6 +16,7 @@ from quanthost.api import (
     QSpecChoice,
     Refusal,
     Request,
+    Role,
     TableBackend,
     hookimpl,
     operator_name,
@@ -51,12 +52,16 @@ class RemembersAnswers(TableBackend):
 
 
 class RemembersRecipe(TableBackend):
-    """The first recipe that was asked for is used ever after."""
+    """Keeps the request that it was asked for partitioners with, and uses it in the next run."""
 
     @hookimpl
     def quanthost_choose_qspecs(self, match: Match, request: Request) -> QSpecChoice | Refusal:
-        first = self.__dict__.setdefault("first", request)
-        return super().quanthost_choose_qspecs(match, first)
+        return super().quanthost_choose_qspecs(match, self.__dict__.get("kept", request))
+
+    @hookimpl
+    def quanthost_create_partitioners(self, request: Request) -> Any:
+        self.kept = request
+        return super().quanthost_create_partitioners(request)
 
 
 class MarksNodes(TableBackend):
@@ -103,13 +108,15 @@ class GoesByNames(TableBackend):
 
 
 class GoesByOrder(TableBackend):
-    """Has room for few convolutions, and takes those that come first in the graph."""
+    """Has room for few weights, and takes the operators that come first in the graph."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
         found = super().quanthost_annotate(graph_module, request, open_nodes)
-        convolutions = [each for each in found if isinstance(each, Match) and each.row.startswith("conv2d")]
-        return [each for each in found if each not in convolutions[4:]]
+        weighted = [
+            each for each in found if isinstance(each, Match) and ("weight", Role.WEIGHT) in each.roles
+        ]
+        return [each for each in found if each not in weighted[2:]]
 
 
 _DRAWN = random.Random(1)
@@ -198,7 +205,7 @@ FAULTS = (
             CountsMatches),
     _faulty("remembers_answers", "What was found in one model is kept and answers for the next one.",
             RemembersAnswers),
-    _faulty("remembers_recipe", "The recipe of the first run is used in all later ones.",
+    _faulty("remembers_recipe", "The recipe of the run before is used in the next one.",
             RemembersRecipe, _TWO),
     _faulty("marks_nodes", "annotate leaves a mark in the metadata of the nodes that it is shown.",
             MarksNodes),

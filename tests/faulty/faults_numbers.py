@@ -67,12 +67,6 @@ class ClampsAtIntegerZero(Machine):
         return args[0].clamp(min=(0 - held.zero_point) * held.scale)
 
 
-class ForgetsClamp(Machine):
-    def relu(self, step: Step, args: tuple[Any, ...]) -> Tensor:
-        fused = self.steps[step.args[0].name].base == "convolution"
-        return args[0] if fused else self.torch(step, args)
-
-
 class NarrowDifference(Machine):
     """Subtracts the zero point in int8, which wraps where it lies at an end."""
 
@@ -160,7 +154,6 @@ FAULTS = (
     _faulty("first_scale", "The first channel's scale is used for all channels.", FirstScale, "conv2d"),
     _faulty("clamps_at_integer_zero", "A fused ReLU clamps at the integer 0, not at the zero point.",
             ClampsAtIntegerZero, "conv2d_relu"),
-    _faulty("forgets_clamp", "A fused ReLU is claimed, and not computed.", ForgetsClamp, "conv2d_relu"),
     _faulty("narrow_difference", "The zero point is subtracted in 8 bits.", NarrowDifference, "add"),
     _faulty("coarse_scales", "Scales are rounded to 16 places: tiny ones are wrong.", CoarseScales, "add"),
     _faulty("clamped_numbers", "Numbers beyond 2048 are cut off: huge scales are wrong.", HalfScales, "add"),

@@ -45,15 +45,15 @@ class KeepsSums(Machine):
         kept, KeepsSums.held = KeepsSums.held, [each.clone() for each in made]
         if kept is None or [each.shape for each in kept] != [each.shape for each in made]:
             return made
-        return [each + (before > each) for each, before in zip(made, kept)]
+        return [(each.int() + before).clamp(-128, 127).to(each.dtype) for each, before in zip(made, kept)]
 
 
 class Swaps(Machine):
-    """Hands the results of a partition out in the order in which they are computed; two go the other way."""
+    """Hands three results of one shape out as it gets done with them, the last one first."""
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         made = super().run(inputs)
-        return made[::-1] if len(made) == 2 else made
+        return made[::-1] if len(made) == 3 and len({each.shape for each in made}) == 1 else made
 
 
 class WritesInputs(Sound):
@@ -113,6 +113,6 @@ FAULTS = (
     _faulty("trusts_options", "An option takes any value, and what makes no sense is ignored.",
             delegating(TrustsOptions, info=attrs.evolve(INFO, options=("memory_kb",))),
             "persistence/option/*"),
-    _faulty("swaps_results", "Two results of one partition are handed out in the wrong order.",
-            delegating(machine=Swaps), "networks/joined/*", Area.NETWORKS),
+    _faulty("swaps_results", "Three results of one partition are handed out in the wrong order.",
+            delegating(machine=Swaps), "networks/transformer/*", Area.NETWORKS),
 )  # fmt: skip

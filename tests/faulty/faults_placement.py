@@ -105,8 +105,8 @@ class OnePartition(Sound):
         return [OneTag(self, each=False)]
 
 
-class PassesInputOn(Claims):
-    """Takes the program's inputs into its partition, with those that go out as they are."""
+class HandsOut(Claims):
+    """Brings results back to the chip to be handed out: partitions of conversions alone."""
 
     @hookimpl
     def quanthost_create_partitioners(self, request: Request) -> list[Partitioner]:
@@ -115,21 +115,21 @@ class PassesInputOn(Claims):
 
         def partitioned(exported: Any) -> PartitionResult:
             result = partition(exported)
-            tags = list(result.partition_tags)
-            for node in exported.graph.find_nodes(op="call_function"):
-                # what the chip has made goes back to it to be handed out
-                if (
-                    TAG not in node.meta
-                    and tags
-                    and operator_name(node).startswith("quantized_decomposed.dequantize_per_tensor")
-                    and any(user.op == "output" for user in node.users)
-                ):
-                    node.meta[TAG] = f"{self.info.name}_out"
-                    result.partition_tags[f"{self.info.name}_out"] = result.partition_tags[tags[0]]
-            return result
+            tags = dict(result.partition_tags)
+            for number, node in enumerate(filter(_hands_out, exported.graph.nodes)):
+                node.meta[TAG] = f"{self.info.name}_out_{number}"
+                tags[node.meta[TAG]] = DelegationSpec(DELEGATE, [])
+            return PartitionResult(tagged_exported_program=exported, partition_tags=tags)
 
         made.partition = partitioned
         return [made]
+
+
+def _hands_out(node: fx.Node) -> bool:
+    if node.op != "call_function" or TAG in node.meta:
+        return False
+    is_conversion = operator_name(node).startswith("quantized_decomposed.dequantize_per_tensor")
+    return is_conversion and any(user.op == "output" for user in node.users)
 
 
 def _faulty(name: str, fault: str, given: Sound, *rows: str) -> Faulty:
@@ -152,8 +152,8 @@ FAULTS = (
             delegating(Claims, changed=_not_small), "permute"),
     _faulty("one_partition", "All that is claimed is one partition, with what waits for it in the midst.",
             delegating(OnePartition), "*"),
-    _faulty("passes_through", "A partition hands its input on, with nothing computed.",
-            delegating(PassesInputOn), "relu"),
+    _faulty("hands_out", "Results are brought back into partitions of conversions, with nothing computed.",
+            delegating(HandsOut), "relu"),
     _faulty("decomposed", "An operator is decomposed before the partitioner sees it.",
             delegating(rows=changed("max_pool2d", keeps=())), "max_pool2d"),
     _faulty("only_captured_name", "A row has the captured graph's operator, not the edge graph's.",

@@ -46,12 +46,6 @@ def _one_rank_more(site: Site) -> str | None:
 
 
 @constraint("tensors are float32, not empty, of rank 1 to 4")
-def _any_size(site: Site) -> str | None:
-    reason = s.fits_chip.check(site)
-    return None if reason is not None and "empty" in reason else reason
-
-
-@constraint("tensors are float32, not empty, of rank 1 to 4")
 def _counts_channels(site: Site) -> str | None:
     """Reads a dimension that not each tensor has."""
     return "no channels" if site.shape("input")[0] < 1 else s.fits_chip.check(site)
@@ -176,10 +170,6 @@ FAULTS = (
     _faulty(
         "one_rank_more", "A limit is off by one: a rank that no kernel has is taken.",
         delegating(rows=instead(s.fits_chip, _one_rank_more)), "table/*/relu/*",
-    ),
-    _faulty(
-        "any_size", "Empty tensors are taken, which the target's compiler refuses.",
-        delegating(rows=instead(s.fits_chip, _any_size)), "table/*/avg_pool2d/*",
     ),
     _faulty(
         "any_dtype", "A row does not look at dtypes, and takes what is no float32.",

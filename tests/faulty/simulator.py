@@ -1,4 +1,4 @@
-"""A delegate that is computed here: its compiler writes a partition down, a machine carries it out step by step.
+"""A delegate that is computed here: its compiler writes a partition down, a machine carries it out.
 
 The machine computes what the target does. Faults of kernels are machines with one method changed.
 """

@@ -50,7 +50,9 @@ class Failed:
 
     def __str__(self) -> str:
         text = str(self.error).strip() or type(self.error).__name__
-        return f"{self.stage} refuses it: {type(self.error).__name__}: {text}"
+        notes = getattr(self.error, "__notes__", [])
+        before = f"{notes[0]}; then " if notes else ""
+        return f"{before}{self.stage} refuses it: {type(self.error).__name__}: {text}"
 
 
 @attrs.frozen(kw_only=True)
@@ -175,7 +177,7 @@ def proved_of(
     plugins, watcher = subject.watched()
     calibrated = _calibrated(subject, recipe, samples, regime, watcher, plugins)
     converted = convert(calibrated)
-    program = lower(converted)
+    program = _lowered(converted, watcher)
     golden, why = _golden(subject, recipe, calibrated)
     inputs = inputs_of(samples, regime)
     model = Branches(samples).eval()
@@ -201,6 +203,16 @@ def proved_of(
             )
         )
     return made
+
+
+def _lowered(converted: ConvertedModel, watcher: Watcher) -> LoweredProgram:
+    """The program; what is wrong with its partitions is noted on the error where it is refused."""
+    try:
+        return lower(converted)
+    except Exception as error:
+        for _, _, text in (problem for each in watcher.partitioned for problem in each.problems):
+            error.add_note(text)
+        raise
 
 
 def _of(golden: ConvertedModel | None, number: int) -> tuple[Decision, ...]:

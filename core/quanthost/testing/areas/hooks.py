@@ -208,14 +208,16 @@ def _shuffled(session: Session, recipe: Recipe) -> Verdict:
 
 def _stateless(session: Session, recipe: Recipe) -> Verdict:
     """Another recipe and another model in between leave nothing behind."""
-    first, _ = _seen(session, recipe)
     plugins, _ = session.subject.watched()
+    plugins.partitioners(session.subject.request(recipe.name), Partitioner)
+    first, _ = _seen(session, recipe)
     # the same names of nodes as in the first one, for other tensors
     others = list(of_operator(CATALOGUE["relu.default"], ("rank=0", "rank=7", "plain")))[::-1]
     small = captured_of(others, Regime.PLAIN)
     for other in session.subject.info.recipes:
         plan(small, plugins, session.subject.request(other.name))
-        plugins.partitioners(session.subject.request(other.name), Partitioner)
+        if other is not recipe:
+            plugins.partitioners(session.subject.request(other.name), Partitioner)
     seen = zip(others, seen_of(session.subject, recipe.name, others))
     wrong = [(sample, text) for sample, found in seen if (text := decided(found, recipe)) is not None]
     if wrong:

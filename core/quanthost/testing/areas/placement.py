@@ -40,7 +40,8 @@ def _around(session: Session, recipe: Recipe) -> Iterator[Check]:
         yield Check(
             id=f"placement/around/{chain.name}/{recipe.name}", subject=chain.name,
             must="what stays outside between two delegated operators makes no cycle, and the result is right",
-            judge=partial(_outside, session, recipe, chain.sample), trials=(Trial(recipe.name, chain.sample),),
+            judge=partial(_outside, session, recipe, chain.sample),
+            trials=(Trial(recipe.name, chain.sample),),
         )  # fmt: skip
 
 
