@@ -141,7 +141,8 @@ class Machine:
             self.values[name] = held.reshape(shape)
         for step in self.piece["steps"]:
             self.values[step.name] = self._carried_out(step)
-        return [self.values[name] for name in self.piece["results"]]
+        made = (self.values[name] for name in self.piece["results"])
+        return [each.float() if each.is_floating_point() else each for each in made]
 
     def _carried_out(self, step: Step) -> Any:
         args, kwargs = self.given(step.args), self.given(step.kwargs)

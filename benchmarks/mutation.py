@@ -1,0 +1,156 @@
+"""How much of what may be wrong in a support table the suite sees: that of ``xnnpack_like``, changed row by row.
+
+python benchmarks/mutation.py [--anew]   # writes results/mutation.json and docs/benchmarks/suite.md
+
+The full set of the changed row's cases is run, up to the first that fails; what is stored already is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import suite_page
+import torch
+from mutants import Mutant, mutants, refused_as_made
+
+from quanthost.api import Row, SupportTable
+from quanthost.host import discovery
+from quanthost.stages.calibrate import calibrate
+from quanthost.stages.convert import convert
+from quanthost.stages.lower import lower
+from quanthost.stages.prepare import prepare
+from quanthost.testing import Area, CaseResult, check, check_backend
+from quanthost.testing.proving import captured_of, inputs_of
+from quanthost.testing.samples import Regime, Sample, of_row
+from quanthost.testing.subject import Subject
+from quanthost.values import Kernel, Recipe
+
+RESULTS = Path(__file__).parent / "results" / "mutation.json"
+BACKEND = "xnnpack_like"
+# the areas that have cases of a row, those with most to say of a kind of change first
+_AREAS = (Area.TABLE, Area.QSPECS, Area.PLACEMENT, Area.NUMBERS)
+_FIRST = {"constraint deleted": Area.TABLE, "row shadowed": Area.TABLE, "operator not kept": Area.PLACEMENT}
+# samples whose programs are compared at once
+_TOGETHER = 12
+
+
+class _CaughtError(Exception):
+    """Ends the run at the first case that fails."""
+
+    def __init__(self, case: CaseResult) -> None:
+        super().__init__(case.id)
+        self.case = case
+
+
+def _stop(case: CaseResult) -> None:
+    if case.outcome.is_bad:
+        raise _CaughtError(case)
+
+
+def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
+    """Whether a mutant is caught, by which case, and else whether it is the same backend."""
+    started = time.perf_counter()
+    found = {"kind": mutant.kind, "row": mutant.row, "change": mutant.change, "area": "", "case": "",
+             "message": "", "outcome": "survived"}  # fmt: skip
+    refused = refused_as_made(mutant)
+    if refused is not None:
+        found.update(outcome="caught", area="loading", message=_short(refused))
+    else:
+        changed = attrs.evolve(plugin, table=mutant.table())
+        case = _failing(changed, mutant)
+        if case is not None:
+            found.update(
+                outcome="caught", area=case.area.value, case=case.id, message=_short(case.message)
+            )
+        elif _is_same(plugin, changed, mutant.row):
+            found["outcome"] = "equivalent"
+    return {**found, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def _short(text: str) -> str:
+    return text.partition("\n")[0][:200]
+
+
+def _failing(changed: Any, mutant: Mutant) -> CaseResult | None:
+    first = _FIRST.get(mutant.kind, Area.QSPECS)
+    for area in sorted(_AREAS, key=lambda area: area is not first):
+        pattern = f"{area.value}/*/{mutant.row}/*"
+        try:
+            check_backend(changed, areas=[area], only=pattern, full=True, told=_stop)
+        except _CaughtError as caught:
+            return caught.case
+        except check.RequestError:
+            continue  # no case of this area
+    return None
+
+
+def _is_same(plugin: Any, changed: Any, name: str) -> bool:
+    """Whether both backends make the same programs of all that the catalogue has for the row's pattern."""
+    row = plugin.table.row(name)
+    for recipe in plugin.info.recipes:
+        if recipe.kernel not in row.kernels | changed.table.row(name).kernels:
+            continue
+        samples = [s for s in of_row(row) if all(x.numel() for x in s.inputs)]
+        for dynamic in (True, False):
+            alike = [s for s in samples if s.is_dynamic is dynamic]
+            for start in range(0, len(alike), _TOGETHER):
+                part = alike[start : start + _TOGETHER]
+                if _made(plugin, recipe, part) != _made(changed, recipe, part):
+                    return False
+    return True
+
+
+def _made(plugin: Any, recipe: Recipe, samples: list[Sample]) -> Any:
+    """The program's bytes and decisions, each sample's own where they cannot be lowered together."""
+    try:
+        subject = Subject.of(plugin)
+        prepared = prepare(captured_of(samples), subject.watched()[0], subject.request(recipe.name))
+        batches = [inputs_of(samples, Regime.PLAIN)] if recipe.kernel is Kernel.STATIC else None
+        program = lower(convert(calibrate(prepared, batches)))
+    except Exception as error:
+        if len(samples) == 1:
+            return type(error).__name__
+        return [_made(plugin, recipe, [sample]) for sample in samples]
+    decisions = [(d.node, d.verdict, d.row, d.delegated) for d in program.decisions]
+    return program.buffer, decisions
+
+
+def is_met(row: Row) -> bool:
+    """Whether an evaluated model has the row: what is only trained is in no case of the suite."""
+    return not row.converts and not row.name.startswith("conv_batch_norm")
+
+
+def main() -> None:
+    """Judge each mutant that is not stored yet, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--anew", action="store_true", help="judge those again that are stored")
+    parser.add_argument("--only", default="", help="a part of the names of the mutants to judge")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    # nobody reads the graphs here, and to make them small takes most of the time
+    check.smallest = lambda *_: ""
+    plugin = discovery.load(BACKEND)
+    table: SupportTable = plugin.table
+    kept = {} if given.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())["mutants"]
+    todo = {m.name: m for m in mutants(table) if is_met(table.row(m.row))}
+    kept = {name: found for name, found in kept.items() if name in todo}
+    for number, (name, mutant) in enumerate(todo.items()):
+        if given.only in name and (given.only or name not in kept):
+            kept[name] = judged(plugin, mutant)
+            print(f"{number + 1}/{len(todo)} {kept[name]['outcome']:10} {name} {kept[name]['case']}", flush=True)
+            _store({name: kept[name] for name in todo if name in kept})
+    suite_page.write()
+
+
+def _store(found: dict[str, Any]) -> None:
+    text = json.dumps({"backend": BACKEND, "mutants": found}, indent=1, ensure_ascii=False)
+    RESULTS.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
