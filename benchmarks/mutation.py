@@ -1,4 +1,4 @@
-"""How much of what may be wrong in a support table the suite sees: that of ``xnnpack_like``, changed row by row.
+"""How much of what may be wrong in a support table the suite sees: ``xnnpack_like``, changed row by row.
 
 python benchmarks/mutation.py [--anew]   # writes results/mutation.json and docs/benchmarks/suite.md
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ _AREAS = (Area.TABLE, Area.QSPECS, Area.PLACEMENT, Area.NUMBERS)
 _FIRST = {"constraint deleted": Area.TABLE, "row shadowed": Area.TABLE, "operator not kept": Area.PLACEMENT}
 # samples whose programs are compared at once
 _TOGETHER = 12
+# what is loaded already is there in each
+_FORKS = multiprocessing.get_context("fork")
 
 
 class _CaughtError(Exception):
@@ -52,6 +55,29 @@ def _stop(case: CaseResult) -> None:
         raise _CaughtError(case)
 
 
+def judged_apart(plugin: Any, mutant: Mutant, seconds: float = 600.0) -> dict[str, Any]:
+    """The same in a process of its own: a delegate that is given what it cannot do may end the process."""
+    started = time.perf_counter()
+    ours, theirs = _FORKS.Pipe(duplex=False)
+    child = _FORKS.Process(target=lambda: theirs.send(judged(plugin, mutant)))
+    child.start()
+    theirs.close()
+    try:
+        return dict(ours.recv()) if ours.poll(seconds) else _ended(mutant, "it does not end", started)
+    except EOFError:
+        child.join()
+        return _ended(mutant, f"the process was ended by signal {-(child.exitcode or 0)}", started)
+    finally:
+        child.kill()
+        child.join()
+
+
+def _ended(mutant: Mutant, message: str, started: float) -> dict[str, Any]:
+    return {"kind": mutant.kind, "row": mutant.row, "change": mutant.change, "area": "crash", "case": "",
+            "message": message, "outcome": "caught",
+            "seconds": round(time.perf_counter() - started, 1)}  # fmt: skip
+
+
 def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
     """Whether a mutant is caught, by which case, and else whether it is the same backend."""
     started = time.perf_counter()
@@ -64,9 +90,7 @@ def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
         changed = attrs.evolve(plugin, table=mutant.table())
         case = _failing(changed, mutant)
         if case is not None:
-            found.update(
-                outcome="caught", area=case.area.value, case=case.id, message=_short(case.message)
-            )
+            found.update(outcome="caught", area=case.area.value, case=case.id, message=_short(case.message))
         elif _is_same(plugin, changed, mutant.row):
             found["outcome"] = "equivalent"
     return {**found, "seconds": round(time.perf_counter() - started, 1)}
@@ -141,8 +165,10 @@ def main() -> None:
     kept = {name: found for name, found in kept.items() if name in todo}
     for number, (name, mutant) in enumerate(todo.items()):
         if given.only in name and (given.only or name not in kept):
-            kept[name] = judged(plugin, mutant)
-            print(f"{number + 1}/{len(todo)} {kept[name]['outcome']:10} {name} {kept[name]['case']}", flush=True)
+            kept[name] = judged_apart(plugin, mutant)
+            print(
+                f"{number + 1}/{len(todo)} {kept[name]['outcome']:10} {name} {kept[name]['case']}", flush=True
+            )
             _store({name: kept[name] for name in todo if name in kept})
     suite_page.write()
 

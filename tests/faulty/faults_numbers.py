@@ -86,8 +86,8 @@ class CoarseScales(Machine):
         return super().dequantize(integers, attrs.evolve(held, scale=scale))
 
 
-class HalfScales(Machine):
-    """Keeps scales in half precision, which ends at 65504 of the integers' own products."""
+class CutsOff(Machine):
+    """Keeps numbers in a format that ends at 2048."""
 
     def dequantize(self, integers: Tensor, held: Parameters) -> Tensor:
         return super().dequantize(integers, held).clamp(-2048.0, 2048.0)
@@ -124,12 +124,10 @@ class CountsBorder(Machine):
         return made * window / (window + 1)
 
 
-def _faulty(
-    name: str, fault: str, machine: type[Machine], row: str, kind: str = "*", info: BackendInfo = INFO
-) -> Faulty:
+def _faulty(name: str, fault: str, machine: type[Machine], case: str, info: BackendInfo = INFO) -> Faulty:
     given = delegating(machine=machine, info=info)
     return Faulty(
-        name=name, fault=fault, area=Area.NUMBERS, only=(f"numbers/{kind}/{row}/*",), make=lambda _: given
+        name=name, fault=fault, area=Area.NUMBERS, only=(f"numbers/{case}/*",), make=lambda _: given
     )
 
 
@@ -142,25 +140,27 @@ _AFFINE = attrs.evolve(
 _OTHER_PROFILE = attrs.evolve(INFO, arithmetic=GEMMLOWP)
 
 FAULTS = (
-    _faulty("truncates", "Results are cut off, not rounded.", Truncates, "conv2d"),
+    _faulty("truncates", "Results are cut off, not rounded.", Truncates, "golden/conv2d"),
     _faulty("ties_away", "Ties are rounded away from zero, where the declared arithmetic has them to even.",
-            TiesAway, "avg_pool2d"),
+            TiesAway, "golden/avg_pool2d"),
     _faulty("other_arithmetic", "The declared arithmetic is another one than the kernels have.",
-            Machine, "avg_pool2d", info=_OTHER_PROFILE),
-    _faulty("wraps", "Results beyond the range wrap around, where they must saturate.", Wraps, "conv2d"),
+            Machine, "golden/avg_pool2d", info=_OTHER_PROFILE),
+    _faulty("wraps", "Results beyond the range wrap around, where they must saturate.", Wraps, "qdq/conv2d"),
     _faulty("pads_with_integer_zero", "The zero point is ignored in the padding of a convolution.",
-            PadsWithIntegerZero, "conv2d"),
-    _faulty("no_bias", "The bias is left out.", NoBias, "linear"),
-    _faulty("first_scale", "The first channel's scale is used for all channels.", FirstScale, "conv2d"),
+            PadsWithIntegerZero, "qdq/conv2d"),
+    _faulty("no_bias", "The bias is left out.", NoBias, "qdq/linear"),
+    _faulty("first_scale", "The first channel's scale is used for all channels.", FirstScale, "qdq/conv2d"),
     _faulty("clamps_at_integer_zero", "A fused ReLU clamps at the integer 0, not at the zero point.",
-            ClampsAtIntegerZero, "conv2d_relu"),
-    _faulty("narrow_difference", "The zero point is subtracted in 8 bits.", NarrowDifference, "add"),
-    _faulty("coarse_scales", "Scales are rounded to 16 places: tiny ones are wrong.", CoarseScales, "add"),
-    _faulty("clamped_numbers", "Numbers beyond 2048 are cut off: huge scales are wrong.", HalfScales, "add"),
-    _faulty("sums_in_16_bits", "Sums of products are kept in 16 bits.", SumsInSixteenBits, "conv2d"),
+            ClampsAtIntegerZero, "qdq/conv2d_relu"),
+    _faulty("narrow_difference", "The zero point is subtracted in 8 bits.", NarrowDifference, "positive/add"),
+    _faulty("coarse_scales", "Scales are rounded to 16 places: tiny ones are wrong.", CoarseScales,
+            "tiny/add"),
+    _faulty("clamped_numbers", "Numbers beyond 2048 are cut off: huge scales are wrong.", CutsOff,
+            "huge/add"),
+    _faulty("sums_in_16_bits", "Sums of products are kept in 16 bits.", SumsInSixteenBits, "qdq/conv2d"),
     _faulty("ignores_weight_zero_point", "Weights are declared with zero points that the kernel ignores.",
-            IgnoresWeightZeroPoint, "linear", info=_AFFINE),
+            IgnoresWeightZeroPoint, "qdq/linear", info=_AFFINE),
     _faulty("one_scale_for_both", "Both operands of a sum are read with the first one's scale.",
-            SwapsOperands, "add"),
-    _faulty("wrong_divisor", "An average is divided by one too many.", CountsBorder, "avg_pool2d"),
+            SwapsOperands, "qdq/add"),
+    _faulty("wrong_divisor", "An average is divided by one too many.", CountsBorder, "qdq/avg_pool2d"),
 )  # fmt: skip

@@ -132,32 +132,31 @@ def _hands_out(node: fx.Node) -> bool:
     return is_conversion and any(user.op == "output" for user in node.users)
 
 
-def _faulty(name: str, fault: str, given: Sound, *rows: str) -> Faulty:
+def _faulty(name: str, fault: str, given: Sound, case: str) -> Faulty:
     return Faulty(
-        name=name, fault=fault, area=Area.PLACEMENT, only=tuple(f"placement/*/{row}/*" for row in rows),
-        make=lambda _: given,
-    )  # fmt: skip
+        name=name, fault=fault, area=Area.PLACEMENT, only=(f"placement/{case}",), make=lambda _: given
+    )
 
 
 FAULTS = (
     _faulty("claims_float", "Each ReLU is claimed, also a float one that the integer kernel cannot compute.",
-            delegating(Claims, changed=_float_too), "relu"),
+            delegating(Claims, changed=_float_too), "claims/relu/*"),
     _faulty("claims_conversions", "Conversions are claimed that no claimed operator reads.",
-            delegating(Claims, changed=_conversions_too), "relu"),
+            delegating(Claims, changed=_conversions_too), "claims/relu/*"),
     _faulty("leaves_conversions", "Operators are claimed without the conversions around them.",
-            delegating(Claims, changed=_without_pairs), "relu"),
+            delegating(Claims, changed=_without_pairs), "claims/relu/*"),
     _faulty("leaves_quantize", "The quantize behind one operator is left between two delegated ones.",
-            delegating(Claims, changed=_without_last_quantize), "add"),
+            delegating(Claims, changed=_without_last_quantize), "seams/add/*"),
     _faulty("leaves_an_operator", "The partitioner leaves an operator that the table has.",
-            delegating(Claims, changed=_not_small), "permute"),
+            delegating(Claims, changed=_not_small), "claims/permute/*"),
     _faulty("one_partition", "All that is claimed is one partition, with what waits for it in the midst.",
-            delegating(OnePartition), "*"),
+            delegating(OnePartition), "around/*"),
     _faulty("hands_out", "Results are brought back into partitions of conversions, with nothing computed.",
-            delegating(HandsOut), "relu"),
+            delegating(HandsOut), "pass_through/relu/*"),
     _faulty("decomposed", "An operator is decomposed before the partitioner sees it.",
-            delegating(rows=changed("max_pool2d", keeps=())), "max_pool2d"),
+            delegating(rows=changed("max_pool2d", keeps=())), "delegated/max_pool2d/*"),
     _faulty("only_captured_name", "A row has the captured graph's operator, not the edge graph's.",
             delegating(rows=tuple(
                 attrs.evolve(row, pattern=attrs.evolve(row.pattern, names=("conv2d",)))
-                if row.name == "conv2d" else row for row in ROWS)), "conv2d"),
+                if row.name == "conv2d" else row for row in ROWS)), "delegated/conv2d/*"),
 )  # fmt: skip

@@ -169,64 +169,64 @@ _ties = Row(
 FAULTS = (
     _faulty(
         "one_rank_more", "A limit is off by one: a rank that no kernel has is taken.",
-        delegating(rows=instead(s.fits_chip, _one_rank_more)), "table/*/relu/*",
+        delegating(rows=instead(s.fits_chip, _one_rank_more)), "table/variation/relu/relu:rank=5/*",
     ),
     _faulty(
         "any_dtype", "A row does not look at dtypes, and takes what is no float32.",
-        delegating(rows=without("sigmoid", s.fits_chip)), "table/*/sigmoid/*",
+        delegating(rows=without("sigmoid", s.fits_chip)), "table/variation/sigmoid/sigmoid:float64/*",
     ),
     _faulty(
         "rank_without_kernel", "An operator is claimed at ranks that its kernel lacks.",
-        delegating(machine=Matrices), "table/*/linear/*",
+        delegating(machine=Matrices), "table/variation/linear/linear:rank=3/*",
     ),
     _faulty(
         "dilation_off_by_one", "A bound of an argument is off by one, and the kernel ignores what is beyond.",
         delegating(rows=instead(s.close, _first_dilation_of_three), machine=IgnoresDilation),
-        "table/*/conv2d/*",
+        "table/variation/conv2d/conv2d:dilation=2/*",
     ),
     _faulty(
         "no_alpha", "A factor of a sum is not looked at, and the kernel does not have it.",
         delegating(rows=without("add", s.plain_sum), machine=NoAlpha),
-        "table/*/add/*",
+        "table/variation/add/add:alpha=2/*",
     ),
     _faulty(
         "reads_a_missing_dimension", "A constraint reads a dimension that some tensors do not have.",
-        delegating(rows=instead(s.fits_chip, _counts_channels)), "table/*/relu/*",
+        delegating(rows=instead(s.fits_chip, _counts_channels)), "table/variation/relu/relu:rank=0/*",
     ),
     _faulty(
         "asks_the_recipe", "A constraint needs the recipe, which the partitioner does not know.",
-        delegating(rows=instead(s.batched, _asks_the_recipe)), "table/*/max_pool2d/*",
+        delegating(rows=instead(s.batched, _asks_the_recipe)), "table/single/max_pool2d/*",
     ),
     _faulty(
         "takes_refused", "What the table's constraints refuse is quantized all the same.",
-        portable(TakesRefused), "table/*/conv2d/*",
+        portable(TakesRefused), "table/edge/conv2d/*",
     ),
     _faulty(
         "forgets_reasons", "A refused operator is left without its reason.", portable(ForgetsReasons),
-        "table/*/add/*",
+        "table/edge/add/*",
     ),
     _faulty(
         "forgets_a_row", "An operator of the table gets no decision.", portable(ForgetsARow),
-        "table/*/cat/*",
+        "table/single/cat/*",
     ),
     _faulty(
         "first_row_wins", "A row shadows a longer one that stands behind it.", portable(FirstRowWins),
-        "table/*/conv2d_relu/*",
+        "table/single/conv2d_relu/*",
     ),
     _faulty(
         "two_rows_tie", "Two rows hold at one place, where the table does not say which one wins.",
-        portable(rows=(*ROWS, _ties)), "table/*/relu/*",
+        portable(rows=(*ROWS, _ties)), "table/single/relu/*",
     ),
     _faulty(
         "same_shapes", "The kernel of a sum does not broadcast.", delegating(machine=SameShapes),
-        "table/*/add/*",
+        "table/variation/add/add:other_of_channels/*",
     ),
     _faulty(
         "pool_pads_with_zero", "A pool takes what is outside of the image for zero, not for the least value.",
-        delegating(machine=PadsWithZero), "table/*/max_pool2d/*",
+        delegating(machine=PadsWithZero), "table/variation/max_pool2d/max_pool2d:padding=1/*",
     ),
     _faulty(
         "fixed_batch", "The batch that the program was compiled with is built into a kernel.",
-        delegating(machine=FixedBatch), "table/variation/conv2d/*",
+        delegating(machine=FixedBatch), "table/variation/conv2d/conv2d:dynamic_batch/*",
     ),
 )  # fmt: skip

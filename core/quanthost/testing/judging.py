@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from quanthost.graph.table import SupportTable
 from quanthost.testing.expectations import Tolerance
 from quanthost.testing.proving import Output, Proved
 from quanthost.testing.seeing import Seen
@@ -46,6 +47,18 @@ def left_float(decisions: tuple[Decision, ...]) -> str | None:
     found = [f"{d.node} ({d.operator}) is float: {d.reason}" for d in computing(decisions)
              if d.verdict is not Verdict.QUANTIZED]  # fmt: skip
     return "; ".join(found) or None
+
+
+def left_outside(decisions: tuple[Decision, ...], table: SupportTable | None) -> str | None:
+    """What a row quantizes for the delegate must lie in it: else it is float again, between conversions."""
+    rows = {row.name for row in table or () if row.delegated}
+    left = [
+        f"{d.node} ({d.operator}) is quantized by {d.row}, and is not in the delegate: {d.placement}"
+        for d in computing(decisions)
+        if d.verdict is Verdict.QUANTIZED and d.row in rows and d.delegated is False
+        and "nothing of it" not in str(d.placement)
+    ]  # fmt: skip
+    return next(iter(left), None)
 
 
 def decided(seen: Seen, recipe: Recipe) -> str | None:

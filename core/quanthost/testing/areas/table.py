@@ -8,7 +8,7 @@ from functools import partial
 
 from quanthost.graph.table import Constraint, Row
 from quanthost.testing.chains import chains
-from quanthost.testing.judging import CHAIN_SLACK, decided, differs, left_float
+from quanthost.testing.judging import CHAIN_SLACK, decided, differs, left_float, left_outside
 from quanthost.testing.neutral import is_refused_by_all
 from quanthost.testing.proving import Failed
 from quanthost.testing.samples import Sample, of_operator, undeclared
@@ -88,6 +88,9 @@ def _kind(row: Row) -> object:
 
 
 def _single(session: Session, row: Row, recipe: Recipe, sample: Sample | None) -> Verdict:
+    plain = next((s for s in session.samples(row) if s.variation == "plain"), None)
+    if plain is not None and isinstance(failed := session.seen(recipe, plain), Failed):
+        return Fault(message=str(failed), sample=plain, recipe=recipe.name)
     if sample is None:
         return _not_met(session, row, recipe)
     seen = session.seen(recipe, sample)
@@ -110,11 +113,6 @@ def _not_met(session: Session, row: Row, recipe: Recipe) -> Verdict:
     samples = session.samples(row)
     if not samples:
         return Skip(f"the catalogue has no arguments for {row.pattern}")
-    seen = {sample: session.seen(recipe, sample) for sample in samples}
-    plain = next((s for s in samples if s.variation == "plain"), samples[0])
-    failed = seen[plain]
-    if isinstance(failed, Failed):
-        return Fault(message=str(failed), sample=plain, recipe=recipe.name)
     refused = [met for sample in samples for met in session.met(row, recipe, sample)]
     if refused:
         return Skip(f"not reached: no variation of the catalogue is accepted ({refused[0].refusals[0][1]})")
@@ -138,6 +136,7 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         text = (
             str(proved) if isinstance(proved, Failed)
             else differs(proved, recipe, tolerance, slack=slack, read_on=read_on)
+            or (None if read_on else left_outside(proved.decisions, session.subject.table))
         )  # fmt: skip
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
 
