@@ -49,8 +49,8 @@ def main() -> None:
     given = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests" / "faulty"))
     # late: they lie with the tests
-    from registry import FAULTY
-    from sound import delegating, portable
+    from chip_backends import delegating, portable
+    from faulty_backends import FAULTY
 
     torch.set_num_threads(1)
     # nobody reads the graphs here, and to make them small takes most of the time

@@ -19,7 +19,8 @@ import suite_page
 import torch
 from mutants import Mutant, mutants, refused_as_made
 
-from quanthost.api import Row, SupportTable
+from quanthost.api import QSpec, Row, SupportTable
+from quanthost.errors import RequestError
 from quanthost.host import discovery
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.convert import convert
@@ -56,7 +57,7 @@ def _stop(case: CaseResult) -> None:
 
 
 def judged_apart(plugin: Any, mutant: Mutant, seconds: float = 600.0) -> dict[str, Any]:
-    """The same in a process of its own: a delegate that is given what it cannot do may end the process."""
+    """``judged`` in a process of its own: a delegate that is given what it cannot do may end the process."""
     started = time.perf_counter()
     ours, theirs = _FORKS.Pipe(duplex=False)
     child = _FORKS.Process(target=lambda: theirs.send(judged(plugin, mutant)))
@@ -91,8 +92,10 @@ def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
         case = _failing(changed, mutant)
         if case is not None:
             found.update(outcome="caught", area=case.area.value, case=case.id, message=_short(case.message))
-        elif _is_same(plugin, changed, mutant.row):
+        elif _is_equivalent(plugin, changed, mutant):
             found["outcome"] = "equivalent"
+        elif _is_same(plugin, changed, mutant.row):
+            found["message"] = "the catalogue has no call of the operator that tells the two apart"
     return {**found, "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -102,15 +105,28 @@ def _short(text: str) -> str:
 
 def _failing(changed: Any, mutant: Mutant) -> CaseResult | None:
     first = _FIRST.get(mutant.kind, Area.QSPECS)
-    for area in sorted(_AREAS, key=lambda area: area is not first):
-        pattern = f"{area.value}/*/{mutant.row}/*"
+    row = mutant.row
+    patterns = [
+        (area, f"{area.value}/*/{row}/*") for area in sorted(_AREAS, key=lambda area: area is not first)
+    ]
+    # where the row alone shows nothing: with others before and behind it
+    patterns += [(Area.TABLE, f"table/pair/*+{row}/*"), (Area.TABLE, f"table/pair/{row}+*/*")]
+    for area, pattern in patterns:
         try:
             check_backend(changed, areas=[area], only=pattern, full=True, told=_stop)
         except _CaughtError as caught:
             return caught.case
-        except check.RequestError:
-            continue  # no case of this area
+        except RequestError:
+            continue  # no such case
     return None
+
+
+def _is_equivalent(plugin: Any, changed: Any, mutant: Mutant) -> bool:
+    """Whether only the axis differs, in a row whose weight has one scale in each recipe: nothing reads it."""
+    row, other = plugin.table.row(mutant.row), changed.table.row(mutant.row)
+    own = dict(row.qspecs).get("weight")
+    one_scale = isinstance(own, QSpec) and own.axis is None and row.kernels <= {Kernel.STATIC, Kernel.FLOAT}
+    return one_scale and attrs.evolve(other, weight_axis=row.weight_axis) == row
 
 
 def _is_same(plugin: Any, changed: Any, name: str) -> bool:
@@ -153,6 +169,7 @@ def main() -> None:
     """Judge each mutant that is not stored yet, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--anew", action="store_true", help="judge those again that are stored")
+    parser.add_argument("--survivors", action="store_true", help="judge those again that are not caught")
     parser.add_argument("--only", default="", help="a part of the names of the mutants to judge")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -162,7 +179,8 @@ def main() -> None:
     table: SupportTable = plugin.table
     kept = {} if given.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())["mutants"]
     todo = {m.name: m for m in mutants(table) if is_met(table.row(m.row))}
-    kept = {name: found for name, found in kept.items() if name in todo}
+    again = ("survived", "equivalent") if given.survivors else ()
+    kept = {name: found for name, found in kept.items() if name in todo and found["outcome"] not in again}
     for number, (name, mutant) in enumerate(todo.items()):
         if given.only in name and (given.only or name not in kept):
             kept[name] = judged_apart(plugin, mutant)

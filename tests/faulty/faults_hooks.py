@@ -6,8 +6,8 @@ import random
 from typing import Any
 
 import attrs
-from faulty import Faulty
-from sound import INFO, RECIPE, Sound, delegating, portable
+from chip_backends import INFO, RECIPE, Sound, delegating, portable
+from seeded import Faulty
 
 from quanthost.api import (
     BackendInfo,

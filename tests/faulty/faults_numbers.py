@@ -6,9 +6,9 @@ from typing import Any
 
 import attrs
 import torch
-from faulty import Faulty
-from simulator import Machine, Parameters, Step
-from sound import INFO, RECIPE, WEIGHT, delegating
+from chip_backends import INFO, RECIPE, WEIGHT, delegating
+from chip_simulator import Machine, Parameters, Step
+from seeded import Faulty
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from chip_backends import INFO, Sound, delegating
+from chip_simulator import Machine, SimulatedChip
 from executorch.exir.backend.compile_spec_schema import CompileSpec
-from faulty import Faulty
-from simulator import Machine, SimulatedChip
-from sound import INFO, Sound, delegating
+from seeded import Faulty
 from torch import Tensor
 
 from quanthost.api import PieceRecord, Request, Runner, hookimpl
@@ -27,7 +27,7 @@ recipes = ["int8_static"]
 runtime = "AnotherChip"
 """
 _PLUGIN = """\
-from sound import delegating
+from chip_backends import delegating
 
 backend = delegating()
 """

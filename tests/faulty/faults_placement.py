@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+from chip_backends import DELEGATE, ROWS, Sound, changed, delegating
 from executorch.exir.backend.partitioner import DelegationSpec, PartitionResult
 from executorch.exir.backend.utils import tag_constant_data
-from faulty import Faulty
-from sound import DELEGATE, ROWS, Sound, changed, delegating
+from seeded import Faulty
 from torch import fx
 
 from quanthost.api import Claim, Request, hookimpl, operator_name

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from faulty import Faulty
-from sound import ACTIVATION, INFO, RECIPE, changed, portable
+from chip_backends import ACTIVATION, INFO, RECIPE, changed, portable
+from seeded import Faulty
 
 from quanthost.api import (
     AnyQSpec,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-import sound as s
+import chip_backends as s
 import torch
-from faulty import Faulty
-from simulator import LIMIT, Machine, Step
-from sound import ROWS, changed, delegating, portable
+from chip_backends import ROWS, changed, delegating, portable
+from chip_simulator import LIMIT, Machine, Step
+from seeded import Faulty
 from torch import Tensor
 from torch.nn import functional as F
 

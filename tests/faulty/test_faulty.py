@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty import Faulty
-from registry import FAULTY
-from sound import delegating, portable
+from chip_backends import delegating, portable
+from faulty_backends import FAULTY
+from seeded import Faulty
 
 from quanthost.api import TableBackend
 from quanthost.testing import Area, Outcome, check_backend

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import torch
-from simulator import LIMIT, Machine, executor
+from chip_simulator import LIMIT, Machine, executor
 
 from quanthost.api import (
     FP32_HALF_EVEN,

@@ -8,7 +8,7 @@ import faults_persistence
 import faults_placement
 import faults_qspecs
 import faults_table
-from faulty import Faulty
+from seeded import Faulty
 
 __all__ = ["FAULTY"]
 
