@@ -15,7 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,16 +146,39 @@ def _error(tensor: Tensor, scale: Tensor, zero_point: Tensor) -> float:
 
 def laws(name: str) -> dict[str, bool]:
     """Whether the order, a cut into shares and their merge, and two ranks give the same bits."""
-    net = network(name)
-    model, inputs = net.build()
-    data = net.calibration()[:6]
-    prepared = quanthost.prepare(quanthost.capture(model, inputs), backend="xnnpack_like")
+    prepared, data = _few(name)
     whole = quanthost.collect_statistics(prepared, data).to_bytes()
     shares = [quanthost.collect_statistics(prepared, data, shard=f"{n}/4") for n in (3, 1, 4, 2)]
     return {
         "order": quanthost.collect_statistics(prepared, data[::-1]).to_bytes() == whole,
         "shares": quanthost.merge_statistics(shares).to_bytes() == whole,
+        "ranks": _of_ranks(name) == [whole, whole],
     }
+
+
+def _few(name: str) -> tuple[Any, Batches]:
+    # the bits of a convolution depend on the number of threads
+    torch.set_num_threads(1)
+    net = network(name)
+    model, inputs = net.build()
+    prepared = quanthost.prepare(quanthost.capture(model, inputs), backend="xnnpack_like")
+    return prepared, net.calibration()[:6]
+
+
+def _of_ranks(name: str) -> list[bytes]:
+    """What each of two processes under ``torchrun`` holds at the end."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [*launcher, __file__, "--rank-into", folder, name], check=True, capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        return [(Path(folder) / str(rank)).read_bytes() for rank in range(2)]
+
+
+def _rank(name: str, folder: Path) -> None:
+    held = quanthost.collect_statistics(*_few(name))
+    (folder / os.environ["RANK"]).write_bytes(held.to_bytes())
 
 
 def _page(results: dict[str, Any]) -> str:
@@ -160,10 +187,12 @@ def _page(results: dict[str, Any]) -> str:
         "Milliseconds a batch, and their ratio to the float forward, from one run of",
         "`python benchmarks/calibration.py`: quanthost beside the documented script, whose observers keep",
         "histograms, on the same data. Error: of quantizing the observed tensors by `mse` ranges, over that",
-        "with `HistogramObserver`, as geometric mean and at worst; below 1 is better.", "",
+        "with `HistogramObserver`, as geometric mean and at worst; below 1 is better. Order, shares, ranks:",
+        "whether the statistics of the reversed batches, of four merged shares, and of each of two processes",
+        "under `torchrun` are those of one process.", "",
         "| network | threads | float | quanthost | ratio | incumbent | ratio | error, mean | error, worst "
-        "| order | shares |",
-        "| --- " * 11 + "|",
+        "| order | shares | 2 ranks |",
+        "| --- " * 12 + "|",
     ]  # fmt: skip
     for row in results["rows"]:
         for threads, cost in row["threads"].items():
@@ -172,7 +201,7 @@ def _page(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {row['name']} | {threads} | {plain:.2f} | {ours:.2f} | {ours / plain:.2f} | {theirs:.2f} "
                 f"| {theirs / plain:.2f} | {error['mean']:.3f} | {error['worst']:.3f} "
-                f"| {_told(same['order'])} | {_told(same['shares'])} |"
+                f"| {_told(same['order'])} | {_told(same['shares'])} | {_told(same['ranks'])} |"
             )
     versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     lines += ["", f"{results['machine']['cpu']}; {versions}.", ""]
@@ -191,7 +220,11 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--rank-into", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.rank_into:
+        _rank(arguments.networks[0], arguments.rank_into)
+        return
     if not arguments.table:
         for name in arguments.networks or SUBJECTS:
             row = {

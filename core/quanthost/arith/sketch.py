@@ -76,8 +76,9 @@ class RangeSketch:
     Widths are powers of two, hence ``x / width`` is exact in binary floating point and doubling the
     width maps bin ``i`` to ``floor(i / 2)``: the state is bit for bit the same for each order and merge of
     the tensors that it was given, and for tensors of up to 8,192 values also for each split of them. Of a
-    larger tensor the histogram counts a systematic sample, chosen by its size alone: every ``k``-th value in
-    the order of memory counts ``k`` times, and the extremes count once.
+    larger tensor the histogram counts a systematic sample, chosen by its size and its extremes: every
+    ``k``-th value in the order of memory counts ``k`` times, and the extremes count once. Where it starts
+    differs between tensors, so that a stream of them is seen at all places.
     """
 
     minimum: float = math.inf
@@ -317,7 +318,9 @@ def _count_some_into(
     """Add counts whose sum is the number of values; ``low`` and ``high`` are the extremes."""
     total = len(values)
     step = _step(total)
-    index = _bins(values[: (total - 2) // step * step : step], grid)
+    # the last bits of the extremes are as good as drawn, and the same in each order of the tensors
+    start = int(math.ldexp(math.frexp(low)[0] + math.frexp(high)[0], 24)) % step
+    index = _bins(values[start : (total - 2) // step * step : step], grid)
     counts += np.bincount(index, minlength=len(counts)) * step
     # what is left over: the extremes, and a few beside the last
     counts[_bin(low, grid.exponent) - grid.first] += 1

@@ -88,7 +88,7 @@ def sketch_of(*tensors: Tensor) -> RangeSketch:
     sketch = RangeSketch()
     for tensor in tensors:
         # in pieces that are binned value by value: what is judged here is the estimator
-        for piece in tensor.flatten().split(10_000):
+        for piece in tensor.flatten().split(8_000):
             sketch.update(piece)
     return sketch
 

@@ -62,7 +62,7 @@ def test_version(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("backendz",), "No such command 'backendz'. Did you mean 'backends'?"),
+        (("backendz",), "No such command 'backendz'. Did you mean 'backends'"),
         (("inspect",), "Missing argument"),
         (("run", "a.pte"), "Missing option '--inputs'"),
         (("backends", "--jsn"), "No such option: --jsn"),

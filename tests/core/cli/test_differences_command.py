@@ -16,7 +16,7 @@ def kept(cli: Cli, zoo: Path, tmp_path: Path) -> Path:
     target = tmp_path / "old.json"
     ended = cli("decisions", f"{zoo / 'nets.py'}:build", "-b", BACKEND, "-o", str(target))
     assert ended.code == 0
-    assert "float because of: 1 no row" in ended.out
+    assert "float because of: 1 no row" in " ".join(ended.out.split())
     assert f"kept in {target}" in "".join(ended.out.splitlines())
     return target
 

@@ -250,7 +250,7 @@ def test_the_other_hooks() -> None:
     backend = attrs.evolve(BACKEND, lowering=options)
     assert backend.quanthost_backend_info() is BACKEND.info
     assert backend.quanthost_lowering_options() is options
-    assert backend.quanthost_create_runner(b"") is None
+    assert backend.quanthost_create_runner(b"", ()) is None
     graph = graph_of(nn.Linear(4, 3), X)
     assert backend.quanthost_validate(graph, (), asked()) == []
 

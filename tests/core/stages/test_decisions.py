@@ -158,7 +158,7 @@ def placed(
         for name in "abc"
     ]
     made = tuple(
-        Piece(delegate=f"D{number}", origins=frozenset(names), operators=len(names))
+        Piece(delegate=f"D{number}", origins=frozenset(names), operators=len(names), results=1)
         for number, names in enumerate(pieces)
     )
     edge = EdgeResult(buffer=b"", pieces=made, outside=edges)

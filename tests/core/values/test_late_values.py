@@ -31,5 +31,11 @@ def test_a_manifest_needs_no_other_value() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(
-        ["quanthost.errors", "quanthost.values", "quanthost.values.checks", "quanthost.values.manifest"]
+        [
+            "quanthost.deprecation",
+            "quanthost.errors",
+            "quanthost.values",
+            "quanthost.values.checks",
+            "quanthost.values.manifest",
+        ]
     )
