@@ -22,23 +22,14 @@ from mutants import Mutant, mutants, refused_as_made
 from quanthost.api import QSpec, Row, SupportTable
 from quanthost.errors import RequestError
 from quanthost.host import discovery
-from quanthost.stages.calibrate import calibrate
-from quanthost.stages.convert import convert
-from quanthost.stages.lower import lower
-from quanthost.stages.prepare import prepare
 from quanthost.testing import Area, CaseResult, check, check_backend
-from quanthost.testing.proving import captured_of, inputs_of
-from quanthost.testing.samples import Regime, Sample, of_row
-from quanthost.testing.subject import Subject
-from quanthost.values import Kernel, Recipe
+from quanthost.values import Kernel
 
 RESULTS = Path(__file__).parent / "results" / "mutation.json"
 BACKEND = "xnnpack_like"
 # the areas that have cases of a row, those with most to say of a kind of change first
 _AREAS = (Area.TABLE, Area.QSPECS, Area.PLACEMENT, Area.NUMBERS)
 _FIRST = {"constraint deleted": Area.TABLE, "row shadowed": Area.TABLE, "operator not kept": Area.PLACEMENT}
-# samples whose programs are compared at once
-_TOGETHER = 12
 # what is loaded already is there in each
 _FORKS = multiprocessing.get_context("fork")
 
@@ -94,8 +85,6 @@ def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
             found.update(outcome="caught", area=case.area.value, case=case.id, message=_short(case.message))
         elif _is_equivalent(plugin, changed, mutant):
             found["outcome"] = "equivalent"
-        elif _is_same(plugin, changed, mutant.row):
-            found["message"] = "the catalogue has no call of the operator that tells the two apart"
     return {**found, "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -105,19 +94,14 @@ def _short(text: str) -> str:
 
 def _failing(changed: Any, mutant: Mutant) -> CaseResult | None:
     first = _FIRST.get(mutant.kind, Area.QSPECS)
-    row = mutant.row
-    patterns = [
-        (area, f"{area.value}/*/{row}/*") for area in sorted(_AREAS, key=lambda area: area is not first)
-    ]
-    # where the row alone shows nothing: with others before and behind it
-    patterns += [(Area.TABLE, f"table/pair/*+{row}/*"), (Area.TABLE, f"table/pair/{row}+*/*")]
-    for area, pattern in patterns:
+    for area in sorted(_AREAS, key=lambda area: area is not first):
+        pattern = f"{area.value}/*/{mutant.row}/*"
         try:
             check_backend(changed, areas=[area], only=pattern, full=True, told=_stop)
         except _CaughtError as caught:
             return caught.case
         except RequestError:
-            continue  # no such case
+            continue  # no case of this area
     return None
 
 
@@ -127,37 +111,6 @@ def _is_equivalent(plugin: Any, changed: Any, mutant: Mutant) -> bool:
     own = dict(row.qspecs).get("weight")
     one_scale = isinstance(own, QSpec) and own.axis is None and row.kernels <= {Kernel.STATIC, Kernel.FLOAT}
     return one_scale and attrs.evolve(other, weight_axis=row.weight_axis) == row
-
-
-def _is_same(plugin: Any, changed: Any, name: str) -> bool:
-    """Whether both backends make the same programs of all that the catalogue has for the row's pattern."""
-    row = plugin.table.row(name)
-    for recipe in plugin.info.recipes:
-        if recipe.kernel not in row.kernels | changed.table.row(name).kernels:
-            continue
-        samples = [s for s in of_row(row) if all(x.numel() for x in s.inputs)]
-        for dynamic in (True, False):
-            alike = [s for s in samples if s.is_dynamic is dynamic]
-            for start in range(0, len(alike), _TOGETHER):
-                part = alike[start : start + _TOGETHER]
-                if _made(plugin, recipe, part) != _made(changed, recipe, part):
-                    return False
-    return True
-
-
-def _made(plugin: Any, recipe: Recipe, samples: list[Sample]) -> Any:
-    """The program's bytes and decisions, each sample's own where they cannot be lowered together."""
-    try:
-        subject = Subject.of(plugin)
-        prepared = prepare(captured_of(samples), subject.watched()[0], subject.request(recipe.name))
-        batches = [inputs_of(samples, Regime.PLAIN)] if recipe.kernel is Kernel.STATIC else None
-        program = lower(convert(calibrate(prepared, batches)))
-    except Exception as error:
-        if len(samples) == 1:
-            return type(error).__name__
-        return [_made(plugin, recipe, [sample]) for sample in samples]
-    decisions = [(d.node, d.verdict, d.row, d.delegated) for d in program.decisions]
-    return program.buffer, decisions
 
 
 def is_met(row: Row) -> bool:

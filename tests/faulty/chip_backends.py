@@ -111,6 +111,15 @@ def close(site: Site) -> str | None:
     return None if all(value == 1 for value in values) else f"the dilation is {dilation}"
 
 
+@constraint("both sides are padded alike")
+def even(site: Site) -> str | None:
+    """What "same" adds to one side becomes an operator of its own before the convolution."""
+    if site.argument("padding") != "same":
+        return None
+    window = site.shape("weight")[2:]
+    return None if all(size % 2 for size in window) else f"a window of {window} with the padding 'same'"
+
+
 @constraint("the input has a batch dimension")
 def batched(site: Site) -> str | None:
     rank = len(site.shape("input"))
@@ -130,7 +139,7 @@ def _row(name: str, pattern: Any, *rules: Constraint, **more: Any) -> Row:
 _GEMM = {"weight": Role.WEIGHT, "bias": Role.BIAS}
 _CONV = op("conv2d", "convolution", input="input", weight="weight", bias="bias?")
 _TURNED = op("conv_transpose2d", "convolution", input="input", weight="weight", bias="bias?")
-_CONV_RULES = (straight, batched, one_group, close)
+_CONV_RULES = (straight, batched, one_group, close, even)
 
 ROWS = (
     _row("conv2d", _CONV, *_CONV_RULES, roles=_GEMM, gain=Gain.DRIVES),

@@ -10,7 +10,7 @@ from quanthost.graph.table import Constraint, Row
 from quanthost.testing.chains import chains
 from quanthost.testing.judging import CHAIN_SLACK, decided, differs, left_float, left_outside
 from quanthost.testing.neutral import is_refused_by_all
-from quanthost.testing.proving import Failed
+from quanthost.testing.proving import Failed, Proved
 from quanthost.testing.samples import Sample, of_operator, undeclared
 from quanthost.testing.seeing import Seen
 from quanthost.testing.session import Check, Fault, Session, Skip, Trial, Verdict
@@ -136,9 +136,14 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         text = (
             str(proved) if isinstance(proved, Failed)
             else differs(proved, recipe, tolerance, slack=slack, read_on=read_on)
-            or (None if read_on else left_outside(proved.decisions, session.subject.table))
+            or (None if read_on else _left_outside(session, proved))
         )  # fmt: skip
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+
+
+def _left_outside(session: Session, proved: Proved) -> str | None:
+    subject = session.subject
+    return left_outside(proved.decisions, subject.table) if subject.info.runtime else None
 
 
 def _is_taken(seen: Seen | Failed) -> bool:
