@@ -70,10 +70,16 @@ def _of_faulty(data: dict[str, Any]) -> Iterator[str]:
         [
             (f"`{name}`", each["fault"], f"`{each['area']}`" if each["caught"] else "**not found**",
              f"`{each['case']}`" if each["case"] else "",
-             ", ".join(f"`{a}`" for a in each["failures"] if a != each["area"]))
+             _others(each))
             for name, each in found.items()
         ],
     )  # fmt: skip
+
+
+def _others(each: dict[str, Any]) -> str:
+    if not each.get("all_areas", True):
+        return "not run"
+    return ", ".join(f"`{area}`" for area in each["failures"] if area != each["area"])
 
 
 def _of_mutation(found: list[dict[str, Any]]) -> Iterator[str]:
