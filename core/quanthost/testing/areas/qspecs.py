@@ -160,7 +160,9 @@ def _unshared(session: Session, row: Row, recipe: Recipe, sample: Sample) -> str
         return None
     for made in seen.chosen:
         entries = [entry_of(operator_name(node)) for node in made.nodes]
-        asked = "output" in made.match.shares or any(isinstance(s, SharedQSpec) for s in made.qspecs.values())
+        linked = any(isinstance(spec, SharedQSpec) for spec in made.qspecs.values())
+        # sharing with nothing else is no sharing
+        asked = linked or {"output"} < set(made.match.shares)
         fixed = isinstance(made.qspecs.get("output"), FixedQSpec)
         if all(e is not None and e.moves for e in entries) and not asked and not fixed:
             return f"the row {made.match.row} moves values, and its result need not share their parameters"
