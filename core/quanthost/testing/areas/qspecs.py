@@ -192,11 +192,18 @@ def _fixed(row: Row, recipe: Recipe, converted: Converted) -> str | None:
         if not same and abs(low - first) > 2 * float(held.scales):
             return f"the row's fixed range begins at {first:.4g}, the result's at {low:.4g}"
         bounds = None if entry is None else entry.result_range
-        step = float(held.scales)
-        if bounds is not None and not (low <= bounds[0] + step and high >= bounds[1] - 1.5 * step):
-            return (
-                f"the fixed range {low:.4g} to {high:.4g} leaves out some of {bounds[0]:g} to {bounds[1]:g}"
-            )
+        return None if bounds is None else _beside_bounds((low, high), bounds, float(held.scales))
+    return None
+
+
+def _beside_bounds(held: tuple[float, float], bounds: tuple[float, float], step: float) -> str | None:
+    """Whether a fixed range leaves out what the function makes, or has no use for half of its integers."""
+    low, high = held
+    told = f"{low:.4g} to {high:.4g}"
+    if not (low <= bounds[0] + step and high >= bounds[1] - 1.5 * step):
+        return f"the fixed range {told} leaves out some of {bounds[0]:g} to {bounds[1]:g}"
+    if max(-low, high) > 1.9 * max(map(abs, bounds)):
+        return f"the fixed range {told} is twice what {bounds[0]:g} to {bounds[1]:g} needs"
     return None
 
 
