@@ -107,8 +107,15 @@ def _failing(changed: Any, mutant: Mutant) -> CaseResult | None:
 
 
 def _is_equivalent(plugin: Any, changed: Any, mutant: Mutant) -> bool:
-    """Whether only the axis differs, in a row whose weight has one scale in each recipe: nothing reads it."""
+    """Whether nothing reads what differs.
+
+    That is the axis of a weight that has one scale in each recipe, and an operator to keep whole that another
+    row names too.
+    """
     row, other = plugin.table.row(mutant.row), changed.table.row(mutant.row)
+    if row.keeps != other.keeps:
+        kept, left = ({name for each in t for name in each.keeps} for t in (plugin.table, changed.table))
+        return kept == left
     own = dict(row.qspecs).get("weight")
     one_scale = isinstance(own, QSpec) and own.axis is None and row.kernels <= {Kernel.STATIC, Kernel.FLOAT}
     return one_scale and attrs.evolve(other, weight_axis=row.weight_axis) == row

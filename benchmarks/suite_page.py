@@ -120,7 +120,8 @@ def _counted(name: str, found: list[dict[str, Any]]) -> tuple[Any, ...]:
 
 def _why(mutant: dict[str, Any]) -> str:
     if mutant["outcome"] == "equivalent":
-        return "the weight has one scale: its axis is not read"
+        kept = mutant["kind"] == "operator not kept"
+        return "another row keeps it whole" if kept else "the weight has one scale: its axis is not read"
     name = f"{mutant['row']}: {mutant['change']}"
     return next((reason for part, reason in REASONS.items() if part in name), mutant["message"])
 

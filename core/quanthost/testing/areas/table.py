@@ -205,7 +205,9 @@ def _both_sides(
     reason = next(met.refusals[0][1] for met in session.met(row, recipe, refused) if met.refusals)
     seen = session.seen(recipe, refused)
     assert not isinstance(seen, Failed)
-    told = any(reason in decision.reason for decision in seen.decisions)
+    # where several rows refuse, the reason of one of them is told
+    reasons_there = [text for met in seen.met for _, text in met.refusals]
+    told = any(text in decision.reason for decision in seen.decisions for text in reasons_there)
     taken = any(decision.row not in (None, row.name) for decision in seen.decisions)
     if told or taken:
         return None
