@@ -20,6 +20,7 @@ _AVERAGE = "an average with parameters of its own is right too: the kernel resca
 REASONS = {
     "without “both sides are padded alike”": _FLOAT,
     "conv: without “the input is one of the model's": _CHAIN,
+    "clone: without “the memory layout": "the delegate copies right in each case of the suite",
     "clone: without “nothing else reads": "the delegate refuses it in some programs, none of them a case",
     "softmax: without “the input is held": "only a channels-last operator before it shows it",
     "output is observed": "the delegate computes the function in any range: the fixed one is only better",
