@@ -49,16 +49,18 @@ def left_float(decisions: tuple[Decision, ...]) -> str | None:
     return "; ".join(found) or None
 
 
-def left_outside(decisions: tuple[Decision, ...], table: SupportTable | None) -> str | None:
-    """What a row quantizes for the delegate must lie in it: else it is float again, between conversions."""
+def left_outside(proved: Proved, recipe: Recipe, table: SupportTable | None) -> str | None:
+    """What a row quantizes for the delegate must lie in it, in integers: float there gains nothing."""
     rows = {row.name for row in table or () if row.delegated}
-    left = [
-        f"{d.node} ({d.operator}) is quantized by {d.row}, and is not in the delegate: {d.placement}"
-        for d in computing(decisions)
-        if d.verdict is Verdict.QUANTIZED and d.row in rows and d.delegated is False
-        and "nothing of it" not in str(d.placement)
-    ]  # fmt: skip
-    return next(iter(left), None)
+    for decision in computing(proved.decisions):
+        if decision.verdict is not Verdict.QUANTIZED or decision.row not in rows:
+            continue
+        here = f"{decision.node} ({decision.operator}) is quantized by {decision.row}, and"
+        if decision.delegated is False and "nothing of it" not in str(decision.placement):
+            return f"{here} is not in the delegate: {decision.placement}"
+        if recipe.kernel is Kernel.STATIC and decision.node in proved.in_float:
+            return f"{here} only a float kernel takes what became of it"
+    return None
 
 
 def decided(seen: Seen, recipe: Recipe) -> str | None:

@@ -83,14 +83,15 @@ class Converted:
 class Proved:
     """A sample that was lowered and has run: as calibrated, beyond, and at smaller sizes where they may vary.
 
-    ``problems`` are those of its partitions, each with its kind; ``no_golden`` says why there is no integer
-    form.
+    ``problems`` are those of its partitions, each with its kind; ``in_float`` are the captured nodes that the
+    table's float kernels alone take; ``no_golden`` says why there is no integer form.
     """
 
     decisions: tuple[Decision, ...]
     runs: tuple[tuple[Output, ...], ...]
     problems: tuple[tuple[str, str], ...]
     no_golden: str
+    in_float: frozenset[str] = frozenset()
 
 
 def split(
@@ -186,6 +187,10 @@ def proved_of(
         given.append(_shorter(samples, inputs))
     runs = [_run(model, converted, golden, program, each) for each in given]
     problems = [problem for partitioned in watcher.partitioned for problem in partitioned.problems]
+    in_float = {
+        name for partitioned in watcher.partitioned for name, kernels in partitioned.kernels.items()
+        if name is not None and kernels == {Kernel.FLOAT}
+    }  # fmt: skip
     counts = _counts(samples)
     made = []
     for number, _ in enumerate(samples):
@@ -198,6 +203,7 @@ def proved_of(
             Proved(
                 decisions=decisions,
                 problems=own,
+                in_float=frozenset(in_float & names),
                 no_golden=why or "; ".join(islands),
                 runs=tuple(run[start : start + counts[number]] for run in runs),
             )

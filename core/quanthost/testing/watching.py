@@ -11,21 +11,25 @@ from torch import fx
 from quanthost.graph.digest import graph_text
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
-from quanthost.graph.table import SupportTable
+from quanthost.graph.table import Claim, SupportTable
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.claims import find_claims
 from quanthost.hooks.specs import hookimpl
-from quanthost.values import Match
+from quanthost.values import Kernel, Match
 
 __all__ = ["Partitioned", "Watcher"]
 
 
 @attrs.frozen(kw_only=True)
 class Partitioned:
-    """What a partitioner did with one edge program; each problem with the captured node it is about."""
+    """What a partitioner did with one edge program; each problem with the captured node it is about.
+
+    ``kernels`` are those with which the table takes what became of a captured node.
+    """
 
     tags: dict[str | None, tuple[str, ...]]
     problems: tuple[tuple[str | None, str, str], ...]
+    kernels: dict[str | None, frozenset[Kernel]] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
@@ -79,10 +83,9 @@ class Watcher:
         partition = partitioner.partition
 
         def watched(exported: Any) -> Any:
-            claims = {} if self.table is None else _claims(self.table, exported)
+            found = None if self.table is None else find_claims(self.table, exported)
             result = partition(exported)
-            graph = result.tagged_exported_program.graph
-            self.partitioned.append(_survey(graph, claims if self.table is not None else None))
+            self.partitioned.append(_survey(result.tagged_exported_program.graph, found))
             return result
 
         partitioner.partition = watched
@@ -95,21 +98,21 @@ def _state(graph_module: fx.GraphModule) -> list[str]:
     return [*lines, *metadata]
 
 
-def _claims(table: SupportTable, exported: Any) -> dict[fx.Node, bool]:
-    """The nodes that the table takes, each with whether its claim computes."""
-    return {node: claim.computes for claim in find_claims(table, exported) for node in claim.nodes}
-
-
-def _survey(graph: fx.Graph, claims: dict[fx.Node, bool] | None) -> Partitioned:
+def _survey(graph: fx.Graph, found: list[Claim] | None) -> Partitioned:
     tagged = {n: str(n.meta["delegation_tag"]) for n in graph.nodes if "delegation_tag" in n.meta}
     tags: dict[str | None, tuple[str, ...]] = {}
     for node, tag in tagged.items():
         if node.op == "call_function":
             tags[origin(node)] = (*tags.get(origin(node), ()), tag)
     problems = [*_seams(graph, tagged), *_cycles(graph, tagged), *_passed_through(graph, tagged)]
-    if claims is not None:
+    kernels: dict[str | None, frozenset[Kernel]] = {}
+    for claim in found or ():
+        for node in claim.site.nodes:
+            kernels[origin(node)] = kernels.get(origin(node), frozenset()) | {claim.site.kernel}
+    if found is not None:
+        claims = {node: claim.computes for claim in found for node in claim.nodes}
         problems.extend(_differences(graph, tagged, claims))
-    return Partitioned(tags=tags, problems=tuple(problems))
+    return Partitioned(tags=tags, problems=tuple(problems), kernels=kernels)
 
 
 _Problem = tuple[str | None, str, str]

@@ -136,14 +136,14 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         text = (
             str(proved) if isinstance(proved, Failed)
             else differs(proved, recipe, tolerance, slack=slack, read_on=read_on)
-            or (None if read_on else _left_outside(session, proved))
+            or (None if read_on else _left_outside(session, recipe, proved))
         )  # fmt: skip
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
 
 
-def _left_outside(session: Session, proved: Proved) -> str | None:
+def _left_outside(session: Session, recipe: Recipe, proved: Proved) -> str | None:
     subject = session.subject
-    return left_outside(proved.decisions, subject.table) if subject.info.runtime else None
+    return left_outside(proved, recipe, subject.table) if subject.info.runtime else None
 
 
 def _is_taken(seen: Seen | Failed) -> bool:
