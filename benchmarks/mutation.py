@@ -11,7 +11,7 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,22 @@ class _CaughtError(Exception):
         self.case = case
 
 
-def _stop(case: CaseResult) -> None:
-    if case.outcome.is_bad:
-        raise _CaughtError(case)
+def _stopping(unchanged: Any) -> Callable[[CaseResult], None]:
+    """Ends a run at a failure, but for one that the unchanged table has too: that shows no mutant."""
+
+    def stop(case: CaseResult) -> None:
+        if case.outcome.is_bad and _passes(unchanged, case):
+            raise _CaughtError(case)
+
+    return stop
+
+
+def _passes(unchanged: Any, case: CaseResult) -> bool:
+    try:
+        conformance = check_backend(unchanged, areas=[case.area], only=case.id, full=True)
+    except RequestError:
+        return True  # only the mutant has the case
+    return conformance.conforms
 
 
 def judged_apart(plugin: Any, mutant: Mutant, seconds: float = 600.0) -> dict[str, Any]:
@@ -81,7 +94,7 @@ def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
         found.update(outcome="caught", area="loading", message=_short(refused))
     else:
         changed = attrs.evolve(plugin, table=mutant.table())
-        case = _failing(changed, mutant)
+        case = _failing(plugin, changed, mutant)
         if case is not None:
             found.update(outcome="caught", area=case.area.value, case=case.id, message=_short(case.message))
         elif _is_equivalent(plugin, changed, mutant):
@@ -93,12 +106,12 @@ def _short(text: str) -> str:
     return text.partition("\n")[0][:200]
 
 
-def _failing(changed: Any, mutant: Mutant) -> CaseResult | None:
+def _failing(unchanged: Any, changed: Any, mutant: Mutant) -> CaseResult | None:
     first = _FIRST.get(mutant.kind, Area.QSPECS)
     for area in sorted(_AREAS, key=lambda area: area is not first):
         pattern = f"{area.value}/*/{mutant.row}/*"
         try:
-            check_backend(changed, areas=[area], only=pattern, full=True, told=_stop)
+            check_backend(changed, areas=[area], only=pattern, full=True, told=_stopping(unchanged))
         except _CaughtError as caught:
             return caught.case
         except RequestError:

@@ -17,12 +17,14 @@ _CHAIN = "only what is before a convolution with ranges at run time shows it; no
 _AVERAGE = "an average with parameters of its own is right too: the kernel rescales"
 # by a part of the row and the change; shown beside each survivor
 REASONS = {
-    "conv: without “the input is one of the model's": _CHAIN,
+    "without “the input is one of the model's": _CHAIN,
     "clone: without “the memory layout": "the delegate copies right in each case of the suite",
     "clone: without “nothing else reads": "the delegate refuses it in some programs, none of them a case",
     "softmax: without “the input is held": "only a channels-last operator before it shows it",
     "output is observed": "the delegate computes the function in any range: the fixed one is only better",
     "with an integer kernel": "the delegate has the kernel; the row leaves it out for accuracy near zero",
+    "prelu: weight is affine": "the delegate computes with a zero point of the slopes too",
+    "linear_weight_only: bias": "the recipe quantizes weights alone: the bias stays float either way",
     "prelu: weight is an activation": "slopes that are observed as data get nearly the same parameters",
     "upsample_bilinear2d: not kept": "the delegate still takes each case of the suite",
     "elu: not kept": "the delegate still takes each case of the suite",
