@@ -57,7 +57,8 @@ class Failed:
 class Output:
     """One output of one run: the model, the q/dq form in eager torch, the runtime, the golden integer form.
 
-    ``scale`` is that of the quantized result, ``None`` where the result is float.
+    ``scale`` is that of the quantized result, ``None`` where the result is float; ``behind`` then the largest
+    scale of the quantized tensors that it is computed from by one float operator, 0 where there are none.
     """
 
     model: torch.Tensor
@@ -65,6 +66,7 @@ class Output:
     runtime: torch.Tensor
     golden: torch.Tensor | None
     scale: float | None
+    behind: float = 0.0
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -244,7 +246,7 @@ def _run(
     leaves = list(leaves) if isinstance(leaves, (tuple, list)) else [leaves]
     golds = flat[3] if golden is not None else [None] * len(flat[0])
     return tuple(
-        Output(model=m, qdq=q, runtime=r, golden=g, scale=_scale(leaf))
+        Output(model=m, qdq=q, runtime=r, golden=g, scale=_scale(leaf), behind=_behind(leaf))
         for m, q, r, g, leaf in zip(flat[0], flat[1], flat[2], golds, leaves, strict=True)
     )
 
@@ -255,6 +257,11 @@ def _scale(node: Any) -> float | None:
         return None
     scale = node.args[1]
     return scale if isinstance(scale, float) else None
+
+
+def _behind(node: Any) -> float:
+    sources = node.all_input_nodes if isinstance(node, fx.Node) and _scale(node) is None else ()
+    return max((scale for source in sources if (scale := _scale(source)) is not None), default=0.0)
 
 
 def text_of(sample: Sample) -> str:

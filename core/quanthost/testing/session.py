@@ -148,11 +148,22 @@ class Session:
                 t.sample for t in self._wanted
                 if (t.recipe, t.regime) == (recipe, regime) and t not in self._proved
             ]  # fmt: skip
-            for group in _alike(alike):
+            # an operator that is refused at one place cannot be kept whole at the others of that program
+            held, refused = (
+                [s for s in alike if self._holds(recipe, s) is holds] for holds in (True, False)
+            )
+            for group in (*_alike(held), *_alike(refused)):
                 found = split(group, lambda p: proved_of(self.subject, recipe, p, regime), _LOWERED, "lower")
                 for each, proved in found:
                     self._proved[Trial(recipe, each, regime)] = proved
         return self._proved[trial]
+
+    def _holds(self, recipe: str, sample: Sample) -> bool:
+        """Whether some row is known to hold somewhere in it, and none to be refused."""
+        seen = self._seen.get((recipe, sample))
+        if seen is None or isinstance(seen, Failed):
+            return False
+        return any(m.holds for m in seen.met) and all(m.holds for m in seen.met if m.row == sample.row)
 
     def alone(self, recipe: str, sample: Sample) -> list[Proved | Failed]:
         """The sample in a program of its own."""

@@ -123,12 +123,16 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         proved = session.proved(recipe.name, sample)
         tolerance = session.expectations.tolerance(f"{case}/{sample.name}/{recipe.name}")
         # a second operator that reads the result may make more of a step
-        slack = 2.0 if sample.variation.endswith("read_twice") else 1.0
+        read_on = sample.variation.endswith("read_twice")
+        slack = 2.0 if read_on else 1.0
         if isinstance(proved, Failed) and proved.is_without_data:
             return Skip("an empty tensor has no range that calibration could find")
         if isinstance(proved, Failed) and not _is_taken(seen) and is_refused_by_all(sample):
             return Skip(f"no row takes it, and ExecuTorch's own kernels refuse it too: {proved.short}")
-        text = str(proved) if isinstance(proved, Failed) else differs(proved, recipe, tolerance, slack=slack)
+        text = (
+            str(proved) if isinstance(proved, Failed)
+            else differs(proved, recipe, tolerance, slack=slack, read_on=read_on)
+        )  # fmt: skip
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
 
 
