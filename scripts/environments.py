@@ -59,7 +59,8 @@ class Environment:
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         if check and done.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+            said = f"{done.stdout}{done.stderr}"
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{said}")
         return done
 
     @property

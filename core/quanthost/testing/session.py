@@ -149,9 +149,7 @@ class Session:
                 if (t.recipe, t.regime) == (recipe, regime) and t not in self._proved
             ]  # fmt: skip
             # an operator that is refused at one place cannot be kept whole at the others of that program
-            held, refused = (
-                [s for s in alike if self._holds(recipe, s) is holds] for holds in (True, False)
-            )
+            held, refused = ([s for s in alike if self._holds(recipe, s) is holds] for holds in (True, False))
             for group in (*_alike(held), *_alike(refused)):
                 found = split(group, lambda p: proved_of(self.subject, recipe, p, regime), _LOWERED, "lower")
                 for each, proved in found:
