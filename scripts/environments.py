@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 _OWN = ("quanthost", "__editable__")
 _PIP = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-build-isolation")
 _SOURCES = ("pyproject.toml", "README.md", "LICENSE", "core", "src")
-_PROGRAMS = ("pytest", "ruff", "mypy")
 
 
 class Environment:
@@ -28,16 +27,18 @@ class Environment:
     """
 
     def __init__(self, folder: Path) -> None:
-        venv.create(folder, symlinks=True)
         self.bin = folder / "bin"
+
+    @classmethod
+    def make(cls, folder: Path) -> Environment:
+        """A new one."""
+        venv.create(folder, symlinks=True)
+        made = cls(folder)
         site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
         for entry in Path(sysconfig.get_path("purelib")).iterdir():
             if not entry.name.startswith((*_OWN, "__pycache__")):
                 (site / entry.name).symlink_to(entry)
-        for name in _PROGRAMS:
-            script = self.bin / name
-            script.write_text(f'#!/bin/sh\nexec "{self.bin}/python" -m {name} "$@"\n', encoding="utf-8")
-            script.chmod(0o755)
+        return made
 
     def install(self, *distributions: str) -> None:
         """What ``pip install`` takes, ``--editable`` too; requirements must be met by what is there."""
