@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from quanthost_int8_reference.backend import backend as installed
 from torch import nn
 
 import quanthost
 from quanthost.api import BackendInfo, TableBackend
 from quanthost.errors import QuanthostError, RequestError
 from quanthost.host.gathering import gather
+from quanthost_int8_reference.backend import backend as installed
 
 
 @pytest.fixture(scope="module")
