@@ -44,7 +44,7 @@ class Entry:
     the result holds values of its operands (or zeros) and no others, ``joins`` names the operands that must
     then agree. ``result_range`` are bounds of the result whatever the input is. ``scales_with`` names the
     operands of which a multiple gives the same multiple of the result: such an operator is exact at any
-    scale. ``dynamic`` are dimensions, beside the batch, that may vary.
+    scale. ``dynamic`` are dimensions, beside the batch, that may vary, also in ``dynamic_changes``.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Entry:
     result_range: tuple[float, float] | None = None
     scales_with: tuple[str, ...] = ()
     dynamic: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
+    dynamic_changes: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
@@ -106,7 +107,7 @@ class Entry:
             yield self._with("channels_last", _laid_out(floats, "channels_last"))
         if any(len(value.shape) > 1 for value in floats.values()):
             yield self._with("transposed", _laid_out(floats, "transposed"))
-        for dtype in (torch.float64, torch.float16) if floats else ():
+        for dtype in (torch.float64, torch.float16) if floats or self._lists() else ():
             changed = {name: _each(value, dtype=dtype) for name, value in self.plain.items()}
             yield self._with(str(dtype).removeprefix("torch."), changed)
 
@@ -119,8 +120,19 @@ class Entry:
                 name="dynamic_sizes", operator=self.name, arguments=self.plain, dynamic=self.dynamic
             )
 
+        for name in self.dynamic_changes:
+            arguments = {**self.plain, **self.changes[name]}
+            yield Variation(
+                name=f"dynamic_{name}", operator=self.name, arguments=arguments, dynamic=self.dynamic
+            )
+
     def _with(self, name: str, changed: Arguments) -> Variation:
         return Variation(name=name, operator=self.name, arguments={**self.plain, **changed})
+
+    def _lists(self) -> bool:
+        """Whether an argument is a list of float tensors."""
+        lists = (value for value in self.plain.values() if isinstance(value, list))
+        return any(isinstance(item, Operand) and item.below is None for items in lists for item in items)
 
     def _tensors(self) -> Iterator[tuple[str, Operand]]:
         return ((name, value) for name, value in self.plain.items() if isinstance(value, Operand))

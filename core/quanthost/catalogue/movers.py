@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from quanthost.catalogue.entries import Arguments, Entry
 from quanthost.catalogue.operands import Operand as T
 
@@ -87,8 +89,8 @@ _POOLS = (
             "align_corners": {"align_corners": True}, "smaller": {"output_size": [3, 4]},
             "factors": {"output_size": None, "scale_factors": [1.5, 2.0]},
         },
-        batched=("input",), scales_with=("input",),
-        dynamic={"input": (2, 3)},
+        batched=("input",), scales_with=("input",), dynamic={"input": (2, 3)},
+        dynamic_changes=("factors",),
     ),
 )  # fmt: skip
 
@@ -171,7 +173,16 @@ _SHAPES = (
            batched=("self",)),
     _moves("expand.default", {"self": T((1, 3, 4)), "size": [2, 3, 4]},
            changes={"one_more": {"size": [2, 1, 3, 4]}}),
-    _moves("clone.default", {"self": T((2, 3, 4))}, batched=("self",), any_rank=("self",)),
+    _moves(
+        "clone.default", {"self": T((2, 3, 4))},
+        changes={
+            "to_channels_last": {"self": T((2, 3, 4, 5)), "memory_format": torch.channels_last},
+            "to_contiguous": {
+                "self": T((2, 3, 4, 5), layout="channels_last"), "memory_format": torch.contiguous_format,
+            },
+        },
+        batched=("self",), any_rank=("self",),
+    ),
     _moves("contiguous.default", {"self": T((2, 3, 4))}, batched=("self",)),
     _moves("repeat.default", {"self": T((2, 3)), "repeats": [2, 1]}),
     _moves("flip.default", {"self": T((2, 3, 4)), "dims": [1]}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from quanthost.catalogue.entries import Entry
 from quanthost.catalogue.operands import Operand as T
 
@@ -66,6 +68,17 @@ def _conv_transpose(dimensions: int) -> Entry:
             "groups=2": {"groups": 2, "weight": T((4, 3, *window))},
             "groups=4": {"groups": 4, "weight": T((4, 2, *window)), "bias": T((8,))},
             "unbatched": {"input": T((4, *size))},
+            # what only grouped ones meet
+            "groups=2,unbatched": {
+                "input": T((4, *size)), "groups": 2, "weight": T((4, 3, *window)),
+            },
+            "groups=2,dilation=2,output_padding=1": {
+                "groups": 2, "weight": T((4, 3, *window)), "dilation": twos, "output_padding": ones,
+            },
+            "groups=2,float64": {
+                "input": T((2, 4, *size), dtype=torch.float64), "groups": 2,
+                "weight": T((4, 3, *window), dtype=torch.float64), "bias": T((6,), dtype=torch.float64),
+            },
         },
         batched=("input",), channel_axes={"weight": 1}, scales_with=("input", "bias"),
         dynamic={"input": tuple(range(2, 2 + dimensions))},

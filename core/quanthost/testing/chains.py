@@ -10,19 +10,21 @@ import torch
 from torch import nn
 
 from quanthost.graph.table import Row
-from quanthost.testing.samples import Sample, reshaped
+from quanthost.testing.samples import Sample, reshaped, undeclared
 from quanthost.testing.session import Session
 from quanthost.values import Kernel, Recipe, Role
 
-__all__ = ["Chain", "chains"]
+__all__ = ["Chain", "around", "chains"]
 
 _PAIRS = {False: 1, True: 4}
 _TRIPLES = {False: 12, True: 60}
+_AROUND = {False: 3, True: 20}
+_FUNCTIONS = ("atan", "erf", "sinh", "sin", "tanh", "trunc", "sign")
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Chain:
-    """Rows in order, the names joined by ``+``; ``kind`` is ``"pair"`` or ``"chain"``."""
+    """Rows in order, the names joined by ``+``; ``kind`` is ``"pair"``, ``"chain"`` or ``"around"``."""
 
     kind: str
     name: str
@@ -63,6 +65,50 @@ def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
                 if found == _PAIRS[session.full]:
                     break
     yield from _triples(held, drawn, _TRIPLES[session.full])
+
+
+def around(session: Session, recipe: Recipe) -> Iterator[Chain]:
+    """Two rows with an operator between that no row has: it stays outside of what is delegated."""
+    outside = _outside(session, recipe)
+    held = _held(session, recipe) if outside is not None else {}
+    names, count = sorted(held), 0
+    for first in names:
+        behind = ((n, _followed(held[first], held[n], outside)) for n in names)
+        joined = ((n, _joined(firsts, held[n])) for n, firsts in behind if firsts)
+        found = next(((n, sample) for n, sample in joined if sample is not None), None)
+        if found is not None:
+            name = f"{first}+{found[0]}"
+            yield Chain(kind="around", name=name, sample=attrs.evolve(found[1], name=name))
+            count += 1
+        if count == _AROUND[session.full]:
+            return
+
+
+def _followed(firsts: list[Sample], seconds: list[Sample], outside: nn.Module | None) -> list[Sample]:
+    """The first ones with the function behind, one of them in the shape that the second ones have."""
+    resized = reshaped(firsts[0], tuple(seconds[0].inputs[0].shape))
+    return [
+        attrs.evolve(sample, module=nn.Sequential(sample.module, outside), entry=None)
+        for sample in (*firsts, *filter(None, [resized]))
+        if outside is not None and len(sample.inputs) == 1
+    ]
+
+
+def _outside(session: Session, recipe: Recipe) -> nn.Module | None:
+    """A function of each element without a row, which every runtime has."""
+    free = {entry.base for entry in undeclared(session.subject.table, recipe.kernel)}
+    name = next((name for name in _FUNCTIONS if name in free), None)
+    return None if name is None else _Function(name)
+
+
+class _Function(nn.Module):  # type: ignore[misc]
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = getattr(torch, self.name)(x)
+        return made
 
 
 def _triples(held: dict[str, list[Sample]], drawn: random.Random, count: int) -> Iterator[Chain]:

@@ -6,12 +6,21 @@ from collections.abc import Iterator
 
 import torch
 
+from quanthost.graph.table import SupportTable
 from quanthost.testing.expectations import Tolerance
 from quanthost.testing.proving import Output, Proved
 from quanthost.testing.seeing import Seen
 from quanthost.values import Cause, Decision, Kernel, Recipe, Verdict
 
-__all__ = ["computing", "decided", "differs", "far_from_golden", "far_from_model", "left_float"]
+__all__ = [
+    "CHAIN_SLACK",
+    "computing",
+    "decided",
+    "differs",
+    "far_from_golden",
+    "far_from_model",
+    "left_float",
+]
 
 # largest difference between runtime and q/dq form, in steps of the result's scale: rounding of ties
 MOST_STEPS = 1.001
@@ -22,7 +31,11 @@ MOST_RELATIVE = {
 }  # fmt: skip
 # signal to quantization noise of the q/dq form on calibration data, in dB, by the bits of the narrowest spec
 LEAST_SQNR = {4: 8.0, 8: 20.0, 16: 40.0}
+# two operators, each a step off: the second may make more of the first one's
+CHAIN_SLACK = 3.0
 _NO_WORK = ("getitem",)
+# what was run, in order
+_WHERE = ("", " beyond the calibrated range", " at a smaller size than it was captured with")
 
 
 def computing(decisions: tuple[Decision, ...]) -> list[Decision]:
@@ -34,6 +47,18 @@ def left_float(decisions: tuple[Decision, ...]) -> str | None:
     found = [f"{d.node} ({d.operator}) is float: {d.reason}" for d in computing(decisions)
              if d.verdict is not Verdict.QUANTIZED]  # fmt: skip
     return "; ".join(found) or None
+
+
+def left_outside(decisions: tuple[Decision, ...], table: SupportTable | None) -> str | None:
+    """What a row quantizes for the delegate must lie in it: else it is float again, between conversions."""
+    rows = {row.name for row in table or () if row.delegated}
+    left = [
+        f"{d.node} ({d.operator}) is quantized by {d.row}, and is not in the delegate: {d.placement}"
+        for d in computing(decisions)
+        if d.verdict is Verdict.QUANTIZED and d.row in rows and d.delegated is False
+        and "nothing of it" not in str(d.placement)
+    ]  # fmt: skip
+    return next(iter(left), None)
 
 
 def decided(seen: Seen, recipe: Recipe) -> str | None:
@@ -79,7 +104,7 @@ def differs(
             steps = MOST_STEPS * output.behind if read_on and recipe.kernel is Kernel.STATIC else 0.0
             found = _difference(output, recipe, tolerance, slack, steps)
             if found is not None:
-                where = "" if run == 0 else " beyond the calibrated range"
+                where = _WHERE[run]
                 return f"output {number}{where}: {found}"
     return None
 
@@ -98,7 +123,8 @@ def _difference(
         return None if torch.equal(got, want) else f"{int((got != want).sum())} of {got.numel()} differ"
     if bool(torch.isnan(got).any()) and not bool(torch.isnan(want).any()):
         return "the runtime gives NaN"
-    steps, relative = MOST_STEPS, MOST_RELATIVE[recipe.kernel]
+    # two kernels of half precision may round to neighbours
+    steps, relative = MOST_STEPS, max(MOST_RELATIVE[recipe.kernel], 2 * torch.finfo(got.dtype).eps)
     if tolerance is not None:
         steps = steps if tolerance.lsb is None else tolerance.lsb + 0.001
         relative = relative if tolerance.relative is None else tolerance.relative
@@ -124,7 +150,7 @@ def far_from_golden(proved: Proved, tolerance: Tolerance | None) -> str | None:
             gap = ((output.runtime.double() - output.golden.double()) / output.scale).abs().round()
             if float(gap.max()) > allowed:
                 share = int((gap > allowed).sum())
-                where = "" if run == 0 else " beyond the calibrated range"
+                where = _WHERE[run]
                 return (
                     f"output {number}{where}: {share} of {gap.numel()} integers differ from the golden form, "
                     f"by up to {float(gap.max()):.0f} LSB ({allowed:g} is allowed)"

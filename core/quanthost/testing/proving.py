@@ -50,7 +50,9 @@ class Failed:
 
     def __str__(self) -> str:
         text = str(self.error).strip() or type(self.error).__name__
-        return f"{self.stage} refuses it: {type(self.error).__name__}: {text}"
+        notes = getattr(self.error, "__notes__", [])
+        before = f"{notes[0]}; then " if notes else ""
+        return f"{before}{self.stage} refuses it: {type(self.error).__name__}: {text}"
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +81,7 @@ class Converted:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Proved:
-    """A sample that was lowered and has run: once as calibrated, once beyond.
+    """A sample that was lowered and has run: as calibrated, beyond, and at smaller sizes where they may vary.
 
     ``problems`` are those of its partitions, each with its kind; ``no_golden`` says why there is no integer
     form.
@@ -175,11 +177,14 @@ def proved_of(
     plugins, watcher = subject.watched()
     calibrated = _calibrated(subject, recipe, samples, regime, watcher, plugins)
     converted = convert(calibrated)
-    program = lower(converted)
+    program = _lowered(converted, watcher)
     golden, why = _golden(subject, recipe, calibrated)
     inputs = inputs_of(samples, regime)
     model = Branches(samples).eval()
-    runs = [_run(model, converted, golden, program, each) for each in (inputs, beyond(inputs))]
+    given = [inputs, beyond(inputs)]
+    if any(sample.is_dynamic for sample in samples):
+        given.append(_shorter(samples, inputs))
+    runs = [_run(model, converted, golden, program, each) for each in given]
     problems = [problem for partitioned in watcher.partitioned for problem in partitioned.problems]
     counts = _counts(samples)
     made = []
@@ -198,6 +203,16 @@ def proved_of(
             )
         )
     return made
+
+
+def _lowered(converted: ConvertedModel, watcher: Watcher) -> LoweredProgram:
+    """The program; what is wrong with its partitions is noted on the error where it is refused."""
+    try:
+        return lower(converted)
+    except Exception as error:
+        for _, _, text in (problem for each in watcher.partitioned for problem in each.problems):
+            error.add_note(text)
+        raise
 
 
 def _of(golden: ConvertedModel | None, number: int) -> tuple[Decision, ...]:
@@ -227,6 +242,12 @@ def _counts(samples: Sequence[Sample]) -> list[int]:
 def beyond(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The same inputs, of larger range; integers stay as they are."""
     return tuple(x * BEYOND if x.is_floating_point() else x for x in inputs)
+
+
+def _shorter(samples: Sequence[Sample], inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    left = iter(inputs)
+    own = [[next(left) for _ in sample.inputs] for sample in samples]
+    return tuple(x for sample, given in zip(samples, own) for x in sample.shorter(given))
 
 
 def _run(

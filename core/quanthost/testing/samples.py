@@ -25,7 +25,7 @@ from quanthost.graph.pattern import Op
 from quanthost.graph.table import Row, SupportTable
 from quanthost.values import Kernel, Role
 
-__all__ = ["Branches", "Regime", "Sample", "of_operator", "of_row", "reshaped", "undeclared"]
+__all__ = ["Branches", "Regime", "Sample", "of_operator", "of_row", "reshaped", "undeclared", "variations_of"]
 
 
 class Regime(enum.Enum):
@@ -48,7 +48,8 @@ _FACTORS = {Regime.TINY: 1e-3, Regime.HUGE: 1e4}
 class Sample:
     """A module with inputs. ``row`` is the row whose pattern it is, ``entry`` its innermost operator.
 
-    ``dynamic`` gives the dimensions of each input that may vary.
+    ``dynamic`` gives the dimensions of each input that may vary; such inputs are one longer there than the
+    catalogue has them, so that there is a smaller size to run at too.
     """
 
     name: str
@@ -68,6 +69,11 @@ class Sample:
     @property
     def elements(self) -> int:
         return sum(x.numel() for x in self.inputs)
+
+    def shorter(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The inputs, one less along each dimension that may vary."""
+        dynamic = self.dynamic or ((),) * len(inputs)
+        return tuple(_narrowed(x, dims) for x, dims in zip(inputs, dynamic, strict=True))
 
     def in_regime(self, regime: Regime) -> tuple[torch.Tensor, ...] | None:
         """The inputs in a regime, ``None`` where the operator is not made for it."""
@@ -105,16 +111,21 @@ class Branches(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 def of_row(row: Row) -> Iterator[Sample]:
     """The row's pattern with each variation of the operators that its innermost one may be."""
-    if row.converts or not fits(row.pattern):
+    if row.converts:
         return
-    for name in dict.fromkeys(innermost(row.pattern).names):
+    for entry, variation in variations_of(row):
+        made = _made(row.pattern, variation, dict(row.roles))
+        if made is not None:
+            name = f"{row.name}/{entry.base}:{variation.name}"
+            sample = _sample(name, made, variation, entry, row.name)
+            yield attrs.evolve(sample, pattern=row.pattern, roles=row.roles)
+
+
+def variations_of(row: Row) -> Iterator[tuple[Entry, Variation]]:
+    """The operators that the innermost one of a row's pattern may be, each in every way to call it."""
+    for name in dict.fromkeys(innermost(row.pattern).names) if fits(row.pattern) else ():
         for entry in entries_of(name):
-            for variation in entry.variations():
-                made = _made(row.pattern, variation, dict(row.roles))
-                if made is not None:
-                    name = f"{row.name}/{entry.base}:{variation.name}"
-                    sample = _sample(name, made, variation, entry, row.name)
-                    yield attrs.evolve(sample, pattern=row.pattern, roles=row.roles)
+            yield from ((entry, variation) for variation in entry.variations())
 
 
 def reshaped(sample: Sample, shape: tuple[int, ...]) -> Sample | None:
@@ -161,7 +172,20 @@ def _made(pattern: Op, variation: Variation, roles: Any) -> PatternModule | None
 
 
 def _sample(name: str, module: PatternModule, variation: Variation, entry: Entry, row: str | None) -> Sample:
+    inputs = tuple(_grown(x, dims) for x, dims in zip(module.inputs, module.dynamic, strict=True))
     return Sample(
-        name=name, module=module, inputs=tuple(module.inputs), variation=variation.name, row=row, entry=entry,
+        name=name, module=module, inputs=inputs, variation=variation.name, row=row, entry=entry,
         dynamic=tuple(module.dynamic),
     )  # fmt: skip
+
+
+def _grown(tensor: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    for dim in dims:
+        tensor = torch.cat([tensor, tensor.narrow(dim, 0, 1)], dim)
+    return tensor
+
+
+def _narrowed(tensor: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    for dim in dims:
+        tensor = tensor.narrow(dim, 0, tensor.shape[dim] - 1)
+    return tensor.contiguous() if dims else tensor

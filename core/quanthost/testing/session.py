@@ -14,7 +14,7 @@ from quanthost.stages.capture import CapturedModel
 from quanthost.testing.expectations import Expectations
 from quanthost.testing.proving import Converted, Failed, Proved, converted_of, proved_of, split
 from quanthost.testing.results import Area
-from quanthost.testing.samples import Regime, Sample, of_row
+from quanthost.testing.samples import Regime, Sample, of_row, variations_of
 from quanthost.testing.seeing import Met, Seen, seen_of
 from quanthost.testing.subject import Subject
 from quanthost.values import Kernel, Recipe
@@ -101,6 +101,12 @@ class Session:
     @functools.cached_property
     def _samples(self) -> dict[str, tuple[Sample, ...]]:
         return {row.name: tuple(of_row(row)) for row in self.rows()}
+
+    @functools.cached_property
+    def size(self) -> int:
+        """How many samples the rows of the whole table have that are no others with an operator behind."""
+        rows = (row for row in self.subject.table or () if not row.converts and not self.is_fused(row))
+        return sum(1 for row in rows for _ in variations_of(row))
 
     def samples(self, row: Row) -> tuple[Sample, ...]:
         return self._samples.get(row.name, ())

@@ -15,6 +15,7 @@ from quanthost.graph.table import SupportTable
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.claims import find_claims
 from quanthost.hooks.specs import hookimpl
+from quanthost.values import Match
 
 __all__ = ["Partitioned", "Watcher"]
 
@@ -29,17 +30,28 @@ class Partitioned:
 
 @attrs.define(eq=False)
 class Watcher:
-    """Wraps hooks without changing an answer. ``changes`` says which hook changed its input graph."""
+    """Wraps hooks without changing an answer.
+
+    ``changes`` says which hook changed its input graph, ``intrusions`` which match covers a closed node.
+    """
 
     table: SupportTable | None = None
     changes: list[str] = attrs.field(factory=list)
+    intrusions: list[str] = attrs.field(factory=list)
     partitioned: list[Partitioned] = attrs.field(factory=list)
 
     @hookimpl(wrapper=True)
-    def quanthost_annotate(self, graph_module: fx.GraphModule) -> Generator[None, Any, Any]:
+    def quanthost_annotate(
+        self, graph_module: fx.GraphModule, open_nodes: frozenset[str]
+    ) -> Generator[None, Any, Any]:
         before = _state(graph_module)
         answer = yield
         self._compare("quanthost_annotate", before, graph_module)
+        matches = [each for items in answer for each in items if isinstance(each, Match)]
+        self.intrusions.extend(
+            f"the row {match.row} takes {node}, which is closed to this backend"
+            for match in matches for node in match.nodes if node not in open_nodes
+        )  # fmt: skip
         return answer
 
     @hookimpl(wrapper=True)
@@ -113,9 +125,9 @@ def _differences(
         name = operator_name(node)
         if node in tagged and node not in claims:
             text = f"the partitioner claims {node.name} ({name}), for which the table has no kernel there"
-            yield origin(node), "claims", text
+            yield _about(node), "claims", text
         if node not in tagged and claims.get(node, False):
-            yield origin(node), "claims", f"the table takes {node.name} ({name}), the partitioner leaves it"
+            yield _about(node), "claims", f"the table takes {node.name} ({name}), the partitioner leaves it"
 
 
 def _seams(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
@@ -131,7 +143,7 @@ def _seams(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
             left = [n.name for n in (node, reader) if n not in tagged]
             if takers and left:
                 text = f"{' and '.join(left)} left between the delegated {source.name} and {takers[0].name}"
-                yield origin(source), "seams", text
+                yield _about(source), "seams", text
 
 
 def _cycles(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
@@ -142,11 +154,12 @@ def _cycles(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
         seen: set[str] = set()
         for source in node.all_input_nodes:
             seen |= behind.get(source, frozenset())
-            left = tagged.get(source)
+            # a constant that two partitions read lies in both, whichever it is tagged with
+            left = tagged.get(source) if source.op == "call_function" else None
             if left is not None and left != own:
                 seen.add(left)
         if own is not None and own in seen and node.op == "call_function":
-            yield origin(node), "cycles", f"the partition {own} reads at {node.name} what waits for itself"
+            yield _about(node), "cycles", f"the partition {own} reads at {node.name} what waits for itself"
         behind[node] = frozenset(seen)
 
 
@@ -157,7 +170,21 @@ def _passed_through(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Pr
         if node.op == "call_function" and not is_quantize(node) and not is_dequantize(node)
     }  # fmt: skip
     for tag in sorted(set(tagged.values()) - computing):
-        yield None, "pass_through", f"the partition {tag} computes nothing"
+        about = next((_about(node) for node, each in tagged.items() if each == tag), None)
+        yield about, "pass_through", f"the partition {tag} computes nothing"
     for node, tag in tagged.items():
         if node.op == "placeholder" and any(user.op == "output" for user in node.users):
-            yield node.name, "pass_through", f"{node.name} goes through the partition {tag} as it is"
+            yield _about(node), "pass_through", f"{node.name} goes through the partition {tag} as it is"
+
+
+def _about(node: fx.Node) -> str | None:
+    """The captured operator that a node belongs to: its own, or the nearest one's that reads or makes it."""
+    waiting, seen = [node], {node}
+    for each in waiting:
+        found = origin(each)
+        if found is not None:
+            return found
+        fresh = [near for near in (*each.users, *each.all_input_nodes) if near not in seen]
+        seen.update(fresh)
+        waiting.extend(fresh)
+    return None

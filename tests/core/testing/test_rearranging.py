@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from quanthost.testing.areas.hooks import rename, shuffle
+from quanthost.testing.rearranging import rename, shuffle
 
 
 class _Forks(nn.Module):

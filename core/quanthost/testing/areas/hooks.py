@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import attrs
+import torch
 from torch import fx
 
 from quanthost.catalogue import CATALOGUE
+from quanthost.graph.digest import graph_text
 from quanthost.graph.pattern import op
 from quanthost.graph.table import Row, SupportTable
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capture import CapturedModel
 from quanthost.stages.prepare import PlannedGraph, plan
+from quanthost.testing.judging import decided
 from quanthost.testing.proving import captured_of
+from quanthost.testing.rearranging import rename, shuffle
 from quanthost.testing.samples import Regime, Sample, of_operator
+from quanthost.testing.seeing import seen_of
 from quanthost.testing.session import Check, Fault, Session, Verdict
 from quanthost.testing.watching import Watcher
 from quanthost.toolchain.partition import Partitioner
-from quanthost.values import BackendInfo, DType, Kernel, QSpec, Recipe
+from quanthost.values import BackendInfo, DType, Kernel, QSpec, Recipe, Request
 
 __all__ = ["checks"]
 
@@ -42,6 +46,10 @@ def checks(session: Session) -> Iterator[Check]:
     yield Check(
         id="hooks/info", subject="quanthost_backend_info", must="the same answer at each call",
         judge=partial(_info, session),
+    )  # fmt: skip
+    yield Check(
+        id="hooks/lowering", subject="quanthost_lowering_options", must="the same answer at each call",
+        judge=partial(_lowering, session),
     )  # fmt: skip
     for recipe in session.subject.info.recipes:
         for kind, (must, judge) in _KINDS.items():
@@ -68,15 +76,24 @@ def _captured(session: Session) -> CapturedModel:
 
 
 def _seen(
-    session: Session, recipe: Recipe, *, arrange: _Arrange = lambda _: None, beside: Any = None
+    session: Session,
+    recipe: Recipe,
+    *,
+    arrange: _Arrange = lambda _: None,
+    beside: Any = None,
+    behind: bool = False,
 ) -> tuple[Any, Watcher]:
-    """All that was decided, comparable: by the captured nodes' names, whatever the graph's are now."""
+    """All that was decided, comparable: by the captured nodes' names, whatever the graph's are now.
+
+    ``beside`` is another backend in the same run, of higher priority where ``behind``.
+    """
     plugins, watcher = session.subject.watched()
     request = session.subject.request(recipe.name)
     if beside is not None:
         backends = [(session.subject.name, session.subject.plugin), (beside.info.name, beside)]
+        backends = backends[::-1] if behind else backends
         plugins = Plugins(backends, [("conformance", watcher)])
-        request = attrs.evolve(request, backends=(session.subject.name, beside.info.name))
+        request = attrs.evolve(request, backends=tuple(name for name, _ in backends))
     return _told(plan(_captured(session), plugins, request, arrange=arrange)), watcher
 
 
@@ -120,6 +137,31 @@ def _info(session: Session) -> Verdict:
     return None if first == second else Fault(message=f"{first}, then {second}")
 
 
+def _lowering(session: Session) -> Verdict:
+    plugins, _ = session.subject.watched()
+    request = session.subject.request(session.recipes[0].name)
+    first, second = (_options(plugins, request) for _ in range(2))
+    return None if first == second else Fault(message=f"{first}, then {second}")
+
+
+def _options(plugins: Plugins, request: Request) -> list[tuple[Any, ...]]:
+    """What can be compared of each answer: passes by name, modules, and the configurations' fields."""
+    return [
+        (
+            [getattr(each, "__qualname__", type(each).__name__) for each in options.passes],
+            options.runtime_modules, _fields(options.edge_compile_config), _fields(options.backend_config),
+        )
+        for options in plugins.lowering_options(request)
+    ]  # fmt: skip
+
+
+def _fields(config: Any) -> list[tuple[str, str]]:
+    """Those that say something: an object of its own each time is told by its class."""
+    values = {} if config is None else vars(config)
+    plain = (bool, int, float, str, list, tuple, set, frozenset, dict, type(None))
+    return [(k, repr(v) if isinstance(v, plain) else type(v).__name__) for k, v in sorted(values.items())]
+
+
 def _twice(session: Session, recipe: Recipe) -> Verdict:
     first, _ = _seen(session, recipe)
     for _ in range(2):
@@ -131,8 +173,21 @@ def _twice(session: Session, recipe: Recipe) -> Verdict:
 
 
 def _unchanged(session: Session, recipe: Recipe) -> Verdict:
+    captured = _captured(session)
+    before, held = graph_text(captured.exported.graph_module), _weights(captured)
     _, watcher = _seen(session, recipe)
-    return Fault(message=watcher.changes[0]) if watcher.changes else None
+    if watcher.changes:
+        return Fault(message=watcher.changes[0])
+    if graph_text(captured.exported.graph_module) != before:
+        return Fault(message="the model's own graph is another one after quanthost_transform_for_annotation")
+    after = _weights(captured)
+    changed = [name for name, tensor in held.items() if not torch.equal(tensor, after[name])]
+    return Fault(message=f"the model's own weights are changed: {', '.join(changed)}") if changed else None
+
+
+def _weights(captured: CapturedModel) -> dict[str, torch.Tensor]:
+    held = {**captured.exported.state_dict, **captured.exported.constants}
+    return {name: x.detach().clone() for name, x in held.items() if isinstance(x, torch.Tensor)}
 
 
 def _renamed(session: Session, recipe: Recipe) -> Verdict:
@@ -153,74 +208,52 @@ def _shuffled(session: Session, recipe: Recipe) -> Verdict:
 
 def _stateless(session: Session, recipe: Recipe) -> Verdict:
     """Another recipe and another model in between leave nothing behind."""
-    first, _ = _seen(session, recipe)
     plugins, _ = session.subject.watched()
-    small = captured_of([next(of_operator(CATALOGUE["relu.default"]))], Regime.PLAIN)
+    plugins.partitioners(session.subject.request(recipe.name), Partitioner)
+    first, _ = _seen(session, recipe)
+    # the same names of nodes as in the first one, for other tensors
+    others = list(of_operator(CATALOGUE["relu.default"], ("rank=0", "rank=7", "plain")))[::-1]
+    small = captured_of(others, Regime.PLAIN)
     for other in session.subject.info.recipes:
         plan(small, plugins, session.subject.request(other.name))
-        plugins.partitioners(session.subject.request(other.name), Partitioner)
+        if other is not recipe:
+            plugins.partitioners(session.subject.request(other.name), Partitioner)
+    seen = zip(others, seen_of(session.subject, recipe.name, others))
+    wrong = [(sample, text) for sample, found in seen if (text := decided(found, recipe)) is not None]
+    if wrong:
+        return Fault(message=f"another model behind: {wrong[0][1]}", sample=wrong[0][0], recipe=recipe.name)
     return _compared(first, _seen(session, recipe)[0], "after another model and other recipes")
 
 
 def _beside(session: Session, recipe: Recipe) -> Verdict:
     """A backend of lower priority takes nothing of what this one decides."""
     first, _ = _seen(session, recipe)
-    both, _ = _seen(session, recipe, beside=_neighbour(recipe))
+    both, _ = _seen(session, recipe, beside=_neighbour(recipe, "tan"))
     kept = {key: value for key, value in both.items() if first.get(key, ("",))[0] == "quantized"}
     mine = {key: value for key, value in first.items() if value[0] == "quantized"}
     found = _compared(mine, kept, "beside a backend of lower priority")
     return found or _compared(first, _seen(session, recipe)[0], "after a run beside another backend")
 
 
-def _neighbour(recipe: Recipe) -> TableBackend:
-    """A backend that knows one operator, with a recipe of the same name."""
+def _behind(session: Session, recipe: Recipe) -> Verdict:
+    """What a backend of higher priority has taken is closed."""
+    _, watcher = _seen(
+        session, recipe, beside=_neighbour(recipe, "relu", "add.Tensor", "conv2d"), behind=True
+    )
+    return Fault(message=watcher.intrusions[0]) if watcher.intrusions else None
+
+
+def _neighbour(recipe: Recipe, *operators: str) -> TableBackend:
+    """A backend that knows some operators, with a recipe of the same name."""
     spec = QSpec(dtype=DType.INT8)
     own = Recipe(name=recipe.name, kernel=Kernel.STATIC, activation=spec)
-    row = Row(name="neighbour_tan", pattern=op("tan", self="input"), kernels={Kernel.STATIC})
+    rows = [
+        Row(name=f"neighbour_{n}", pattern=op(name, self__or__input="input"), kernels={Kernel.STATIC})
+        for n, name in enumerate(operators)
+    ]
     return TableBackend(
-        info=BackendInfo(name="conformance_neighbour", recipes=(own,)), table=SupportTable((row,))
+        info=BackendInfo(name="conformance_neighbour", recipes=(own,)), table=SupportTable(rows)
     )
-
-
-def rename(graph_module: fx.GraphModule) -> None:
-    """Other names for all operators, as another tracer might give."""
-    for number, node in enumerate(graph_module.graph.nodes):
-        if node.op == "call_function":
-            node._rename(f"renamed_{number}")
-    graph_module.recompile()
-
-
-def shuffle(graph_module: fx.GraphModule, seed: int) -> None:
-    """Another topological order, drawn by the seed; inputs stay in front."""
-    drawn = random.Random(seed)
-    nodes = list(graph_module.graph.nodes)
-    end = nodes[-1]
-    waiting = {node: len(node.all_input_nodes) for node in nodes[:-1]}
-    ready = [node for node, count in waiting.items() if not count]
-    fronts = [node for node in ready if node.op in ("placeholder", "get_attr")]
-    order: list[Any] = []
-    ready = [node for node in ready if node not in set(fronts)]
-    for front in fronts:
-        order.append(front)
-        ready.extend(_released(front, waiting))
-    while ready:
-        node = ready.pop(drawn.randrange(len(ready)))
-        order.append(node)
-        ready.extend(_released(node, waiting))
-    for node in order:
-        end.prepend(node)
-    graph_module.graph.lint()
-    graph_module.recompile()
-
-
-def _released(node: fx.Node, waiting: dict[Any, int]) -> list[fx.Node]:
-    freed = []
-    for user in node.users:
-        if user in waiting:
-            waiting[user] -= 1
-            if waiting[user] == 0:
-                freed.append(user)
-    return freed
 
 
 _KINDS: dict[str, tuple[str, Callable[[Session, Recipe], Verdict]]] = {
@@ -230,4 +263,5 @@ _KINDS: dict[str, tuple[str, Callable[[Session, Recipe], Verdict]]] = {
     "order": ("the same decisions in any order of independent nodes", _shuffled),
     "state": ("nothing is left of other runs", _stateless),
     "beside": ("the same decisions beside another backend", _beside),
+    "behind": ("what a backend of higher priority has taken is left alone", _behind),
 }

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
 
 from quanthost.catalogue import CATALOGUE
-from quanthost.errors import ManifestError, RequestError
+from quanthost.errors import ManifestError, QuanthostError, RequestError
 from quanthost.host.manifests import check_manifest
 from quanthost.host.programs import load
 from quanthost.stages.calibrate import calibrate
@@ -22,10 +23,12 @@ from quanthost.stages.program import LoweredProgram
 from quanthost.testing.proving import captured_of, inputs_of
 from quanthost.testing.samples import Regime, Sample, of_operator
 from quanthost.testing.session import Check, Fault, Session, Skip, Verdict
+from quanthost.toolchain.partition import Partitioner
 from quanthost.values import Kernel, ProgramRecord, Recipe, codec
 
 __all__ = ["checks"]
 
+_NONSENSE = ("no such value", -1, 0.5, True)
 _OPERATORS = ("conv2d.default", "linear.default", "add.Tensor", "relu.default", "cat.default")
 
 
@@ -42,7 +45,17 @@ def checks(session: Session) -> Iterator[Check]:
         id="persistence/options", subject="options", must="an option that is not declared is refused",
         judge=partial(_options, session),
     )  # fmt: skip
+    for name in session.subject.info.options:
+        yield Check(
+            id=f"persistence/option/{name}", subject=f"option {name}",
+            must="values that make no sense are refused", judge=partial(_option, session, name),
+        )  # fmt: skip
     for recipe in session.recipes:
+        yield Check(
+            id=f"persistence/runs/{recipe.name}", subject="program",
+            must="a second run on the same inputs gives the same, and no input is written to",
+            judge=partial(_runs, session, recipe),
+        )  # fmt: skip
         yield Check(
             id=f"persistence/program/{recipe.name}", subject="program and record",
             must="bytes are the same from run to run; the record survives JSON; saved and loaded, it runs",
@@ -78,6 +91,39 @@ def _options(session: Session) -> Verdict:
     except RequestError:
         return None
     return Fault(message="an option that no backend has passes")
+
+
+def _option(session: Session, name: str) -> Verdict:
+    """There is no option for which all of these are right: one at least has the wrong type."""
+    for value in _NONSENSE:
+        try:
+            _with_option(session, name, value)
+        except QuanthostError:
+            return None
+    told = ", ".join(repr(value) for value in _NONSENSE)
+    return Fault(message=f"{name} takes {told} alike")
+
+
+def _with_option(session: Session, name: str, value: Any) -> None:
+    """All that reads options before a graph is lowered."""
+    plugins, _ = session.subject.watched()
+    request = attrs.evolve(session.subject.request(session.recipes[0].name), options={name: value})
+    recipe_of(plugins, request)
+    prepare(captured_of(list(of_operator(CATALOGUE["relu.default"]))), plugins, request)
+    plugins.lowering_options(request)
+    plugins.partitioners(request, Partitioner)
+
+
+def _runs(session: Session, recipe: Recipe) -> Verdict:
+    program, inputs = _made(session, recipe), inputs_of(_samples(), Regime.PLAIN)
+    given = [x.clone() for x in inputs]
+    first = [x.clone() for x in program.run(*inputs)]
+    second = program.run(*inputs)
+    written = [number for number, (x, kept) in enumerate(zip(inputs, given)) if not torch.equal(x, kept)]
+    if written:
+        return Fault(message=f"the program wrote into its inputs {', '.join(map(str, written))}")
+    other = [number for number, (a, b) in enumerate(zip(first, second)) if not torch.equal(a, b)]
+    return Fault(message=f"a second run gives other outputs: {', '.join(map(str, other))}") if other else None
 
 
 def _samples() -> list[Sample]:

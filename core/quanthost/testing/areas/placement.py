@@ -7,7 +7,8 @@ from functools import partial
 
 from quanthost.graph.table import Row
 from quanthost.testing.areas.table import varied
-from quanthost.testing.judging import computing
+from quanthost.testing.chains import around
+from quanthost.testing.judging import CHAIN_SLACK, computing, differs
 from quanthost.testing.proving import Failed, Proved
 from quanthost.testing.samples import Sample
 from quanthost.testing.session import Check, Fault, Session, Trial, Verdict
@@ -30,6 +31,27 @@ def checks(session: Session) -> Iterator[Check]:
         for row in session.rows(recipe.kernel):
             for sample in session.accepted(row, recipe)[:1]:
                 yield from _of_row(session, row, recipe, sample)
+        if recipe.kernel is Kernel.STATIC:
+            yield from _around(session, recipe)
+
+
+def _around(session: Session, recipe: Recipe) -> Iterator[Check]:
+    for chain in around(session, recipe):
+        yield Check(
+            id=f"placement/around/{chain.name}/{recipe.name}", subject=chain.name,
+            must="what stays outside between two delegated operators makes no cycle, and the result is right",
+            judge=partial(_outside, session, recipe, chain.sample),
+            trials=(Trial(recipe.name, chain.sample),),
+        )  # fmt: skip
+
+
+def _outside(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
+    proved = session.proved(recipe.name, sample)
+    if isinstance(proved, Failed):
+        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
+    cycles = (text for kind, text in proved.problems if kind == "cycles")
+    text = next(cycles, None) or differs(proved, recipe, None, slack=CHAIN_SLACK, read_on=True)
+    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
 
 
 def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Iterator[Check]:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from torch import fx
 
 from quanthost.catalogue import Entry, entry_of
 from quanthost.graph.operators import arguments, operator_name
 from quanthost.graph.table import Row
+from quanthost.graph.view import tensor_meta
 from quanthost.testing.proving import Converted, Failed
 from quanthost.testing.samples import Sample
 from quanthost.testing.session import Check, Fault, Session, Verdict
 from quanthost.testing.sited import Integers, Sited
-from quanthost.values import FixedQSpec, Kernel, QSpec, Recipe, Role, SharedQSpec, Symmetry
+from quanthost.values import FixedQSpec, Granularity, Kernel, QSpec, Recipe, Role, SharedQSpec, Symmetry
 
 __all__ = ["checks"]
 
@@ -39,6 +41,10 @@ def checks(session: Session) -> Iterator[Check]:
 def _judged(session: Session, row: Row, recipe: Recipe, sample: Sample, judge: _Judge) -> Verdict:
     if judge is _axes:
         text = _planned_axes(session, recipe, sample)
+        if text is not None:
+            return Fault(message=text, sample=sample, recipe=recipe.name)
+    if judge is _symmetric:
+        text = _forgotten(session, recipe, sample)
         if text is not None:
             return Fault(message=text, sample=sample, recipe=recipe.name)
     converted = session.converted(recipe, sample)
@@ -192,13 +198,33 @@ def _fixed(row: Row, recipe: Recipe, converted: Converted) -> str | None:
     return None
 
 
+def _forgotten(session: Session, recipe: Recipe, sample: Sample) -> str | None:
+    """Each tensor for whose role the recipe has a spec has got one."""
+    seen = session.seen(recipe, sample)
+    if isinstance(seen, Failed) or recipe.kernel is not Kernel.STATIC:
+        return None
+    for made in seen.chosen:
+        captures = [name for name, node in made.captures.items() if _is_float(node)]
+        for name in (*captures, "output"):
+            if recipe.for_role(made.match.role(name)) is not None and name not in made.qspecs:
+                role = made.match.role(name).value
+                return f"{name} of {made.match.row} has no qspec, though the recipe quantizes each {role}"
+    return None
+
+
+def _is_float(node: fx.Node) -> bool:
+    meta = tensor_meta(node)
+    return meta is not None and meta.is_floating_point()
+
+
 def _symmetric(row: Row, recipe: Recipe, converted: Converted) -> str | None:
     """A zero point of 0 where the recipe or the row says symmetric; dtype and range as declared."""
     for site in converted.sites:
         for name, held in _tensors(site):
             capture = "output" if name == "result" else _capture(row, name)
             role = row.role(capture)
-            declared = dict(row.qspecs).get(capture) or recipe.for_role(role)
+            own = dict(row.qspecs) if recipe.kernel is Kernel.STATIC else {}
+            declared = own.get(capture) or recipe.for_role(role)
             if held.constant and role is Role.ACTIVATION:
                 continue
             if not isinstance(declared, QSpec) or held.zero_points is None:
@@ -209,11 +235,24 @@ def _symmetric(row: Row, recipe: Recipe, converted: Converted) -> str | None:
                 and declared.dtype.minimum < 0
             ):
                 return f"{site.operator}, {name}: declared symmetric, with a zero point"
+            text = _otherwise(declared, held)
+            if text is not None:
+                return f"{site.operator}, {name}: {text}"
             if held.low is not None and (held.low, held.high) != (declared.quant_min, declared.quant_max):
                 return (
                     f"{site.operator}, {name}: {held.low} to {held.high}, declared "
                     f"{declared.quant_min} to {declared.quant_max}"
                 )
+    return None
+
+
+def _otherwise(declared: QSpec, held: Integers) -> str | None:
+    """Whether scales are fewer or more than are declared."""
+    count = 0 if held.scales is None else held.scales.numel()
+    if declared.granularity is Granularity.PER_TENSOR and count > 1:
+        return f"{count} scales, declared one for the tensor"
+    if declared.granularity is Granularity.PER_CHANNEL and held.axis is None and count == 1:
+        return "one scale, declared one for each channel"
     return None
 
 
@@ -239,5 +278,5 @@ _JUDGES: dict[str, tuple[str, _Judge]] = {
     "bias": ("a quantized bias has input scale × weight scale, and zero point 0", _biases),
     "sharing": ("what only moves values leaves their parameters", _sharing),
     "fixed": ("a fixed range is as declared, and holds what the operator makes", _fixed),
-    "declared": ("symmetry and range are those that recipe or row declare", _symmetric),
+    "declared": ("each tensor is quantized as recipe or row declare", _symmetric),
 }

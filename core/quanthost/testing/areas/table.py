@@ -8,9 +8,9 @@ from functools import partial
 
 from quanthost.graph.table import Constraint, Row
 from quanthost.testing.chains import chains
-from quanthost.testing.judging import decided, differs, left_float
+from quanthost.testing.judging import CHAIN_SLACK, decided, differs, left_float, left_outside
 from quanthost.testing.neutral import is_refused_by_all
-from quanthost.testing.proving import Failed
+from quanthost.testing.proving import Failed, Proved
 from quanthost.testing.samples import Sample, of_operator, undeclared
 from quanthost.testing.seeing import Seen
 from quanthost.testing.session import Check, Fault, Session, Skip, Trial, Verdict
@@ -21,8 +21,8 @@ __all__ = ["checks"]
 # the shapes, ranks and layouts that the quick set tries of each row that is no other with one more operator
 _QUICK = ("rank=0", "rank=1", "rank=6", "rank=7", "batch=0", "batch=1", "channels_last", "transposed",
           "dynamic_batch", "float64", "input_read_twice", "output_read_twice", "unbatched")  # fmt: skip
-# two operators, each a step off: the second may make more of the first one's
-_CHAIN_SLACK = 3.0
+# up to so many variations of all rows the quick set tries each
+_SMALL = 400
 
 
 def checks(session: Session) -> Iterator[Check]:
@@ -66,7 +66,13 @@ def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
 def _is_quick(session: Session, row: Row, recipe: Recipe, sample: Sample) -> bool:
     if recipe.kernel not in (Kernel.STATIC, Kernel.FLOAT):
         return False
-    return not session.is_fused(row) and sample.variation in _QUICK and row.name == _kin(session, row)
+    if session.is_fused(row):
+        return False
+    return _is_small(session) or (sample.variation in _QUICK and row.name == _kin(session, row))
+
+
+def _is_small(session: Session) -> bool:
+    return session.size <= _SMALL
 
 
 def _kin(session: Session, row: Row) -> str:
@@ -82,6 +88,9 @@ def _kind(row: Row) -> object:
 
 
 def _single(session: Session, row: Row, recipe: Recipe, sample: Sample | None) -> Verdict:
+    plain = next((s for s in session.samples(row) if s.variation == "plain"), None)
+    if plain is not None and isinstance(failed := session.seen(recipe, plain), Failed):
+        return Fault(message=str(failed), sample=plain, recipe=recipe.name)
     if sample is None:
         return _not_met(session, row, recipe)
     seen = session.seen(recipe, sample)
@@ -104,11 +113,6 @@ def _not_met(session: Session, row: Row, recipe: Recipe) -> Verdict:
     samples = session.samples(row)
     if not samples:
         return Skip(f"the catalogue has no arguments for {row.pattern}")
-    seen = {sample: session.seen(recipe, sample) for sample in samples}
-    plain = next((s for s in samples if s.variation == "plain"), samples[0])
-    failed = seen[plain]
-    if isinstance(failed, Failed):
-        return Fault(message=str(failed), sample=plain, recipe=recipe.name)
     refused = [met for sample in samples for met in session.met(row, recipe, sample)]
     if refused:
         return Skip(f"not reached: no variation of the catalogue is accepted ({refused[0].refusals[0][1]})")
@@ -132,8 +136,14 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         text = (
             str(proved) if isinstance(proved, Failed)
             else differs(proved, recipe, tolerance, slack=slack, read_on=read_on)
+            or (None if read_on else _left_outside(session, proved))
         )  # fmt: skip
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+
+
+def _left_outside(session: Session, proved: Proved) -> str | None:
+    subject = session.subject
+    return left_outside(proved.decisions, subject.table) if subject.info.runtime else None
 
 
 def _is_taken(seen: Seen | Failed) -> bool:
@@ -239,5 +249,5 @@ def _joined(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
         return Fault(message=str(proved), sample=sample, recipe=recipe.name)
     text = left_float(proved.decisions) if recipe.kernel is not Kernel.FLOAT else None
     seams = [problem for kind, problem in proved.problems if kind == "seams"]
-    text = text or next(iter(seams), None) or differs(proved, recipe, None, slack=_CHAIN_SLACK)
+    text = text or next(iter(seams), None) or differs(proved, recipe, None, slack=CHAIN_SLACK)
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)

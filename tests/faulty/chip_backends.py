@@ -1,4 +1,4 @@
-"""The sound backends that each fault is a small change of: with a delegate, and on the runtime's own kernels."""
+"""The sound backends that each fault is a small change of: with a delegate, and on portable kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import torch
-from simulator import LIMIT, Machine, executor
+from chip_simulator import LIMIT, Machine, executor
 
 from quanthost.api import (
     FP32_HALF_EVEN,
@@ -39,7 +39,18 @@ from quanthost.api import (
     tensor_meta,
 )
 
-__all__ = ["ACTIVATION", "DELEGATE", "INFO", "RECIPE", "ROWS", "WEIGHT", "Sound", "changed", "delegating", "portable"]
+__all__ = [
+    "ACTIVATION",
+    "DELEGATE",
+    "INFO",
+    "RECIPE",
+    "ROWS",
+    "WEIGHT",
+    "Sound",
+    "changed",
+    "delegating",
+    "portable",
+]
 
 DELEGATE = "SimulatedChip"
 _MINMAX = RangeEstimator(kind=Estimator.MINMAX)
@@ -100,6 +111,15 @@ def close(site: Site) -> str | None:
     return None if all(value == 1 for value in values) else f"the dilation is {dilation}"
 
 
+@constraint("both sides are padded alike")
+def even(site: Site) -> str | None:
+    """What "same" adds to one side becomes an operator of its own before the convolution."""
+    if site.argument("padding") != "same":
+        return None
+    window = site.shape("weight")[2:]
+    return None if all(size % 2 for size in window) else f"a window of {window} with the padding 'same'"
+
+
 @constraint("the input has a batch dimension")
 def batched(site: Site) -> str | None:
     rank = len(site.shape("input"))
@@ -119,7 +139,7 @@ def _row(name: str, pattern: Any, *rules: Constraint, **more: Any) -> Row:
 _GEMM = {"weight": Role.WEIGHT, "bias": Role.BIAS}
 _CONV = op("conv2d", "convolution", input="input", weight="weight", bias="bias?")
 _TURNED = op("conv_transpose2d", "convolution", input="input", weight="weight", bias="bias?")
-_CONV_RULES = (straight, batched, one_group, close)
+_CONV_RULES = (straight, batched, one_group, close, even)
 
 ROWS = (
     _row("conv2d", _CONV, *_CONV_RULES, roles=_GEMM, gain=Gain.DRIVES),

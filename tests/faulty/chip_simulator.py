@@ -1,4 +1,4 @@
-"""A delegate that is computed here: its compiler writes a partition down, a machine carries it out step by step.
+"""A delegate that is computed here: its compiler writes a partition down, a machine carries it out.
 
 The machine computes what the target does. Faults of kernels are machines with one method changed.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import attrs
 import torch
@@ -32,9 +32,10 @@ class Value:
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """One operator: ``aten.add.Tensor`` with its arguments in order."""
+    """One operator: ``aten.add.Tensor`` with its arguments in order, and the shape it was compiled for."""
 
     name: str
+    shape: tuple[int, ...]
     operator: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -62,7 +63,7 @@ class SimulatedChip(BackendDetails):  # type: ignore[misc]  # executorch is unty
     A compile spec ``suffix`` names a function of this process whose bytes end the program.
     """
 
-    suffixes: dict[str, Callable[[], bytes]] = {}
+    suffixes: ClassVar[dict[str, Callable[[], bytes]]] = {}
 
     @staticmethod
     def preprocess(edge_program: Any, compile_specs: Sequence[Any]) -> PreprocessResult:
@@ -104,7 +105,15 @@ def _step(node: fx.Node) -> Step:
 
     args = fx.node.map_aggregate(node.args, named)
     kwargs = fx.node.map_aggregate(dict(node.kwargs), named)
-    return Step(name=node.name, operator=operator_name(node), args=tuple(args), kwargs=dict(kwargs))
+    shape = tuple(map(_size, node.meta["val"].shape)) if isinstance(node.meta["val"], Tensor) else ()
+    return Step(
+        name=node.name, shape=shape, operator=operator_name(node), args=tuple(args), kwargs=dict(kwargs)
+    )
+
+
+def _size(size: Any) -> int:
+    """The size that a dynamic one had when the model was captured."""
+    return size if isinstance(size, int) else int(size.node.hint)
 
 
 def executor(machine: type[Machine]) -> Callable[[bytes, list[Tensor]], list[Tensor]]:
@@ -115,8 +124,8 @@ def executor(machine: type[Machine]) -> Callable[[bytes, list[Tensor]], list[Ten
 class Machine:
     """Carries out a partition: integers to numbers, the operator, and numbers to integers.
 
-    ``x = (q - zero_point) * scale``; ``q = round(x / scale) + zero_point``, ties to even, then clamped. Sums of
-    products are exact: they are made in float64.
+    ``x = (q - zero_point) * scale``; ``q = round(x / scale) + zero_point``, ties to even, then clamped.
+    Sums of products are exact: they are made in float64.
     """
 
     def __init__(self, piece: dict[str, Any]) -> None:
@@ -132,7 +141,8 @@ class Machine:
             self.values[name] = held.reshape(shape)
         for step in self.piece["steps"]:
             self.values[step.name] = self._carried_out(step)
-        return [self.values[name] for name in self.piece["results"]]
+        made = (self.values[name] for name in self.piece["results"])
+        return [each.float() if each.is_floating_point() else each for each in made]
 
     def _carried_out(self, step: Step) -> Any:
         args, kwargs = self.given(step.args), self.given(step.kwargs)
