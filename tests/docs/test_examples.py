@@ -1,9 +1,11 @@
 """Examples of the documentation: every page's code runs from top to bottom and prints what the page shows.
 
 A ``python`` block is executed, in one namespace a page and in a folder of the page's own. With a
-``title="name.py"`` it is written to that file instead. Of a ``console`` block, the commands that start with
-``$ quanthost`` are executed in that folder; for ``$ make`` the target must exist. A ``text`` block right
-behind a ``python`` block is its output. Shown output may leave out parts as ``...``.
+``title="name.py"`` it is written to that file instead, and a ``diff`` block with a title changes the file.
+Of a ``console`` block, ``cd`` and the commands in ``PROGRAMS`` are executed in that folder;
+``pip install --editable`` makes a distribution visible to what follows, and for ``make`` the target must
+exist. A ``text`` block right behind a ``python`` block is its output. Shown output may leave out parts as
+``...``.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ PAGES = sorted([ROOT / "README.md", *ROOT.glob("plugins/*/README.md"), *(ROOT / 
 _FENCE = re.compile(r"^```(\w+)?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
 _EXIT = re.compile(r"<!-- exit (\d) -->\s*\Z")
+PROGRAMS = ("quanthost", "pytest", "ruff")
 _LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -80,20 +83,62 @@ def _compare(shown: str, printed: str, where: str) -> None:
     assert _agrees(shown, printed), f"{where} shows\n{shown}\nbut it prints\n{printed}"
 
 
-def _run_console(block: Block, folder: Path, where: str) -> None:
-    for command in commands(block.text):
-        if command.words[0] == "make":
-            subprocess.run(["make", "-n", *command.words[1:]], cwd=ROOT, check=True, capture_output=True)
-        if command.words[0] != "quanthost":
-            continue
-        program = Path(sys.executable).with_name("quanthost")
-        done = subprocess.run(
-            [program, *command.words[1:]], cwd=folder, capture_output=True, text=True, timeout=300,
-            stdin=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "100"}, check=False,
+@attrs.define
+class Shell:
+    """Where commands run, and which folders of distributions they see."""
+
+    folder: Path
+    visible: list[str] = attrs.field(factory=list)
+
+    def run(self, words: tuple[str, ...]) -> subprocess.CompletedProcess[str] | None:
+        """Run a command; ``None`` where it is none to run here."""
+        if words[0] == "cd":
+            self.folder = self.folder / words[1]
+        elif words[:3] == ("pip", "install", "--editable"):
+            self._install(words[3].partition("[")[0])
+        elif words[0] == "make":
+            subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+        elif words[0] in PROGRAMS:
+            return self._run(Path(sys.executable).with_name(words[0]), *words[1:])
+        return None
+
+    def write(self, block: Block, where: str) -> None:
+        """Make or change the file that a block has for its title."""
+        assert block.title is not None
+        file = self.folder / block.title
+        text = block.text
+        if block.language == "diff":
+            lines = block.text.splitlines(keepends=True)
+            old, new = ("".join(line[1:] for line in lines if line[0] != mark) for mark in "+-")
+            text = file.read_text(encoding="utf-8")
+            assert text.count(old) == 1, f"{where}: {block.title} has {text.count(old)} times\n{old}"
+            text = text.replace(old, new)
+        file.write_text(text, encoding="utf-8")
+
+    def _install(self, name: str) -> None:
+        """What pip does for a distribution with a ``src`` folder: metadata in it, and it on the path."""
+        command = ("-c", "import setuptools; setuptools.setup()", "-q", "egg_info")
+        source = self.folder / name
+        subprocess.run([sys.executable, *command], cwd=source, check=True, capture_output=True)
+        self.visible.append(str(source / "src"))
+
+    def _run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(filter(None, (*self.visible, os.environ.get("PYTHONPATH"))))
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+            env={**os.environ, "COLUMNS": "100", "PYTHONPATH": path}, check=False,
         )  # fmt: skip
+
+
+def _run_console(block: Block, shell: Shell, where: str) -> None:
+    for command in commands(block.text):
+        done = shell.run(command.words)
+        if done is None:
+            continue
         printed = done.stdout + done.stderr
         assert done.returncode == block.exit_code, f"{where}: {shlex.join(command.words)}\n{printed}"
-        if command.output.strip():
+        # a page need not show what goes to stderr beside the results
+        if command.output.strip() and not _agrees(command.output, done.stdout):
             _compare(command.output, printed, where)
 
 
@@ -110,17 +155,17 @@ def run_page(page: Path, folder: Path) -> None:
     """Run all blocks of a page in a folder, which must be the current one."""
     module = types.ModuleType(f"page_{page.stem.replace('-', '_')}")
     sys.modules[module.__name__] = module
-    printed = ""
+    shell, printed = Shell(folder), ""
     for block in blocks(page.read_text(encoding="utf-8")):
         where = f"{page.name}, line {block.line}"
         if block.title is not None:
-            (folder / block.title).write_text(block.text, encoding="utf-8")
+            shell.write(block, where)
         elif block.language == "python":
             printed = _run_python(block, page, vars(module))
         elif block.language == "text" and block.after == "python":
             _compare(block.text, printed, where)
         elif block.language == "console":
-            _run_console(block, folder, where)
+            _run_console(block, shell, where)
 
 
 def _runs(page: Path) -> bool:
@@ -183,6 +228,25 @@ def test_titled_blocks_become_files_for_commands(folder: Path) -> None:
         run_page(_page(folder, text), folder)
     assert (folder / "given.txt").read_text() == "x\n"
     run_page(_page(folder, text.replace("```console", "<!-- exit 2 -->\n```console")), folder)
+
+
+def test_diffs_change_files(folder: Path) -> None:
+    """What a diff block takes away must stand in the file once; context and new lines stand there then."""
+    first = '```text title="a.txt"\none\ntwo\nthree\n```\n'
+    change = '```diff title="a.txt"\n one\n-two\n+zwei\n```\n'
+    run_page(_page(folder, first + change), folder)
+    assert (folder / "a.txt").read_text() == "one\nzwei\nthree\n"
+    with pytest.raises(AssertionError, match=r"a\.txt has 0 times\s+one\s+two"):
+        run_page(_page(folder, first + change + change), folder)
+
+
+def test_an_installed_distribution_is_seen(folder: Path) -> None:
+    """After its installation a backend is listed, from any folder; ``cd`` moves to another."""
+    text = (
+        "```console\n$ quanthost new-backend npu\n$ pip install --editable 'quanthost-npu[dev]'\n"
+        "$ cd quanthost-npu/src\n$ quanthost backends\n...\nnpu int8_static ...\n```\n"
+    )
+    run_page(_page(folder, text), folder)
 
 
 def test_unknown_make_target_is_found(folder: Path) -> None:

@@ -36,6 +36,13 @@ import contextlib, pytest
 with contextlib.redirect_stdout(sys.stderr):
     code = pytest.main(["-q", "-p", "no:cacheprovider", "-W", "ignore", "{folder}/tests"])
 
+from pathlib import Path
+from quanthost.testing import check_backend
+stated = Path("{folder}/conformance.toml")
+golden = [
+    check_backend("{name}", only="numbers/golden/*", expected=given).conforms for given in (stated, None)
+] if stated.exists() else []
+
 import torch
 from torch import nn
 torch.manual_seed(0)
@@ -46,7 +53,7 @@ again = quanthost.load(program.save("{folder}/net.pte"))
 made = program.run(batches[1])
 print(json.dumps({{
     "listed": listed["{name}"], "lazy": lazy, "late": late, "tests": int(code),
-    "arithmetic": info.arithmetic.name, "same": torch.equal(again.run(batches[1]), made),
+    "golden": golden, "arithmetic": info.arithmetic.name, "same": torch.equal(again.run(batches[1]), made),
     "error": float((made - model(batches[1])).detach().norm() / made.norm()),
     "pieces": [p.delegate for p in program.record.pieces],
     "portable": torch.equal(made, quanthost.quantize(
@@ -63,11 +70,17 @@ class Option:
     arguments: tuple[str, ...] = ()
     arithmetic: str = "fp32_half_even"
     pieces: tuple[str, ...] = ()
+    golden: tuple[bool, ...] = ()
 
 
 OPTIONS = (
     Option(name="mynpu", pieces=("MynpuBackend",)),
-    Option(name="plain_npu", arguments=("--no-delegate", "--profile", "gemmlowp"), arithmetic="gemmlowp"),
+    Option(
+        name="plain_npu",
+        arguments=("--no-delegate", "--profile", "gemmlowp"),
+        arithmetic="gemmlowp",
+        golden=(True, False),
+    ),
     Option(name="wrapped", arguments=("--wrap", *WRAPPED), pieces=("XnnpackBackend",)),
 )
 
@@ -102,6 +115,8 @@ def test_it_installs_and_its_own_tests_pass(
     assert said["tests"] == 0
     assert said["arithmetic"] == option.arithmetic
     assert tuple(said["pieces"]) == option.pieces
+    # with the tolerance that is stated for the kernels that stand for the target's, and without
+    assert tuple(said["golden"]) == option.golden
     assert said["same"]
     assert said["portable"]
     assert 1e-5 < said["error"] < 0.05

@@ -298,8 +298,11 @@ def check_backend(
 
     Ends with 1 where a case failed.
     """
-    from quanthost.cli.check import check as work
     from quanthost.cli.problems import ExitCode
+    from quanthost.toolchain.quiet import quiet_imports
+
+    with quiet_imports():
+        from quanthost.cli.check import check as work
 
     conforms = work(
         backend, policy(context), areas=area or (), only=only or (), full=full, expected=expected, json=json,

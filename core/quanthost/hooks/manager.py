@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -43,6 +43,7 @@ class Plugins:
     """Backends in order of priority, then extensions; one pluggy manager for one run.
 
     Answers are checked as they are given, so that the error names the plugin that gave the wrong one.
+    ``unregistered`` names the backends that the caller has as objects, of no distribution.
 
     Raises:
         HookError: a plugin has a hook of an unknown name or with an argument that the hook does not have.
@@ -52,8 +53,11 @@ class Plugins:
         self,
         backends: Sequence[tuple[str, object]],
         extensions: Sequence[tuple[str, object]] = (),
+        *,
+        unregistered: Collection[str] = (),
     ) -> None:
         self.backends = tuple(name for name, _ in backends)
+        self.unregistered = frozenset(unregistered)
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(sys.modules[specs.__name__])
         self._objects = {**dict(backends), **dict(extensions)}

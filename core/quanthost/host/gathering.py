@@ -12,23 +12,49 @@ from quanthost.values import Override, Placement, Request
 
 __all__ = ["Backend", "Options", "gather", "make_request"]
 
-Backend = str | Sequence[str]
+# names, or plugin objects that no distribution registers: tests and notebooks of a backend's author have them
+Backend = str | object | Sequence[str | object]
 Options = Mapping[str, str | int | float | bool]
 
 
 def gather(backend: Backend, policy: discovery.Policy | None = None) -> Plugins:
     """Load the backends asked for, and the installed extensions, into the plugin manager of one run."""
-    names = [backend] if isinstance(backend, str) else list(backend)
+    given = _listed(backend)
+    names = [each if isinstance(each, str) else _name_of(each) for each in given]
     if not names or len(set(names)) != len(names):
         raise RequestError(
             f"the backends {names!r}", needed="at least one backend, each once, the first preferred",
             stage="prepare", remedy="name the backends in order of priority", value=backend,
         )  # fmt: skip
-    loaded = [(name, discovery.load(name, policy)) for name in names]
-    plugins = Plugins(loaded, discovery.extensions(policy))
-    for name in names:
-        discovery.check_loaded(name, plugins.info(name), policy)
+    loaded = [
+        (name, discovery.load(name, policy) if isinstance(each, str) else each)
+        for name, each in zip(names, given)
+    ]
+    objects = [name for name, each in zip(names, given) if not isinstance(each, str)]
+    plugins = Plugins(loaded, discovery.extensions(policy), unregistered=objects)
+    for name in plugins.backends:
+        info = plugins.info(name)
+        if name not in objects:
+            discovery.check_loaded(name, info, policy)
     return plugins
+
+
+def _listed(backend: Backend) -> list[str | object]:
+    if isinstance(backend, str) or not isinstance(backend, Sequence):
+        return [backend]
+    return list(backend)
+
+
+def _name_of(plugin: object) -> str:
+    """The name that a plugin object says it has."""
+    tell = getattr(plugin, "quanthost_backend_info", None)
+    if isinstance(plugin, type) or not callable(tell):
+        raise RequestError(
+            f"the backend {plugin!r}", needed="the name of one, or a plugin object with its hooks",
+            stage="prepare", value=plugin,
+            remedy="name an installed backend, or give an instance of TableBackend",
+        )  # fmt: skip
+    return Plugins([("backend", plugin)]).info("backend").name
 
 
 def make_request(

@@ -56,7 +56,7 @@ def prepare(
     Args:
         captured: What ``capture`` returned; captured with ``train=True`` for ``qat``.
         backend: A backend's name, or several in order of priority: what an earlier one takes is closed
-            to the later.
+            to the later. An author's plugin object will do, before it is installed.
         recipe: A recipe of the backend; its first one where ``None``.
         overrides: Rules for single nodes, the first that matches wins.
         qat: Insert fake quantize modules; train ``prepared.module`` yourself, then ``convert`` it.
@@ -93,7 +93,8 @@ def lower(
     converted: ConvertedModel, io: str = "float", *, intermediates: bool = False, lowering: str = "quick"
 ) -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lower``."""
-    names = converted.calibrated.prepared.request.backends
+    prepared = converted.calibrated.prepared
+    names = [name for name in prepared.request.backends if name not in prepared.plugins.unregistered]
     plugins = discovery.plugin_records(names)
     with quiet_imports():
         # late: ExecuTorch comes with it
@@ -161,7 +162,9 @@ def _program(
     calibrated: CalibratedModel, choices: dict[str, Any], held: Cache | None, progress: Progress
 ) -> LoweredProgram:
     """Convert and lower, unless the cache has what comes of it."""
-    key = None if held is None else program_key(calibrated, choices)
+    # what an object's code is cannot be told
+    keeps = held is not None and not calibrated.prepared.plugins.unregistered
+    key = program_key(calibrated, choices) if keeps else None
     found = None if held is None or key is None else held.program(key, calibrated.prepared)
     if found is not None:
         with progress.stage("lower"):

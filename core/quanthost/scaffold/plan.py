@@ -65,6 +65,11 @@ class Plan:
         return "".join(part.capitalize() for part in self.name.split("_"))
 
     @property
+    def states_tolerance(self) -> bool:
+        """Whether the target rescales otherwise than ExecuTorch's kernels, which stand for it at first."""
+        return self.kind is not Kind.WRAP and self.profile != FP32_HALF_EVEN
+
+    @property
     def runtime(self) -> str:
         """Id of the delegate; empty where there is none."""
         if self.wrapped is not None:
