@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -102,8 +103,12 @@ def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
     return {**found, "seconds": round(time.perf_counter() - started, 1)}
 
 
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")
+
+
 def _short(text: str) -> str:
-    return text.partition("\n")[0][:200]
+    """The first line, with the names of files for their paths on this machine."""
+    return _FOLDERS.sub("", text.partition("\n")[0])[:200]
 
 
 def _failing(unchanged: Any, changed: Any, mutant: Mutant) -> CaseResult | None:

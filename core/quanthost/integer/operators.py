@@ -7,6 +7,7 @@ rescaling written in float32, as PT2E's reference representation has it.
 
 from __future__ import annotations
 
+import copy
 import enum
 import math
 from collections.abc import Callable, Sequence
@@ -57,10 +58,18 @@ class IntegerOperator(nn.Module):  # type: ignore[misc]
 
 
 def set_form(module: nn.Module, form: Form) -> None:
-    """Let every integer operator of a module compute in that form."""
-    for operator in module.modules():
-        if isinstance(operator, IntegerOperator):
-            operator.form = form
+    """Let every integer operator of a module compute in that form.
+
+    Other modules may hold the operators below too: copies with the same tensors take their places here.
+    """
+    if isinstance(module, IntegerOperator):
+        module.form = form
+    for name, child in module._modules.items():
+        if child is not None:
+            own = copy.copy(child)
+            own._modules = dict(child._modules)
+            module._modules[name] = own
+            set_form(own, form)
 
 
 class Output(IntegerOperator):
