@@ -32,6 +32,7 @@ BACKEND = "xnnpack_like"
 # the areas that have cases of a row, those with most to say of a kind of change first
 _AREAS = (Area.TABLE, Area.QSPECS, Area.PLACEMENT, Area.NUMBERS)
 _FIRST = {"constraint deleted": Area.TABLE, "row shadowed": Area.TABLE, "operator not kept": Area.PLACEMENT}
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")
 # what is loaded already is there in each
 _FORKS = multiprocessing.get_context("fork")
 
@@ -101,9 +102,6 @@ def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
         elif _is_equivalent(plugin, changed, mutant):
             found["outcome"] = "equivalent"
     return {**found, "seconds": round(time.perf_counter() - started, 1)}
-
-
-_FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")
 
 
 def _short(text: str) -> str:

@@ -67,6 +67,11 @@ class Plugins:
             _check_hooks(name, plugin)
             self._manager.register(self._checked(name, plugin), name=name)
 
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """The backends that a distribution registers, in order of priority."""
+        return tuple(name for name in self.backends if name not in self.unregistered)
+
     def _checked(self, name: str, plugin: object) -> _Hooks:
         """The hooks of a plugin, each checking what it answers; wrappers answer for others, and are not."""
         hooks = _Hooks()

@@ -93,9 +93,7 @@ def lower(
     converted: ConvertedModel, io: str = "float", *, intermediates: bool = False, lowering: str = "quick"
 ) -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lower``."""
-    prepared = converted.calibrated.prepared
-    names = [name for name in prepared.request.backends if name not in prepared.plugins.unregistered]
-    plugins = discovery.plugin_records(names)
+    plugins = discovery.plugin_records(converted.calibrated.prepared.plugins.registered)
     with quiet_imports():
         # late: ExecuTorch comes with it
         from quanthost.stages import lower as _lower

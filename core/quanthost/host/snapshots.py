@@ -47,9 +47,8 @@ def snapshot_decisions(
 
     plugins = gather(backend, policy)
     request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)
-    registered = [name for name in request.backends if name not in plugins.unregistered]
     return Snapshot(
-        backends=request.backends, recipe=request.recipe, plugins=plugin_records(registered),
+        backends=request.backends, recipe=request.recipe, plugins=plugin_records(plugins.registered),
         versions=versions(), overrides=request.overrides, options=request.options,
         placement=request.placement,
         models=tuple(
