@@ -75,7 +75,7 @@ class _Cases(pytest.Collector):
         option = self.config.getoption
         return check_backend(
             option("--quanthost-backend"), full=option("--quanthost-full"),
-            expected=option("--quanthost-expected"), only=option("--quanthost-only"),
+            expected=option("--quanthost-expected"), only=option("--quanthost-only"), jobs=None,
         )  # fmt: skip
 
 

@@ -292,6 +292,13 @@ def check_backend(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the cases as JSON.")
     ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write them as JUnit XML.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1,
+            help="Processes; as many as there are cores, up to four, for a large backend.",
+        ),
+    ] = None,
     force: Force = None,
 ) -> None:
     """Prove a backend: run the conformance suite over its support table.
@@ -306,7 +313,7 @@ def check_backend(
 
     conforms = work(
         backend, policy(context), areas=area or (), only=only or (), full=full, expected=expected, json=json,
-        junit=junit, force=bool(force),
+        junit=junit, jobs=jobs, force=bool(force),
     )  # fmt: skip
     if not conforms:
         raise typer.Exit(ExitCode.FAILED)

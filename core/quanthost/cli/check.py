@@ -25,6 +25,7 @@ def check(
     expected: Path | None,
     json: Path | None,
     junit: Path | None,
+    jobs: int | None,
     force: bool,
 ) -> bool:
     """Run the suite, show it, write its files; whether the backend conforms.
@@ -38,7 +39,7 @@ def check(
     with chatter_on_stderr():
         conformance = check_backend(
             backend, areas=areas or None, full=full, expected=expected, only=only or None, policy=policy,
-            told=_told,
+            jobs=jobs, told=_told,
         )  # fmt: skip
     if json is not None:
         json.write_text(conformance.to_json() + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["machine", "seconds_in_turns", "seconds_of"]
+__all__ = ["cores", "machine", "seconds_in_turns", "seconds_of"]
 
 _ROUNDS = 6
 
@@ -41,8 +41,13 @@ def seconds_in_turns(calls: Sequence[Callable[[], Any]], *, budget: float = 0.1)
 
 def machine() -> str:
     """The processor's name and how many of its cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}"
+    return f"{_processor()}, {cores()} cores, {platform.system()}"
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return allowed or 1
 
 
 def _processor() -> str:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-
-import attrs
+from collections.abc import Callable, Iterable, Sequence
 
 from quanthost.errors import RequestError
 from quanthost.host.discovery import Policy
-from quanthost.testing.areas import hooks, networks, numbers, persistence, placement, qspecs, table
+from quanthost.stages.timing import cores
 from quanthost.testing.expectations import Expectation, Expectations
-from quanthost.testing.results import Area, CaseResult, Conformance, Outcome
-from quanthost.testing.session import Check, Fault, Session, Skip
-from quanthost.testing.shrinking import smallest
+from quanthost.testing.results import Area, CaseResult, Conformance
+from quanthost.testing.running import Run
+from quanthost.testing.samples import variations_of
 from quanthost.testing.subject import Subject
 
-__all__ = ["check_backend", "rerun_line"]
+__all__ = ["check_backend"]
 
-_CHECKS: dict[Area, Callable[[Session], Iterator[Check]]] = {
-    Area.HOOKS: hooks.checks,
-    Area.TABLE: table.checks,
-    Area.QSPECS: qspecs.checks,
-    Area.PLACEMENT: placement.checks,
-    Area.NUMBERS: numbers.checks,
-    Area.PERSISTENCE: persistence.checks,
-    Area.NETWORKS: networks.checks,
-}
-_GLOB = "*?["
+# samples from which on a second process is worth its imports
+_MANY = 400
+# each process holds programs of its own
+_MOST_JOBS = 4
 
 
 def check_backend(
@@ -40,6 +31,7 @@ def check_backend(
     expected: Expectations | Iterable[Expectation] | str | os.PathLike[str] | None = None,
     only: str | Sequence[str] | None = None,
     policy: Policy | None = None,
+    jobs: int | None = 1,
     told: Callable[[CaseResult], None] = lambda _: None,
 ) -> Conformance:
     """Run the conformance suite over a backend.
@@ -51,7 +43,10 @@ def check_backend(
         expected: Failures that are expected and tolerances that are stated: a TOML file, or entries.
         only: Ids of cases, or globs over them.
         policy: Which plugins may be imported; from ``QUANTHOST_BACKENDS`` where ``None``.
-        told: Called with each case when it has ended.
+        jobs: Processes that share the cases of a backend that is given by name; ``None`` for as many as the
+            machine has cores, up to four, where the backend is large enough to gain. With more than one, a
+            script needs its ``if __name__ == "__main__":``, as with ``multiprocessing``.
+        told: Called with each case when it has ended, in any order with more than one process.
 
     Raises:
         DiscoveryError: the backend is unknown, blocked or broken, or its manifest is missing or wrong.
@@ -63,31 +58,43 @@ def check_backend(
     patterns = () if only is None else (only,) if isinstance(only, str) else tuple(only)
     expectations = Expectations.of(expected)
     subject = Subject.of(backend, policy)
-    session = Session(subject, full=full, expectations=expectations, wants=_wants(patterns))
-    checks = [
-        check for area in wanted if _may_have(area, patterns) for check in _CHECKS[area](session)
-        if _is_chosen(check.id, patterns)
-    ]  # fmt: skip
-    if patterns and not checks:
+    run = Run(
+        backend=backend, areas=wanted, full=full, expectations=expectations, patterns=patterns, policy=policy
+    )
+    ran = run.on(subject, _jobs(jobs, run, subject), told)
+    if patterns and not ran.cases:
         raise RequestError(
             f"no case {' or '.join(patterns)}", needed="the id of a case, or a glob over ids",
             stage="check-backend", plugin=subject.name, value=only,
             remedy="run all cases to see their ids: quanthost check-backend NAME --json FILE"
             + ("" if full else "; some are in the full set alone"),
         )  # fmt: skip
-    session.plan(trial for check in checks for trial in check.trials)
-    cases = []
-    for check in checks:
-        case = _run(session, check)
-        (marked,), _ = expectations.applied([case], all_ran=False)
-        told(marked)
-        cases.append(case)
     all_ran = not patterns and len(wanted) == len(Area)
-    marked_cases, problems = expectations.applied(cases, all_ran=all_ran)
+    cases, problems = expectations.applied((case for _, case in ran.cases), all_ran=all_ran)
     return Conformance(
-        backend=subject.name, version=subject.version, full=full, cases=tuple(marked_cases),
-        problems=tuple(problems), figures=tuple(session.figures), seconds=time.perf_counter() - started,
+        backend=subject.name, version=subject.version, full=full, cases=tuple(cases),
+        problems=tuple(problems), figures=ran.figures, seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _jobs(wanted: int | None, run: Run, subject: Subject) -> int:
+    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
+        raise RequestError(
+            f"jobs={wanted!r}", needed="a number of processes from 1, or None", stage="check-backend",
+            remedy="leave it out for one process", value=wanted,
+        )  # fmt: skip
+    if not isinstance(run.backend, str):
+        if wanted not in (None, 1):
+            raise RequestError(
+                f"jobs={wanted} for a plugin object", needed="a backend's name, which each process loads",
+                stage="check-backend", plugin=subject.name, value=wanted,
+                remedy="leave jobs out, or install the plugin and give its name",
+            )  # fmt: skip
+        return 1
+    if wanted is not None:
+        return wanted
+    samples = sum(1 for row in subject.table or () if not row.converts for _ in variations_of(row))
+    return 1 if run.patterns or samples < _MANY else min(cores(), _MOST_JOBS)
 
 
 def _areas(given: Iterable[Area | str] | None) -> tuple[Area, ...]:
@@ -104,46 +111,3 @@ def _areas(given: Iterable[Area | str] | None) -> tuple[Area, ...]:
             )  # fmt: skip
         found.append(area)
     return tuple(dict.fromkeys(found))
-
-
-def _is_chosen(case: str, patterns: Sequence[str]) -> bool:
-    return not patterns or any(case == p or fnmatch.fnmatchcase(case, p) for p in patterns)
-
-
-def _may_have(area: Area, patterns: Sequence[str]) -> bool:
-    """Whether a pattern can match a case of the area: its first part says so unless it is a glob."""
-    firsts = [pattern.partition("/")[0] for pattern in patterns]
-    return not firsts or any(fnmatch.fnmatchcase(area.value, first) for first in firsts)
-
-
-def _wants(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a row or operator may be in a chosen case: it stands third in the ids, joined by ``+``."""
-    thirds = [parts[2] if len(parts := pattern.split("/")) > 2 else "*" for pattern in patterns]
-    names = [name for third in thirds for name in third.split("+")]
-    return lambda row: not names or any(fnmatch.fnmatchcase(row, name) for name in names)
-
-
-def rerun_line(backend: str, case: str, *, full: bool) -> str:
-    """The command that runs one case again."""
-    quoted = f"'{case}'" if any(c in case for c in " *?[](),;&|<>=") else case
-    return f"quanthost check-backend {backend} --only {quoted}" + (" --full" if full else "")
-
-
-def _run(session: Session, check: Check) -> CaseResult:
-    started = time.perf_counter()
-    try:
-        verdict = check.judge()
-    # what a plugin raises is a finding, not the end of the run
-    except (Exception, SystemExit) as error:
-        verdict = Fault(message=f"it raised {type(error).__name__}: {error}")
-    case = CaseResult(
-        id=check.id, area=check.area, subject=check.subject, must=check.must, outcome=Outcome.PASSED,
-        rerun=rerun_line(session.subject.name, check.id, full=session.full),
-    )  # fmt: skip
-    if isinstance(verdict, Skip):
-        case = attrs.evolve(case, outcome=Outcome.SKIPPED, message=verdict.reason)
-    elif isinstance(verdict, Fault):
-        case = attrs.evolve(
-            case, outcome=Outcome.FAILED, message=verdict.message, graph=smallest(session, check, verdict)
-        )
-    return attrs.evolve(case, seconds=time.perf_counter() - started)

@@ -13,9 +13,10 @@ from quanthost.graph.rewrite import origin
 from quanthost.graph.table import Row, Site, SupportTable
 from quanthost.graph.view import GraphView
 from quanthost.hooks.backend import integer_operand
+from quanthost.stages.capture import CapturedModel
 from quanthost.stages.planning import Chosen
 from quanthost.stages.prepare import plan
-from quanthost.testing.proving import branch, captured_of
+from quanthost.testing.proving import branch
 from quanthost.testing.samples import Sample
 from quanthost.testing.subject import Subject
 from quanthost.values import Decision, Kernel, Recipe, Role
@@ -58,10 +59,12 @@ class Seen:
         return tuple(each for each in self.met if node in each.nodes)
 
 
-def seen_of(subject: Subject, recipe: str, samples: Sequence[Sample]) -> list[Seen]:
-    """Plan the samples as branches of one program; nothing is inserted."""
+def seen_of(
+    subject: Subject, recipe: str, samples: Sequence[Sample], captured: CapturedModel
+) -> list[Seen]:
+    """Plan the samples, which are branches of the captured program; nothing is inserted."""
     plugins, watcher = subject.watched()
-    looked = plan(captured_of(samples), plugins, subject.request(recipe))
+    looked = plan(captured, plugins, subject.request(recipe))
     found = [] if subject.table is None else met_in(looked.rewritten, subject.table, subject.recipe(recipe))
     made = []
     for number, _ in enumerate(samples):

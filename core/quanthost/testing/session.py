@@ -12,7 +12,15 @@ import attrs
 from quanthost.graph.table import Row
 from quanthost.stages.capture import CapturedModel
 from quanthost.testing.expectations import Expectations
-from quanthost.testing.proving import Converted, Failed, Proved, converted_of, proved_of, split
+from quanthost.testing.proving import (
+    Converted,
+    Failed,
+    Proved,
+    captured_of,
+    converted_of,
+    proved_of,
+    split,
+)
 from quanthost.testing.results import Area
 from quanthost.testing.samples import Regime, Sample, of_row, variations_of
 from quanthost.testing.seeing import Met, Seen, seen_of
@@ -81,6 +89,7 @@ class Session:
         self.wants = wants
         self.common: CapturedModel | None = None
         self.figures: list[tuple[str, str]] = []
+        self._captured: dict[tuple[Sample, ...], CapturedModel | Exception] = {}
         self._seen: dict[tuple[str, Sample], Seen | Failed] = {}
         self._proved: dict[Trial, Proved | Failed] = {}
         self._converted: dict[tuple[str, Sample], Converted | Failed] = {}
@@ -103,6 +112,20 @@ class Session:
         return {row.name: tuple(of_row(row)) for row in self.rows()}
 
     @functools.cached_property
+    def _together(self) -> dict[Sample, list[Sample]]:
+        """For each sample those that are looked at with it: the same ones in each recipe."""
+        groups: dict[object, list[Sample]] = defaultdict(list)
+        for row in self.rows():
+            for sample in self.samples(row):
+                groups[row.kernels, sample.variation == "plain"].append(sample)
+        found = {}
+        for alike in (alike for group in groups.values() for alike in _alike(group)):
+            for start in range(0, len(alike), _SEEN):
+                part = alike[start : start + _SEEN]
+                found.update(dict.fromkeys(part, part))
+        return found
+
+    @functools.cached_property
     def size(self) -> int:
         """How many samples the rows of the whole table have that are no others with an operator behind."""
         rows = (row for row in self.subject.table or () if not row.converts and not self.is_fused(row))
@@ -117,10 +140,9 @@ class Session:
         return any(other.pattern in inner for other in self.subject.table or ())
 
     def seen(self, recipe: Recipe, sample: Sample) -> Seen | Failed:
-        """Decisions on a sample; those of all rows with the recipe's kernel are made together."""
+        """Decisions on a sample; those of many rows are made together."""
         if (recipe.name, sample) not in self._seen:
-            alike = [s for row in self.rows(recipe.kernel) for s in self.samples(row)]
-            self._look(recipe, alike if sample in alike else [sample])
+            self._look(recipe, self._together.get(sample, [sample]))
         return self._seen[recipe.name, sample]
 
     def see(self, recipe: Recipe, samples: Iterable[Sample]) -> None:
@@ -129,14 +151,35 @@ class Session:
 
     def _look(self, recipe: Recipe, samples: Sequence[Sample]) -> None:
         for group in _alike(samples):
-            found = split(group, lambda part: seen_of(self.subject, recipe.name, part), _SEEN, "prepare")
-            for sample, seen in found:
+            for sample, seen in split(group, partial(self._seen_of, recipe.name), _SEEN, "prepare"):
                 self._seen[recipe.name, sample] = seen
+
+    def _seen_of(self, recipe: str, samples: Sequence[Sample]) -> list[Seen]:
+        return seen_of(self.subject, recipe, samples, self._program(samples))
+
+    def _program(self, samples: Sequence[Sample]) -> CapturedModel:
+        """The samples as one program, captured once for all recipes."""
+        key = tuple(samples)
+        if key not in self._captured:
+            try:
+                self._captured[key] = captured_of(samples)
+            except Exception as error:
+                self._captured[key] = error
+        found = self._captured[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def accepted(self, row: Row, recipe: Recipe) -> list[Sample]:
         """The row's samples at which the row holds by its own table, plain ones first."""
         found = [s for s in self.samples(row) if any(met.holds for met in self.met(row, recipe, s))]
         return sorted(found, key=lambda s: (s.variation != "plain", s.is_dynamic))
+
+    def first(self, row: Row, recipe: Recipe) -> Sample | None:
+        """The first accepted one; where a plain one is, the others are not looked at."""
+        plain = (s for s in self.samples(row) if s.variation == "plain")
+        found = next((s for s in plain if any(met.holds for met in self.met(row, recipe, s))), None)
+        return found or next(iter(self.accepted(row, recipe)), None)
 
     def met(self, row: Row, recipe: Recipe, sample: Sample) -> tuple[Met, ...]:
         seen = self.seen(recipe, sample)
@@ -177,7 +220,7 @@ class Session:
     def converted(self, recipe: Recipe, sample: Sample) -> Converted | Failed:
         """The sample's part of a converted graph; those of all rows' first samples are made together."""
         if (recipe.name, sample) not in self._converted:
-            firsts = [found[0] for row in self.rows(recipe.kernel) if (found := self.accepted(row, recipe))]
+            firsts = [found for row in self.rows(recipe.kernel) if (found := self.first(row, recipe))]
             alike = firsts if sample in firsts else [sample]
             for group in _alike([s for s in alike if (recipe.name, s) not in self._converted]):
                 found_all = split(

@@ -218,7 +218,7 @@ def _stateless(session: Session, recipe: Recipe) -> Verdict:
         plan(small, plugins, session.subject.request(other.name))
         if other is not recipe:
             plugins.partitioners(session.subject.request(other.name), Partitioner)
-    seen = zip(others, seen_of(session.subject, recipe.name, others))
+    seen = zip(others, seen_of(session.subject, recipe.name, others, small))
     wrong = [(sample, text) for sample, found in seen if (text := decided(found, recipe)) is not None]
     if wrong:
         return Fault(message=f"another model behind: {wrong[0][1]}", sample=wrong[0][0], recipe=recipe.name)

@@ -29,7 +29,8 @@ def checks(session: Session) -> Iterator[Check]:
         return
     for recipe in session.recipes:
         for row in session.rows(recipe.kernel):
-            for sample in session.accepted(row, recipe)[:1]:
+            sample = session.first(row, recipe)
+            if sample is not None:
                 yield from _of_row(session, row, recipe, sample)
         if recipe.kernel is Kernel.STATIC:
             yield from _around(session, recipe)

@@ -40,8 +40,7 @@ def _first(session: Session, kernel: Kernel) -> Recipe:
 
 
 def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
-    accepted = session.accepted(row, recipe)
-    first = accepted[0] if accepted else None
+    first = session.first(row, recipe)
     yield Check(
         id=f"table/single/{row.name}/{recipe.name}", subject=row.name,
         must="the row decides its operators, and the program lowers",

@@ -1,0 +1,161 @@
+"""What is to be run of the suite, and the running of it: here, or a share of it in each of more processes."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+
+import attrs
+import torch
+
+from quanthost.host.discovery import Policy
+from quanthost.testing.areas import hooks, networks, numbers, persistence, placement, qspecs, table
+from quanthost.testing.expectations import Expectations
+from quanthost.testing.results import Area, CaseResult, Outcome
+from quanthost.testing.session import Check, Fault, Session, Skip
+from quanthost.testing.shrinking import smallest
+from quanthost.testing.subject import Subject
+
+__all__ = ["Ran", "Run", "rerun_line"]
+
+_CHECKS: dict[Area, Callable[[Session], Iterator[Check]]] = {
+    Area.HOOKS: hooks.checks,
+    Area.TABLE: table.checks,
+    Area.QSPECS: qspecs.checks,
+    Area.PLACEMENT: placement.checks,
+    Area.NUMBERS: numbers.checks,
+    Area.PERSISTENCE: persistence.checks,
+    Area.NETWORKS: networks.checks,
+}
+_Told = Callable[[CaseResult], None]
+
+
+@attrs.frozen(kw_only=True)
+class Ran:
+    """Cases with their place in the whole suite, and figures by name."""
+
+    cases: tuple[tuple[int, CaseResult], ...]
+    figures: tuple[tuple[str, str], ...]
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """What is asked for. ``backend`` is a name where more than one process is to work on it.
+
+    ``patterns`` are ids of cases or globs over them, none for all.
+    """
+
+    backend: str | object
+    areas: tuple[Area, ...]
+    full: bool
+    expectations: Expectations
+    patterns: tuple[str, ...]
+    policy: Policy | None
+
+    def on(self, subject: Subject, jobs: int, told: _Told) -> Ran:
+        """Run all, in so many processes, of which this is one; each has its own programs."""
+        with _one_thread():
+            return self._share(subject, 0, 1, told) if jobs == 1 else self._together(subject, jobs, told)
+
+    def _together(self, subject: Subject, jobs: int, told: _Told) -> Ran:
+        # not forked: threads of torch and of the runtime do not survive that
+        with ProcessPoolExecutor(jobs - 1, mp_context=get_context("spawn")) as pool:
+            others = [(share, pool.submit(_elsewhere, self, share, jobs)) for share in range(1, jobs)]
+            parts = [self._share(subject, 0, jobs, told)]
+            for share, other in others:
+                try:
+                    part = other.result()
+                # killed, for want of memory perhaps: its share is not lost
+                except BrokenProcessPool:
+                    part = self._share(subject, share, jobs, lambda _: None)
+                for _, case in part.cases:
+                    told(case)
+                parts.append(part)
+        return Ran(
+            cases=tuple(sorted((each for part in parts for each in part.cases), key=lambda each: each[0])),
+            figures=tuple(sorted(each for part in parts for each in part.figures)),
+        )
+
+    def _share(self, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
+        """Every so many-th subject, a row or hook, with all its cases: these have programs in common."""
+        session = Session(
+            subject, full=self.full, expectations=self.expectations, wants=_wants(self.patterns)
+        )
+        checks = [
+            check for area in self.areas if _may_have(area, self.patterns) for check in _CHECKS[area](session)
+            if _is_chosen(check.id, self.patterns)
+        ]  # fmt: skip
+        order = {about: n for n, about in enumerate(dict.fromkeys(check.subject for check in checks))}
+        mine = [(n, check) for n, check in enumerate(checks) if order[check.subject] % shares == share]
+        session.plan(trial for _, check in mine for trial in check.trials)
+        cases = []
+        for number, check in mine:
+            case = _judged(session, check)
+            (marked,), _ = self.expectations.applied([case], all_ran=False)
+            told(marked)
+            cases.append((number, case))
+        return Ran(cases=tuple(cases), figures=tuple(sorted(session.figures)))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tensors of samples are small: threads would wait for one another, and for those of other processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
+def _elsewhere(run: Run, share: int, shares: int) -> Ran:
+    return run._share(Subject.of(run.backend, run.policy), share, shares, lambda _: None)
+
+
+def _is_chosen(case: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(case == p or fnmatch.fnmatchcase(case, p) for p in patterns)
+
+
+def _may_have(area: Area, patterns: Sequence[str]) -> bool:
+    """Whether a pattern can match a case of the area: its first part says so unless it is a glob."""
+    firsts = [pattern.partition("/")[0] for pattern in patterns]
+    return not firsts or any(fnmatch.fnmatchcase(area.value, first) for first in firsts)
+
+
+def _wants(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a row or operator may be in a chosen case: it stands third in the ids, joined by ``+``."""
+    thirds = [parts[2] if len(parts := pattern.split("/")) > 2 else "*" for pattern in patterns]
+    names = [name for third in thirds for name in third.split("+")]
+    return lambda row: not names or any(fnmatch.fnmatchcase(row, name) for name in names)
+
+
+def rerun_line(backend: str, case: str, *, full: bool) -> str:
+    """The command that runs one case again."""
+    quoted = f"'{case}'" if any(c in case for c in " *?[](),;&|<>=") else case
+    return f"quanthost check-backend {backend} --only {quoted}" + (" --full" if full else "")
+
+
+def _judged(session: Session, check: Check) -> CaseResult:
+    started = time.perf_counter()
+    try:
+        verdict = check.judge()
+    # what a plugin raises is a finding, not the end of the run
+    except (Exception, SystemExit) as error:
+        verdict = Fault(message=f"it raised {type(error).__name__}: {error}")
+    case = CaseResult(
+        id=check.id, area=check.area, subject=check.subject, must=check.must, outcome=Outcome.PASSED,
+        rerun=rerun_line(session.subject.name, check.id, full=session.full),
+    )  # fmt: skip
+    if isinstance(verdict, Skip):
+        case = attrs.evolve(case, outcome=Outcome.SKIPPED, message=verdict.reason)
+    elif isinstance(verdict, Fault):
+        case = attrs.evolve(
+            case, outcome=Outcome.FAILED, message=verdict.message, graph=smallest(session, check, verdict)
+        )
+    return attrs.evolve(case, seconds=time.perf_counter() - started)
