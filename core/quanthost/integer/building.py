@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from quanthost.graph.operators import argument
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, is_dequantize
 from quanthost.integer import operators as ops
-from quanthost.integer.numbers import Numbers, effective_scales, leaky_relu_table, quantize_bias
+from quanthost.integer.numbers import Numbers, effective_scales, function_table, leaky_relu_table, quantize_bias
 from quanthost.integer.sites import Island, Operand, base_name, numbers_of, title, weight_of
 from quanthost.values import ArithmeticProfile
 
@@ -27,6 +27,11 @@ _MOVERS = frozenset((
     "detach", "flip", "roll", "index_select", "gather", "index", "amax", "amin",
     "view_as", "movedim", "unfold", "pixel_shuffle", "pixel_unshuffle",
 ))  # fmt: skip
+# functions that XNNPACK computes in another order of steps than torch, for other last bits in float32:
+# src/reference/unary-elementwise.cc
+_SINGLE: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "hardswish": lambda x: x / 6.0 * (x + 3.0).clamp(0.0, 6.0)
+}
 
 
 class Builder:
@@ -118,17 +123,18 @@ class Builder:
             return self.call(
                 quantize, core, ops.Lookup(table, low=numbers.low, function="leaky_relu"), operand.node
             )
-        table = out.nearest(self._values(chain, numbers.real(numbers.levels))).to(out.dtype)
+        table = function_table(lambda real: self._values(chain, real), numbers, out, self.profile)
         lookup = ops.Lookup(table, low=numbers.low, function=_label(chain))
         return self.call(quantize, core, lookup, operand.node)
 
     def _values(self, chain: Sequence[fx.Node], real: Tensor) -> Tensor:
-        """What functions behind each other make of real numbers, float64."""
+        """What functions behind each other make of real numbers, in their dtype."""
         for node in chain:
             args = [constant(self.module, a) if isinstance(a, fx.Node) else a for a in node.args]
             args = [real if given is node.args[0] else a for given, a in zip(node.args, args)]
-            real = node.target(*args, **node.kwargs)
-        return real.double()
+            single = _SINGLE.get(base_name(node)) if real.dtype is torch.float32 else None
+            real = node.target(*args, **node.kwargs) if single is None else single(real)
+        return real
 
     def _interpolation(
         self, quantize: fx.Node, operand: Operand, chain: Sequence[fx.Node], out: Numbers

@@ -13,7 +13,7 @@ from quanthost.integer import operators as ops
 from quanthost.integer.building import Builder, Rule, held, static_count
 from quanthost.integer.normalizing import LayerNorm, Softmax
 from quanthost.integer.numbers import Numbers
-from quanthost.integer.sites import Island, base_name, title
+from quanthost.integer.sites import Island, base_name, title, weight_of
 
 __all__ = ["ELEMENTWISE"]
 
@@ -34,14 +34,21 @@ def _extremum(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.
 
 
 def _prelu(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
+    """A table of rescaled products, as XNNPACK's src/qs8-vprelu and LiteRT's reference: two multipliers."""
     operand = b.operands([core.args[0]], quantize)[0]
     numbers = operand.numbers
-    slopes = held(b, core.args[1], (), 0.0).double().reshape(-1)
     if numbers.high - numbers.low > 255:
         raise Island("a table of more than 8 bits")
-    real = numbers.real(numbers.levels)
-    table = out.nearest(torch.where(real >= 0, real, real * slopes[:, None])).to(out.dtype)
-    table = table if len(slopes) > 1 else table[0]
+    slopes = weight_of(b.module, core.args[1])
+    if not isinstance(slopes.scale, float):
+        raise Island("its slopes have more than one scale")
+    values = slopes.values.to(torch.int64).reshape(-1, 1)
+    levels = numbers.levels - numbers.zero_point
+    most = numbers.reach * int(values.abs().max())
+    above = b.output(core, [numbers.scale], out, numbers.reach)(levels)
+    below = b.output(core, [numbers.scale, slopes.scale], out, most)(levels * values)
+    table = torch.where(levels >= 0, above, below)
+    table = table if len(values) > 1 else table[0]
     return b.call(quantize, core, ops.Lookup(table, low=numbers.low, function="prelu"), operand.node)
 
 

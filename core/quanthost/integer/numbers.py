@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quanthost.values import ArithmeticProfile, Rescaling
 
-__all__ = ["Numbers", "effective_scales", "leaky_relu_table", "quantize_bias"]
+__all__ = ["Numbers", "effective_scales", "function_table", "leaky_relu_table", "quantize_bias"]
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +77,23 @@ def quantize_bias(bias: Tensor, input_scale: float, weight_scale: Tensor | float
     else:
         inverse = 1.0 / (weight_scale * input_scale)
     return torch.round(bias.to(torch.float32) * inverse).to(torch.float64).to(torch.int64)
+
+
+def function_table(
+    function: Callable[[Tensor], Tensor], numbers: Numbers, out: Numbers, profile: ArithmeticProfile
+) -> Tensor:
+    """What a function of real numbers makes of each level, in integers of ``out``.
+
+    float32 where the target computes so, as XNNPACK's src/reference/unary-elementwise.cc: dequantized,
+    the function, times the reciprocal of the scale, plus the zero point; ties of that sum to even. Else the
+    integer nearest to the real result.
+    """
+    if profile.rescaling is not Rescaling.FP32_HALF_EVEN:
+        return out.nearest(function(numbers.real(numbers.levels)).double()).to(out.dtype)
+    scale, inverse = torch.tensor(numbers.scale), 1.0 / torch.tensor(out.scale)
+    made = function((numbers.levels - numbers.zero_point).float() * scale) * inverse + out.zero_point
+    levels = torch.round(made.nan_to_num(nan=out.zero_point, posinf=out.high, neginf=out.low))
+    return levels.clamp(out.low, out.high).to(out.dtype)
 
 
 def leaky_relu_table(numbers: Numbers, out: Numbers, slope: float, places: int) -> Tensor:

@@ -107,6 +107,33 @@ def test_the_delegates_bits(name: str, recipe: str) -> None:
     assert sum(d.elements for d in comparison.operators) > 1_000_000
 
 
+def _spread(low: float, high: float) -> Tensor:
+    """Values whose range, found by minimum and maximum, is known to the last bit."""
+    return torch.linspace(low, high, IMAGE[1] * 1000).reshape(1, 1000, IMAGE[1], 1).transpose(1, 2)
+
+
+def test_ties() -> None:
+    """Scales whose ratio is one and a half: every other integer lies between two of the result's."""
+    torch.manual_seed(0)
+    cases = [
+        Case(row="", module=Apply(torch.relu).eval(), inputs=(_spread(-1.0, 2.0),)),
+        Case(row="", module=Apply(torch.abs).eval(), inputs=(_spread(-2.0, 1.0),)),
+        Case(row="", module=Apply(lambda x: F.hardtanh(x, -2.0, 0.0)).eval(), inputs=(_spread(-2.0, 1.0),)),
+        Case(row="", module=nn.PReLU(16, init=0.5).eval(), inputs=(_spread(-2.0, 1.0),)),
+    ]
+    inputs = tuple(tensor for case in cases for tensor in case.inputs)
+    prepared = quanthost.prepare(
+        quanthost.capture(Branches(cases), inputs), "xnnpack_like", placement="all"
+    )
+    calibrated = quanthost.calibrate(prepared, [inputs]).with_estimator("minmax")
+    program = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
+
+    comparison = quanthost.compare_bits(quanthost.convert(calibrated, "integer"), program, [inputs])
+
+    assert [d for d in comparison.operators if d.differing] == []
+    assert comparison.equal
+
+
 def test_the_qdq_form_has_others() -> None:
     """What the comparison is for: float between the integers differs here and there."""
     calibrated, draws = _calibrated("layers", "int8_static")
