@@ -295,7 +295,10 @@ def check_backend(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", metavar="N", min=1,
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
             help="Processes; as many as there are cores, up to four, for a large backend.",
         ),
     ] = None,

@@ -14,7 +14,13 @@ from quanthost.graph.operators import argument
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, is_dequantize
 from quanthost.integer import operators as ops
-from quanthost.integer.numbers import Numbers, effective_scales, function_table, leaky_relu_table, quantize_bias
+from quanthost.integer.numbers import (
+    Numbers,
+    effective_scales,
+    function_table,
+    leaky_relu_table,
+    quantize_bias,
+)
 from quanthost.integer.sites import Island, Operand, base_name, numbers_of, title, weight_of
 from quanthost.values import ArithmeticProfile
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from quanthost.arith.bounds import check_width
 from quanthost.graph.operators import argument
+from quanthost.graph.view import constant
 from quanthost.integer import operators as ops
 from quanthost.integer.building import Builder, Rule, held, static_count
 from quanthost.integer.normalizing import LayerNorm, Softmax
-from quanthost.integer.numbers import Numbers
+from quanthost.integer.numbers import Numbers, function_table
 from quanthost.integer.sites import Island, base_name, title, weight_of
 
 __all__ = ["ELEMENTWISE"]
@@ -34,22 +35,37 @@ def _extremum(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.
 
 
 def _prelu(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
-    """A table of rescaled products, as XNNPACK's src/qs8-vprelu and LiteRT's reference: two multipliers."""
-    operand = b.operands([core.args[0]], quantize)[0]
-    numbers = operand.numbers
+    numbers = (operand := b.operands([core.args[0]], quantize)[0]).numbers
     if numbers.high - numbers.low > 255:
         raise Island("a table of more than 8 bits")
+    slopes = constant(b.module, core.args[1])
+    if slopes is not None:
+        real = slopes.detach().reshape(-1, 1)
+        table = function_table(
+            lambda x: torch.where(x >= 0, x, x * real.to(x.dtype)), numbers, out, b.profile
+        )
+    else:
+        table = _prelu_of_products(b, core, numbers, out)
+    table = table.reshape(-1, len(numbers.levels))
+    table = table if len(table) > 1 else table[0]
+    return b.call(quantize, core, ops.Lookup(table, low=numbers.low, function="prelu"), operand.node)
+
+
+def _prelu_with(slopes: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.where(x >= 0, x, x * slopes.to(x.dtype))
+
+
+def _prelu_of_products(b: Builder, core: fx.Node, numbers: Numbers, out: Numbers) -> Tensor:
+    """With quantized slopes, as XNNPACK's src/qs8-vprelu and LiteRT's reference: two multipliers."""
     slopes = weight_of(b.module, core.args[1])
     if not isinstance(slopes.scale, float):
         raise Island("its slopes have more than one scale")
     values = slopes.values.to(torch.int64).reshape(-1, 1)
     levels = numbers.levels - numbers.zero_point
     most = numbers.reach * int(values.abs().max())
-    above = b.output(core, [numbers.scale], out, numbers.reach)(levels)
-    below = b.output(core, [numbers.scale, slopes.scale], out, most)(levels * values)
-    table = torch.where(levels >= 0, above, below)
-    table = table if len(values) > 1 else table[0]
-    return b.call(quantize, core, ops.Lookup(table, low=numbers.low, function="prelu"), operand.node)
+    above: Tensor = b.output(core, [numbers.scale], out, numbers.reach)(levels)
+    below: Tensor = b.output(core, [numbers.scale, slopes.scale], out, most)(levels * values)
+    return torch.where(levels >= 0, above, below)
 
 
 def _add(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:

@@ -172,14 +172,22 @@ def _parts(converted: ConvertedModel, samples: Sequence[Sample]) -> list[Convert
 
 
 def proved_of(
-    subject: Subject, recipe: str, samples: Sequence[Sample], regime: Regime = Regime.PLAIN
+    subject: Subject,
+    recipe: str,
+    samples: Sequence[Sample],
+    regime: Regime = Regime.PLAIN,
+    *,
+    in_integers: bool = False,
 ) -> list[Proved]:
-    """Lower the samples as one program, run it, and take it apart again."""
+    """Lower the samples as one program, run it, and take it apart again.
+
+    With ``in_integers`` it is the integer form that is lowered, to the runtime's portable kernels.
+    """
     plugins, watcher = subject.watched()
     calibrated = _calibrated(subject, recipe, samples, regime, watcher, plugins)
-    converted = convert(calibrated)
-    program = _lowered(converted, watcher)
     golden, why = _golden(subject, recipe, calibrated)
+    converted = golden if in_integers and golden is not None else convert(calibrated)
+    program = _lowered(converted, watcher)
     inputs = inputs_of(samples, regime)
     model = Branches(samples).eval()
     given = [inputs, beyond(inputs)]

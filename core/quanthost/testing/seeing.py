@@ -59,9 +59,7 @@ class Seen:
         return tuple(each for each in self.met if node in each.nodes)
 
 
-def seen_of(
-    subject: Subject, recipe: str, samples: Sequence[Sample], captured: CapturedModel
-) -> list[Seen]:
+def seen_of(subject: Subject, recipe: str, samples: Sequence[Sample], captured: CapturedModel) -> list[Seen]:
     """Plan the samples, which are branches of the captured program; nothing is inserted."""
     plugins, watcher = subject.watched()
     looked = plan(captured, plugins, subject.request(recipe))

@@ -54,11 +54,12 @@ Verdict = Fault | Skip | None
 
 @attrs.frozen
 class Trial:
-    """A sample that a check wants lowered and run."""
+    """A sample that a check wants lowered and run, or its integer form."""
 
     recipe: str
     sample: Sample
     regime: Regime = Regime.PLAIN
+    in_integers: bool = False
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -189,20 +190,22 @@ class Session:
         """Note what will be asked for, so that it is lowered together."""
         self._wanted.update(dict.fromkeys(trials))
 
-    def proved(self, recipe: str, sample: Sample, regime: Regime = Regime.PLAIN) -> Proved | Failed:
-        trial = Trial(recipe, sample, regime)
+    def proved(
+        self, recipe: str, sample: Sample, regime: Regime = Regime.PLAIN, *, in_integers: bool = False
+    ) -> Proved | Failed:
+        trial = Trial(recipe, sample, regime, in_integers)
         if trial not in self._proved:
             self._wanted[trial] = None
             alike = [
                 t.sample for t in self._wanted
-                if (t.recipe, t.regime) == (recipe, regime) and t not in self._proved
+                if attrs.evolve(trial, sample=t.sample) == t and t not in self._proved
             ]  # fmt: skip
+            work = partial(proved_of, self.subject, recipe, regime=regime, in_integers=in_integers)
             # an operator that is refused at one place cannot be kept whole at the others of that program
             held, refused = ([s for s in alike if self._holds(recipe, s) is holds] for holds in (True, False))
             for group in (*_alike(held), *_alike(refused)):
-                found = split(group, lambda p: proved_of(self.subject, recipe, p, regime), _LOWERED, "lower")
-                for each, proved in found:
-                    self._proved[Trial(recipe, each, regime)] = proved
+                for each, proved in split(group, work, _LOWERED, "lower"):
+                    self._proved[attrs.evolve(trial, sample=each)] = proved
         return self._proved[trial]
 
     def _holds(self, recipe: str, sample: Sample) -> bool:

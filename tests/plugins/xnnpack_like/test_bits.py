@@ -122,9 +122,7 @@ def test_ties() -> None:
         Case(row="", module=nn.PReLU(16, init=0.5).eval(), inputs=(_spread(-2.0, 1.0),)),
     ]
     inputs = tuple(tensor for case in cases for tensor in case.inputs)
-    prepared = quanthost.prepare(
-        quanthost.capture(Branches(cases), inputs), "xnnpack_like", placement="all"
-    )
+    prepared = quanthost.prepare(quanthost.capture(Branches(cases), inputs), "xnnpack_like", placement="all")
     calibrated = quanthost.calibrate(prepared, [inputs]).with_estimator("minmax")
     program = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
 

@@ -190,11 +190,17 @@ def _fixed(row: Row, recipe: Recipe, converted: Converted) -> str | None:
         off = abs(float(held.scales) - declared.scale) > 1e-6 * declared.scale
         if same and (off or int(held.zero_points) != declared.zero_point):
             return f"the row fixes {declared.scale:.6g} and {declared.zero_point}, the result has {held}"
+        if not same and _is_symmetric(recipe.activation):
+            first = -max(abs(first), (declared.quant_max - declared.zero_point) * declared.scale)
         if not same and abs(low - first) > 2 * float(held.scales):
             return f"the row's fixed range begins at {first:.4g}, the result's at {low:.4g}"
         bounds = None if entry is None else entry.result_range
         return None if bounds is None else _beside_bounds((low, high), bounds, float(held.scales))
     return None
+
+
+def _is_symmetric(spec: object) -> bool:
+    return isinstance(spec, QSpec) and spec.symmetry is Symmetry.SYMMETRIC
 
 
 def _beside_bounds(held: tuple[float, float], bounds: tuple[float, float], step: float) -> str | None:
