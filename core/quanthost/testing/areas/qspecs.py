@@ -192,7 +192,7 @@ def _fixed(row: Row, recipe: Recipe, converted: Converted) -> str | None:
             return f"the row fixes {declared.scale:.6g} and {declared.zero_point}, the result has {held}"
         if not same and _is_symmetric(recipe.activation):
             first = -max(abs(first), (declared.quant_max - declared.zero_point) * declared.scale)
-        if not same and abs(low - first) > 2 * float(held.scales):
+        if not same and abs(low - first) > 2 * max(float(held.scales), declared.scale):
             return f"the row's fixed range begins at {first:.4g}, the result's at {low:.4g}"
         bounds = None if entry is None else entry.result_range
         return None if bounds is None else _beside_bounds((low, high), bounds, float(held.scales))
