@@ -24,6 +24,7 @@ from quanthost.hooks import backend as annotation
 from quanthost.hooks import claims
 from quanthost.values import Cause, Decision, Verdict
 from quanthost_xnnpack_like.constraints import same_layout
+from quanthost_xnnpack_like.layout import float_around
 from quanthost_xnnpack_like.rows import TABLE
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,8 @@ def test_each_constraint_has_an_edge() -> None:
     """A constraint that nobody tries on both sides is not proved."""
     constraints = {constraint.text for row in TABLE for constraint in row.constraints}
 
-    assert {edge.constraint.text for edge in EDGES} == constraints - {same_layout.text}
+    tried_below = {same_layout.text, float_around.text}
+    assert {edge.constraint.text for edge in EDGES} == constraints - tried_below
 
 
 @pytest.mark.parametrize("edge", EDGES, ids=str)
@@ -95,6 +97,30 @@ def test_same_layout(layout: torch.memory_format) -> None:
     refused = any(miss.row == "clone" and "it changes the dimension order" in miss.reason for miss in misses)
     assert refused == (layout is torch.channels_last)
     assert not refused or "_clone_dim_order" in edge.exported_program().graph_module.code
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_float_around(first: bool, stays: bool) -> None:
+    """A 1-d convolution that stays float beside what is quantized is left to the runtime's kernels."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv1d(4, 4, 3, padding=1), torch.nn.Sigmoid()]
+    model = torch.nn.Sequential(*(layers if first else layers[::-1])).eval()
+    batch = torch.randn(2, 4, 9)
+    prepared = quanthost.prepare(
+        quanthost.capture(model, (batch,)), "xnnpack_like", "int8_static", placement="all",
+        overrides=[quanthost.Override(operator="aten.conv1d", keep_float=True)] if stays else (),
+    )  # fmt: skip
+    converted = quanthost.convert(quanthost.calibrate(prepared, [batch]))
+
+    with _listen() as misses:
+        program = quanthost.lower(converted)
+
+    decision = next(d for d in program.decisions if d.operator == "aten.conv1d.default")
+    reasons = [miss.reason for miss in misses if miss.row == "conv" and "its weight is not" in miss.reason]
+    assert (decision.verdict is Verdict.FLOAT, decision.delegated) == (stays, not stays)
+    assert bool(reasons) == stays
+    assert float((program.run(batch) - converted.module(batch)).abs().max()) <= 0.02
 
 
 @pytest.mark.parametrize("recipe", sorted({edge.refused.recipe for edge in EDGES}))

@@ -14,7 +14,7 @@ from quanthost.api import Kernel, Site, constraint, operator_name, tensor_meta
 if TYPE_CHECKING:
     from torch.fx import Node
 
-__all__ = ["contiguous", "reads_alone"]
+__all__ = ["contiguous", "float_around", "reads_alone"]
 
 # names of the captured and of the edge graph
 _CHANNELS_LAST = frozenset(
@@ -86,6 +86,21 @@ def reads_alone(site: Site) -> str | None:
 
 def _chains(node: Node) -> list[Node]:
     return [user for user in node.users if _base(user) == "quantize_per_tensor"]
+
+
+@constraint("1-d: float tensors before and behind", kernels={Kernel.FLOAT})
+def float_around(site: Site) -> str | None:
+    """The delegate makes it a 2-d one, which it takes for quantized where a tensor next to it is.
+
+    Source: ``Conv1dUnsqueezePass`` of ``executorch.backends.xnnpack`` 1.5.1.
+    """
+    if len(site.shape("weight")) != 3:
+        return None
+    source, readers = site.tensors("input")[0], site.anchor.users
+    if _base(source) == "dequantize_per_tensor":
+        return f"it reads the quantized {source.name}, its weight is not"
+    quantized = next((reader for reader in readers if _base(reader) == "quantize_per_tensor"), None)
+    return None if quantized is None else f"its result is quantized in {quantized.name}, its weight is not"
 
 
 def _float_source(node: Node) -> Node:

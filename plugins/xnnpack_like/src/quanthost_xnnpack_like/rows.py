@@ -53,7 +53,7 @@ def _gemm() -> list[Row]:
         name="conv", pattern=_CONV, kernels={FLOAT, STATIC, DYNAMIC}, roles=_GEMM_ROLES,
         constraints=(
             c.float32, c.no_groups, w.no_transposition, w.conv_has_kernel, w.pads_both_sides, w.plain_2d,
-            layout.reads_alone,
+            layout.float_around, layout.reads_alone,
         ),
         gain=Gain.DRIVES, lowers_to="convolution_2d, depthwise_convolution_2d",
     )  # fmt: skip
@@ -64,13 +64,13 @@ def _gemm() -> list[Row]:
     )  # fmt: skip
     conv_transpose = Row(
         name="conv_transpose", pattern=_CONV_TRANSPOSE, kernels={FLOAT, STATIC}, roles=_GEMM_ROLES,
-        constraints=(c.float32, w.transposition, w.groups_is_one, w.conv_has_kernel), weight_axis=1,
-        gain=Gain.DRIVES, lowers_to="deconvolution_2d",
+        constraints=(c.float32, w.transposition, w.groups_is_one, w.conv_has_kernel, layout.float_around),
+        weight_axis=1, gain=Gain.DRIVES, lowers_to="deconvolution_2d",
     )  # fmt: skip
     grouped = Row(
         name="conv_transpose_grouped", pattern=_CONV_TRANSPOSE, kernels={FLOAT, STATIC}, roles=_GEMM_ROLES,
-        constraints=(c.float32, w.transposition, w.grouped, w.conv_has_kernel), qspecs=_ONE_SCALE,
-        gain=Gain.DRIVES, lowers_to="deconvolution_2d",
+        constraints=(c.float32, w.transposition, w.grouped, w.conv_has_kernel, layout.float_around),
+        qspecs=_ONE_SCALE, gain=Gain.DRIVES, lowers_to="deconvolution_2d",
     )  # fmt: skip
     linear = Row(
         name="linear", pattern=_LINEAR, kernels={FLOAT, STATIC, DYNAMIC}, roles=_GEMM_ROLES,
