@@ -18,7 +18,7 @@ from typing import Any
 import suite_page
 import torch
 
-from quanthost.testing import check, check_backend
+from quanthost.testing import check_backend, running
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "faulty.json"
@@ -59,7 +59,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     # nobody reads the graphs here, and to make them small takes most of the time
-    check.smallest = lambda *_: ""
+    running.smallest = lambda *_: ""
     kept = {} if given.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())["faulty"]
     for seeded in FAULTY:
         if kept.get(seeded.name, {}).get("fault") != seeded.fault:

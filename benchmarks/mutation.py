@@ -24,7 +24,7 @@ from mutants import Mutant, mutants, refused_as_made
 from quanthost.api import QSpec, Row, SupportTable
 from quanthost.errors import RequestError
 from quanthost.host import discovery
-from quanthost.testing import Area, CaseResult, check, check_backend
+from quanthost.testing import Area, CaseResult, check_backend, running
 from quanthost.values import Kernel
 
 RESULTS = Path(__file__).parent / "results" / "mutation.json"
@@ -155,7 +155,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     # nobody reads the graphs here, and to make them small takes most of the time
-    check.smallest = lambda *_: ""
+    running.smallest = lambda *_: ""
     plugin = discovery.load(BACKEND)
     table: SupportTable = plugin.table
     kept = {} if given.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())["mutants"]

@@ -10,7 +10,7 @@ from quanthost.graph.table import SupportTable
 from quanthost.testing.expectations import Tolerance
 from quanthost.testing.proving import Output, Proved
 from quanthost.testing.seeing import Seen
-from quanthost.values import Cause, Decision, Kernel, Recipe, Verdict
+from quanthost.values import Cause, Decision, Kernel, QSpec, Recipe, Verdict
 
 __all__ = [
     "CHAIN_SLACK",
@@ -20,6 +20,7 @@ __all__ = [
     "far_from_golden",
     "far_from_model",
     "left_float",
+    "narrowest_bits",
 ]
 
 # largest difference between runtime and q/dq form, in steps of the result's scale: rounding of ties
@@ -177,3 +178,10 @@ def far_from_model(proved: Proved, recipe: Recipe, bits: int) -> str | None:
         if level < least:
             return f"output {number}: the q/dq form is {level:.1f} dB from the model ({least:g} are needed)"
     return None
+
+
+def narrowest_bits(recipe: Recipe) -> int:
+    """The bits of the narrowest spec of a recipe, 8 where it has none."""
+    specs = [spec for spec in (recipe.activation, recipe.weight) if isinstance(spec, QSpec)]
+    ranges = [spec.dtype.maximum - spec.dtype.minimum for spec in specs]
+    return min((r.bit_length() for r in ranges), default=8)

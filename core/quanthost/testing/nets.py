@@ -92,6 +92,17 @@ class _Joined(nn.Module):  # type: ignore[misc]
         return mixed, self.head(mixed.mean((2, 3)))
 
 
+class _Twice(nn.Module):  # type: ignore[misc]
+    """One convolution for two inputs: what is made of its constants for one must be right for the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(3, 4, 3)
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        return self.shared(left), self.shared(right)
+
+
 def _image(*shape: int) -> Tensor:
     return torch.randn(shape)
 
@@ -100,6 +111,7 @@ _MAKERS: dict[str, Callable[[], Made]] = {
     "residual": lambda: (_Residual(), (_image(2, 3, 24, 24),)),
     "inverted_residual": lambda: (_Inverted(), (_image(2, 3, 20, 20),)),
     "transformer": lambda: (_Transformer(), (_image(2, 6, 32),)),
+    "twice": lambda: (_Twice(), (_image(1, 3, 8, 8), 3 * _image(1, 3, 8, 8))),
     "joined": lambda: (_Joined(), (_image(1, 3, 10, 10), _image(1, 3, 10, 10))),
 }
 

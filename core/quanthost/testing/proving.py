@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim
 
-from quanthost.errors import CalibrationError
+from quanthost.errors import CalibrationError, ConversionError
 from quanthost.graph.digest import graph_text
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.capture import CapturedModel, capture
@@ -241,7 +241,10 @@ def _golden(subject: Subject, recipe: str, calibrated: CalibratedModel) -> tuple
         return None, "only static recipes have an integer form"
     if subject.info.arithmetic is None:
         return None, "the backend declares no arithmetic profile"
-    return convert(calibrated, "integer"), ""
+    try:
+        return convert(calibrated, "integer"), ""
+    except ConversionError as error:
+        return None, f"out of the profile's numbers: {str(error).partition(chr(10))[0]}"
 
 
 def _counts(samples: Sequence[Sample]) -> list[int]:

@@ -13,9 +13,20 @@ from multiprocessing import get_context
 import attrs
 import torch
 
+from quanthost.errors import ProgramError
 from quanthost.host.discovery import Policy
-from quanthost.testing.areas import hooks, networks, numbers, persistence, placement, qspecs, table
+from quanthost.testing.areas import (
+    hooks,
+    networks,
+    numbers,
+    persistence,
+    placement,
+    qspecs,
+    table,
+    tableless,
+)
 from quanthost.testing.expectations import Expectations
+from quanthost.testing.lastwords import LastWords
 from quanthost.testing.results import Area, CaseResult, Outcome
 from quanthost.testing.session import Check, Fault, Session, Skip
 from quanthost.testing.shrinking import smallest
@@ -70,9 +81,12 @@ class Run:
             for share, other in others:
                 try:
                     part = other.result()
-                # killed, for want of memory perhaps: its share is not lost
-                except BrokenProcessPool:
-                    part = self._share(subject, share, jobs, lambda _: None)
+                except BrokenProcessPool as error:
+                    raise ProgramError(
+                        f"the process with share {share} of {jobs} was ended", stage="check-backend",
+                        needed="programs that run, or are refused with an error", plugin=subject.name,
+                        remedy="look at what it ran, which it said last; with too little memory, take -j 1",
+                    ) from error  # fmt: skip
                 for _, case in part.cases:
                     told(case)
                 parts.append(part)
@@ -83,11 +97,17 @@ class Run:
 
     def _share(self, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
         """Every so many-th subject, a row or hook, with all its cases: these have programs in common."""
+        with LastWords() as words:
+            return self._with(words, subject, share, shares, told)
+
+    def _with(self, words: LastWords, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
         session = Session(
-            subject, full=self.full, expectations=self.expectations, wants=_wants(self.patterns)
-        )
+            subject, full=self.full, expectations=self.expectations, wants=_wants(self.patterns),
+            runs=words.say,
+        )  # fmt: skip
         checks = [
-            check for area in self.areas if _may_have(area, self.patterns) for check in _CHECKS[area](session)
+            check for area in self.areas if _may_have(area, self.patterns)
+            for check in (*_CHECKS[area](session), *tableless.checks(session, area))
             if _is_chosen(check.id, self.patterns)
         ]  # fmt: skip
         order = {about: n for n, about in enumerate(dict.fromkeys(check.subject for check in checks))}

@@ -6,9 +6,11 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 
+from quanthost.catalogue import CATALOGUE
 from quanthost.graph.table import Row
 from quanthost.stages.capture import CapturedModel
 from quanthost.testing.expectations import Expectations
@@ -22,7 +24,7 @@ from quanthost.testing.proving import (
     split,
 )
 from quanthost.testing.results import Area
-from quanthost.testing.samples import Regime, Sample, of_row, variations_of
+from quanthost.testing.samples import Regime, Sample, of_operator, of_row, variations_of
 from quanthost.testing.seeing import Met, Seen, seen_of
 from quanthost.testing.subject import Subject
 from quanthost.values import Kernel, Recipe
@@ -80,14 +82,21 @@ class Check:
 class Session:
     """Samples are made, seen and proved at the first demand, many in one program.
 
-    ``wants`` says of a row's or operator's name whether any case of it was asked for.
+    ``wants`` says of a row's or operator's name whether any case of it was asked for; ``runs`` is told the
+    recipe and the names of samples before they run, and nothing after that.
     """
 
     def __init__(
-        self, subject: Subject, *, full: bool, expectations: Expectations, wants: Callable[[str], bool]
+        self,
+        subject: Subject,
+        *,
+        full: bool,
+        expectations: Expectations,
+        wants: Callable[[str], bool],
+        runs: Callable[..., None] = lambda *_: None,
     ) -> None:
         self.subject, self.full, self.expectations = subject, full, expectations
-        self.wants = wants
+        self.wants, self._runs = wants, runs
         self.common: CapturedModel | None = None
         self.figures: list[tuple[str, str]] = []
         self._captured: dict[tuple[Sample, ...], CapturedModel | Exception] = {}
@@ -113,12 +122,24 @@ class Session:
         return {row.name: tuple(of_row(row)) for row in self.rows()}
 
     @functools.cached_property
+    def operators(self) -> tuple[Sample, ...]:
+        """Without a table: each operator of the catalogue, in the full set at each of its variations."""
+        if self.subject.table is not None:
+            return ()
+        return tuple(
+            sample for entry in CATALOGUE.values() if self.wants(entry.name)
+            for sample in of_operator(entry, [v.name for v in entry.variations()] if self.full else ["plain"])
+        )  # fmt: skip
+
+    @functools.cached_property
     def _together(self) -> dict[Sample, list[Sample]]:
         """For each sample those that are looked at with it: the same ones in each recipe."""
         groups: dict[object, list[Sample]] = defaultdict(list)
         for row in self.rows():
             for sample in self.samples(row):
                 groups[row.kernels, sample.variation == "plain"].append(sample)
+        for sample in self.operators:
+            groups["operators", sample.variation == "plain"].append(sample)
         found = {}
         for alike in (alike for group in groups.values() for alike in _alike(group)):
             for start in range(0, len(alike), _SEEN):
@@ -200,13 +221,20 @@ class Session:
                 t.sample for t in self._wanted
                 if attrs.evolve(trial, sample=t.sample) == t and t not in self._proved
             ]  # fmt: skip
-            work = partial(proved_of, self.subject, recipe, regime=regime, in_integers=in_integers)
+            work = partial(self._proved_of, recipe, regime=regime, in_integers=in_integers)
             # an operator that is refused at one place cannot be kept whole at the others of that program
             held, refused = ([s for s in alike if self._holds(recipe, s) is holds] for holds in (True, False))
             for group in (*_alike(held), *_alike(refused)):
                 for each, proved in split(group, work, _LOWERED, "lower"):
                     self._proved[attrs.evolve(trial, sample=each)] = proved
         return self._proved[trial]
+
+    def _proved_of(self, recipe: str, samples: Sequence[Sample], **how: Any) -> list[Proved]:
+        self._runs(recipe, [sample.name for sample in samples])
+        try:
+            return proved_of(self.subject, recipe, samples, **how)
+        finally:
+            self._runs()
 
     def _holds(self, recipe: str, sample: Sample) -> bool:
         """Whether some row is known to hold somewhere in it, and none to be refused."""
@@ -217,13 +245,14 @@ class Session:
 
     def alone(self, recipe: str, sample: Sample) -> list[Proved | Failed]:
         """The sample in a program of its own."""
-        work = partial(proved_of, self.subject, recipe)
+        work = partial(self._proved_of, recipe)
         return [proved for _, proved in split([sample], work, 1, "lower")]
 
     def converted(self, recipe: Recipe, sample: Sample) -> Converted | Failed:
         """The sample's part of a converted graph; those of all rows' first samples are made together."""
         if (recipe.name, sample) not in self._converted:
             firsts = [found for row in self.rows(recipe.kernel) if (found := self.first(row, recipe))]
+            firsts += (s for s in self.operators if s.variation == "plain")
             alike = firsts if sample in firsts else [sample]
             for group in _alike([s for s in alike if (recipe.name, s) not in self._converted]):
                 found_all = split(

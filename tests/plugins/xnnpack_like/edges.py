@@ -163,6 +163,12 @@ _LAYOUTS = (
           nn.Sequential(_conv(), nn.Softmax(-1)), "the delegate holds the input channels-last"),
     _edge(layout.reads_alone, "conv", "int8_dynamic", _conv(), Apply(_read_twice, _conv()),
           "has other readers, which would get it channels-last"),
+    _edge(layout.not_of_maximum, "relu", "int8_static", lambda x: torch.relu(torch.sin(x)),
+          lambda x: torch.relu(F.max_pool2d(x, 2)), "with which the runtime joins it",
+          instead="relu_of_maximum"),
+    _edge(layout.of_maximum, "hardtanh_of_maximum", "int8_static",
+          lambda x: F.hardtanh(x.max(2, keepdim=True)[0], -0.4, 0.9), lambda x: F.relu6(torch.sin(x)),
+          "it reads no maximum of a window", instead="hardtanh"),
     _edge(c.copies_alone, "clone", "fp32", lambda x: x.clone(), _pair, "has 2 readers"),
 )  # fmt: skip
 

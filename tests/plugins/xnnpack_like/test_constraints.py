@@ -23,7 +23,7 @@ from quanthost.graph.rewrite import origin
 from quanthost.hooks import backend as annotation
 from quanthost.hooks import claims
 from quanthost.values import Cause, Decision, Verdict
-from quanthost_xnnpack_like.constraints import same_layout
+from quanthost_xnnpack_like.constraints import product_fits, same_layout
 from quanthost_xnnpack_like.layout import float_around
 from quanthost_xnnpack_like.rows import TABLE
 
@@ -45,7 +45,7 @@ def test_each_constraint_has_an_edge() -> None:
     """A constraint that nobody tries on both sides is not proved."""
     constraints = {constraint.text for row in TABLE for constraint in row.constraints}
 
-    tried_below = {same_layout.text, float_around.text}
+    tried_below = {same_layout.text, float_around.text, product_fits.text}
     assert {edge.constraint.text for edge in EDGES} == constraints - tried_below
 
 
@@ -121,6 +121,28 @@ def test_float_around(first: bool, stays: bool) -> None:
     assert (decision.verdict is Verdict.FLOAT, decision.delegated) == (stays, not stays)
     assert bool(reasons) == stays
     assert float((program.run(batch) - converted.module(batch)).abs().max()) <= 0.02
+
+
+@pytest.mark.parametrize("reach", [20.0, 4000.0])
+def test_product_fits(reach: float) -> None:
+    """Large factors before narrow bounds: beyond the kernel's ratio of scales they stay float."""
+    model = Apply(lambda a, b: torch.nn.functional.relu6(a * b)).eval()
+    batch = (reach * _ramp(), reach * _ramp().flip(0))
+    captured = quanthost.capture(model, batch)
+    prepared = quanthost.prepare(captured, "xnnpack_like", "int8_static", placement="all")
+    converted = quanthost.convert(quanthost.calibrate(prepared, [batch]))
+
+    with _listen() as misses:
+        program = quanthost.lower(converted)
+
+    refused = any("the product's scale is" in miss.reason for miss in misses)
+    assert refused == (reach > 1000)
+    assert all(decision.verdict is Verdict.QUANTIZED for decision in program.decisions)
+    assert float((program.run(*batch) - converted.module(*batch)).abs().max()) <= 6 / 255 * MOST_STEPS
+
+
+def _ramp() -> torch.Tensor:
+    return torch.linspace(-1.0, 1.5, 60).reshape(3, 20)
 
 
 @pytest.mark.parametrize("recipe", sorted({edge.refused.recipe for edge in EDGES}))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quanthost.graph.table import Row
-from quanthost.testing.judging import differs, far_from_golden, far_from_model
+from quanthost.testing.judging import differs, far_from_golden, far_from_model, narrowest_bits
 from quanthost.testing.proving import Failed
 from quanthost.testing.samples import Regime, Sample
 from quanthost.testing.session import Check, Fault, Session, Skip, Trial, Verdict
-from quanthost.values import Kernel, QSpec, Recipe
+from quanthost.values import Kernel, Recipe
 
-__all__ = ["checks"]
+__all__ = ["REGIMES", "checks"]
 
-_REGIMES = {
+REGIMES = {
     Regime.POSITIVE: "all values above zero: the zero point lies at the low end",
     Regime.NEGATIVE: "all values below zero: the zero point lies at the high end",
     Regime.TINY: "values a thousand times smaller",
@@ -46,7 +46,7 @@ def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Itera
     yield check("golden", "the runtime has the integers of the declared arithmetic", Regime.PLAIN)
     if session.is_fused(row) and not session.full:
         return
-    for regime, must in _REGIMES.items():
+    for regime, must in REGIMES.items():
         if sample.in_regime(regime) is not None:
             yield check(regime.value, must, regime)
 
@@ -62,14 +62,7 @@ def _judged(session: Session, recipe: Recipe, trial: Trial, kind: str, case: str
             return Skip(f"no golden form: {proved.no_golden}")
         text = far_from_golden(proved, tolerance)
     elif kind == "model":
-        text = far_from_model(proved, recipe, _bits(recipe))
+        text = far_from_model(proved, recipe, narrowest_bits(recipe))
     else:
         text = differs(proved, recipe, tolerance)
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
-
-
-def _bits(recipe: Recipe) -> int:
-    """Of the narrowest spec."""
-    specs = [spec for spec in (recipe.activation, recipe.weight) if isinstance(spec, QSpec)]
-    ranges = [spec.dtype.maximum - spec.dtype.minimum for spec in specs]
-    return min((r.bit_length() for r in ranges), default=8)

@@ -18,7 +18,7 @@ from quanthost.testing.session import Check, Fault, Session, Verdict
 from quanthost.testing.sited import Integers, Sited
 from quanthost.values import FixedQSpec, Granularity, Kernel, QSpec, Recipe, Role, SharedQSpec, Symmetry
 
-__all__ = ["checks"]
+__all__ = ["JUDGES", "checks"]
 
 _BIASED = ("conv1d", "conv2d", "convolution", "conv_transpose1d", "conv_transpose2d", "linear", "addmm")
 _Judge = Callable[[Row, Recipe, Converted], str | None]
@@ -32,7 +32,7 @@ def checks(session: Session) -> Iterator[Check]:
             sample = session.first(row, recipe)
             if sample is None:
                 continue
-            for kind, (must, judge) in _JUDGES.items():
+            for kind, (must, judge) in JUDGES.items():
                 yield Check(
                     id=f"qspecs/{kind}/{row.name}/{recipe.name}", subject=row.name, must=must,
                     judge=partial(_judged, session, row, recipe, sample, judge),
@@ -288,7 +288,7 @@ def _capture(row: Row, argument: str) -> str:
     return found.get(base, base)
 
 
-_JUDGES: dict[str, tuple[str, _Judge]] = {
+JUDGES: dict[str, tuple[str, _Judge]] = {
     "ranges": ("integers fit their dtype, scales are finite and above zero", _ranges),
     "axis": ("scales for channels lie along the weight's axis of output channels", _axes),
     "bias": ("a quantized bias has input scale × weight scale, and zero point 0", _biases),

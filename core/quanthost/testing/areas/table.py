@@ -29,7 +29,7 @@ def checks(session: Session) -> Iterator[Check]:
     for recipe in session.recipes:
         for row in session.rows(recipe.kernel):
             yield from _of_row(session, row, recipe)
-        if session.full or recipe is session.recipes[0]:
+        if session.subject.table is not None and (session.full or recipe is session.recipes[0]):
             yield from _undeclared(session, recipe)
         if recipe.kernel in (Kernel.STATIC, Kernel.FLOAT) and recipe is _first(session, recipe.kernel):
             yield from _chains(session, recipe)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quanthost.api import Granularity, Kernel, QSpec, Site, constraint, tensor_meta
+from quanthost.api import Granularity, Kernel, QSpec, Site, argument, constraint, operator_name, tensor_meta
+
+if TYPE_CHECKING:
+    from torch.fx import Node
 
 __all__ = [
     "alpha_is_one",
@@ -21,6 +25,7 @@ __all__ = [
     "one_dynamic_dimension",
     "pads_with_zero",
     "plain_elu",
+    "product_fits",
     "resize_to_constant_size",
     "same_layout",
     "slope_for_each_channel",
@@ -181,3 +186,24 @@ def int4_groups_fit(site: Site) -> str | None:
 @constraint("no 4-bit groups")
 def no_groups(site: Site) -> str | None:
     return "the delegate has 4-bit groups for linear layers only" if _has_groups(site) else None
+
+
+def _scale(node: Node) -> float | None:
+    """The scale of a quantize or dequantize, ``None`` of everything else and of what is computed."""
+    is_call = node.op == "call_function" and "quantize_per_tensor" in operator_name(node)
+    found = argument(node, "scale") if is_call else None
+    return found if isinstance(found, float) else None
+
+
+@constraint("the product's scale is below 2^8 times the result's", kernels={Kernel.STATIC})
+def product_fits(site: Site) -> str | None:
+    """Scales are known in the edge graph; beyond, before a narrow hardtanh say, the kernel is wrong.
+
+    Source: the range of ``product_output_scale`` in XNNPACK, src/operators/binary-elementwise-nd.c.
+    """
+    factors = [_scale(site.tensors(name)[0]) for name in ("input", "other")]
+    result = next((s for s in map(_scale, site.output.users) if s is not None), None)
+    if result is None or None in factors:
+        return None
+    ratio = math.prod(f for f in factors if f is not None) / result
+    return None if ratio < 2.0**8 else f"the product's scale is {ratio:.6g} times the result's"

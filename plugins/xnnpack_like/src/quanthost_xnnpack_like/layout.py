@@ -14,7 +14,7 @@ from quanthost.api import Kernel, Site, constraint, operator_name, tensor_meta
 if TYPE_CHECKING:
     from torch.fx import Node
 
-__all__ = ["contiguous", "float_around", "reads_alone"]
+__all__ = ["contiguous", "float_around", "not_of_maximum", "of_maximum", "reads_alone"]
 
 # names of the captured and of the edge graph
 _CHANNELS_LAST = frozenset(
@@ -108,3 +108,27 @@ def _float_source(node: Node) -> Node:
     while _base(node) in ("dequantize_per_tensor", "quantize_per_tensor"):
         node = node.all_input_nodes[0]
     return node
+
+
+def _maximum_before(site: Site) -> str | None:
+    """The name of the max pool that is read directly."""
+    node = _float_source(site.tensors("input")[0])
+    if _base(node) == "getitem":
+        node = node.all_input_nodes[0]
+    return node.name if _base(node) in ("max_pool2d", "max_pool2d_with_indices", "max") else None
+
+
+@constraint("no maximum of a window directly before", kernels={Kernel.STATIC})
+def not_of_maximum(site: Site) -> str | None:
+    """The delegate's runtime puts the bounds into the pool before, which then writes in these parameters.
+
+    But a pool does not rescale: in parameters of their own the results would be wrong. Seen with
+    executorch 1.5.1; in float, where there is nothing to rescale, it is right.
+    """
+    name = _maximum_before(site)
+    return None if name is None else f"it reads {name}, with which the runtime joins it"
+
+
+@constraint("a maximum of a window directly before")
+def of_maximum(site: Site) -> str | None:
+    return None if _maximum_before(site) is not None else "it reads no maximum of a window"

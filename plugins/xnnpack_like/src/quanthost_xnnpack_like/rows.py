@@ -104,7 +104,7 @@ def _gemm() -> list[Row]:
 def _binary() -> list[Row]:
     rows: list[Row] = []
     for name, kernel in (("add", "add2"), ("sub", "subtract"), ("mul", "multiply2")):
-        checks = (c.float32,) if name == "mul" else (c.float32, c.alpha_is_one)
+        checks = (c.float32, c.product_fits if name == "mul" else c.alpha_is_one)
         row = Row(
             name=name, pattern=op(f"{name}.Tensor", self="input", other="other"), kernels={FLOAT, STATIC},
             constraints=checks, lowers_to=kernel,
@@ -147,15 +147,26 @@ def _unary() -> list[Row]:
         ("rsqrt", ("rsqrt",), only_float, "reciprocal_square_root"),
         ("log", ("log",), only_float, "log"),
     )
-    more = {"gelu": (c.exact_gelu,), "elu": (c.plain_elu,)}
+    more = {
+        "gelu": (c.exact_gelu,), "elu": (c.plain_elu,),
+        "relu": (layout.not_of_maximum,), "hardtanh": (layout.not_of_maximum,),
+    }  # fmt: skip
     rows = [
         Row(name=name, pattern=op(*names, self="input"), kernels=kernels,
             constraints=(c.float32, *more.get(name, ())), lowers_to=kernel,
             keeps=names if name in ("hardswish", "elu") else ())
         for name, names, kernels, kernel in listed
     ]  # fmt: skip
+    bounded = [
+        attrs.evolve(
+            row, name=f"{row.name}_of_maximum", kernels={STATIC}, constraints=(c.float32, layout.of_maximum),
+            shares=("input", "output"),
+        )
+        for row in rows if row.name in _ACTIVATIONS
+    ]  # fmt: skip
     return [
         *rows,
+        *bounded,
         Row(name="sigmoid", pattern=op("sigmoid", self="input"), kernels=both, constraints=(c.float32,),
             qspecs=_fixed(1 / 256, -128), lowers_to="sigmoid"),
         Row(name="tanh", pattern=op("tanh", self="input"), kernels=both, constraints=(c.float32,),
