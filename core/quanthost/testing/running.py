@@ -149,9 +149,14 @@ def _may_have(area: Area, patterns: Sequence[str]) -> bool:
 
 
 def _wants(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a row or operator may be in a chosen case: it stands third in the ids, joined by ``+``."""
-    thirds = [parts[2] if len(parts := pattern.split("/")) > 2 else "*" for pattern in patterns]
-    names = [name for third in thirds for name in third.split("+")]
+    """Whether a row, operator or network may be in a chosen case.
+
+    It stands third in the ids, joined by ``+``; a network second.
+    """
+    split = [pattern.split("/") for pattern in patterns]
+    places = [1 if parts[0] == Area.NETWORKS.value else 2 for parts in split]
+    named = [parts[place] if len(parts) > place else "*" for parts, place in zip(split, places)]
+    names = [name for each in named for name in each.split("+")]
     return lambda row: not names or any(fnmatch.fnmatchcase(row, name) for name in names)
 
 

@@ -54,8 +54,9 @@ _OPERANDS = {
 
 
 def rows_of(kernel: Kernel) -> list[str]:
-    """The rows that have a kernel and are met without training."""
-    met = (row for row in TABLE if not row.converts and not row.name.startswith("conv_batch_norm"))
+    """The rows that have a kernel and are met without training, by what they compute alone."""
+    elsewhere = ("conv_batch_norm", "relu_of_maximum", "hardtanh_of_maximum")
+    met = (row for row in TABLE if not row.converts and not row.name.startswith(elsewhere))
     return [row.name for row in met if kernel in row.kernels]
 
 

@@ -141,6 +141,22 @@ def test_product_fits(reach: float) -> None:
     assert float((program.run(*batch) - converted.module(*batch)).abs().max()) <= 6 / 255 * MOST_STEPS
 
 
+@pytest.mark.parametrize("bounds", [torch.relu, torch.nn.functional.relu6], ids=["relu", "hardtanh"])
+def test_bounds_behind_a_max_pool(bounds: Any) -> None:
+    """Read by them alone, the pool and its bounds become one operator of the runtime."""
+    model = Apply(lambda x: bounds(torch.nn.functional.max_pool2d(x, 2))).eval()
+    batch = 3 * _ramp().reshape(1, 1, 6, 10)
+    prepared = quanthost.prepare(
+        quanthost.capture(model, (batch,)), "xnnpack_like", "int8_static", placement="all"
+    )
+    converted = quanthost.convert(quanthost.calibrate(prepared, [batch]))
+
+    program = quanthost.lower(converted)
+
+    assert all(decision.placement == "taken by the delegate" for decision in program.decisions)
+    assert torch.equal(program.run(batch), converted.module(batch))
+
+
 def _ramp() -> torch.Tensor:
     return torch.linspace(-1.0, 1.5, 60).reshape(3, 20)
 

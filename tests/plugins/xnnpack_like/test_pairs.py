@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import torch
 from judging import KERNELS, judge, lowered, rows_of
@@ -70,6 +71,18 @@ def _case(row: str, shape: tuple[int, ...]) -> Case | None:
     return Case(row=row, module=module.eval(), inputs=(), decided=decided, taken=taken, varies=False)
 
 
+def _behind(producer: str, kernel: Kernel, case: Case) -> Case:
+    """Bounds behind a max pool have a row of their own."""
+    if (
+        kernel is Kernel.FLOAT
+        or producer not in ("max_pool2d", "max")
+        or case.row not in ("relu", "hardtanh")
+    ):
+        return case
+    row = f"{case.row}_of_maximum"
+    return attrs.evolve(case, row=row, decided=(row,), taken=(row,))
+
+
 def _judged(producer: str, recipe: str) -> list[str]:
     kernel = KERNELS[recipe]
     shape = (8, 36) if producer == "mm" else SHAPE
@@ -78,7 +91,7 @@ def _judged(producer: str, recipe: str) -> list[str]:
     assert first is not None
     made = tuple(first.module(x).shape)
     consumers = [_case(row, made) for row in _consumers(kernel) if not _refused(producer, row, kernel)]
-    cases = [first, *(case for case in consumers if case is not None)]
+    cases = [first, *(_behind(producer, kernel, case) for case in consumers if case is not None)]
     proof, calls = lowered(Fan(cases), [x], recipe, placement="all")
     return judge(proof, cases, kernel, calls, chained=True)
 

@@ -59,8 +59,11 @@ CELLS = [(recipe, rows) for recipe in RECIPES for rows in _groups(_rows(recipe))
 
 
 def test_each_row_has_a_builder() -> None:
-    """A row that nobody builds is not proved; mere conversions stand at the edges of every program."""
-    rows = {row.name for row in TABLE if not row.converts}
+    """A row that nobody builds is not proved; mere conversions stand at the edges of every program.
+
+    What holds behind a max pool alone is proved at the edge of that constraint.
+    """
+    rows = {row.name for row in TABLE if not row.converts and not row.name.endswith("_of_maximum")}
 
     assert set(BUILDERS) == rows
 

@@ -26,7 +26,10 @@ _RANDOM = torch.Generator().manual_seed(0)
 IMAGES = [(torch.randn(1, 3, 10, 10, generator=_RANDOM),) for _ in range(4)]
 QUANTIZED = quanthost.Verdict.QUANTIZED
 # rows whose example becomes another row before the table sees it, or that exist in training alone
-ELSEWHERE = {"clone", "view_of_clone", "conv_batch_norm", "conv_batch_norm_relu", "conv_batch_norm_hardtanh"}
+ELSEWHERE = {
+    *("clone", "view_of_clone", "relu_of_maximum", "hardtanh_of_maximum"),
+    *("conv_batch_norm", "conv_batch_norm_relu", "conv_batch_norm_hardtanh"),
+}
 CHOICES = [row for row in TABLE if row.kernels - {Kernel.FLOAT} and row.name not in ELSEWHERE]
 
 

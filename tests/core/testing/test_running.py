@@ -1,0 +1,67 @@
+"""One run in several processes, and one that is ended by what it runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from toy_backends import backend
+
+from quanthost.errors import RequestError
+from quanthost.testing import check_backend
+from quanthost.testing.lastwords import LastWords
+
+ENDED = """
+import os
+from quanthost.testing.lastwords import LastWords
+with LastWords() as words:
+    words.say("int8_static", ["conv/plain", "conv/unbatched"])
+    {then}
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does() -> None:
+    """Each case once, in the same order, with the same outcome and message."""
+    one, two = (check_backend("int8_reference", only="numbers/golden/*relu/*", jobs=n) for n in (1, 2))
+
+    assert [(c.id, c.outcome, c.message) for c in one.cases] == [
+        (c.id, c.outcome, c.message) for c in two.cases
+    ]
+    assert len(one.cases) > 10
+
+
+@pytest.mark.parametrize(
+    ("jobs", "seen"), [(0, "jobs=0"), (True, "jobs=True"), (2, "jobs=2 for a plugin object")]
+)
+def test_wrong_jobs(jobs: int, seen: str) -> None:
+    with pytest.raises(RequestError, match=seen):
+        check_backend(backend(), jobs=jobs)
+
+
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [("os.abort()", True), ("os._exit(3)", True), ("words.say(); os._exit(3)", False), ("pass", False)],
+)
+def test_last_words(then: str, told: bool) -> None:
+    """What was being run is told where the process ends at once, and nothing where it ends as it should."""
+    ran = subprocess.run(
+        [sys.executable, "-c", ENDED.format(then=then)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ("ended by what it ran: conv/plain, conv/unbatched (int8_static)" in ran.stderr) == told
+
+
+def test_a_watcher_that_is_ended() -> None:
+    """It takes nothing with it."""
+    with LastWords() as words:
+        assert words._watcher is not None
+        words._watcher.kill()
+        words._watcher.wait()
+        words.say("int8_static", ["conv/plain"])
+        words.say()
