@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pages import table
+
 _RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "suite.md"
 _CHAIN = "only what is before a convolution with ranges at run time shows it; no case has such a chain"
@@ -73,8 +75,8 @@ def _of_faulty(data: dict[str, Any]) -> Iterator[str]:
     caught = Counter(each["area"] for each in found.values() if each["caught"])
     rows = [(f"`{area}`", caught[area], number) for area, number in seeded.items()]
     rows.append(("all", sum(caught.values()), len(found)))
-    yield _table(("area", "caught", "seeded"), rows)
-    yield _table(
+    yield table(("area", "caught", "seeded"), rows)
+    yield table(
         ("backend", "fault", "found in", "first case", "other areas"),
         [
             (f"`{name}`", each["fault"], f"`{each['area']}`" if each["caught"] else "**not found**",
@@ -99,14 +101,14 @@ def _of_mutation(found: list[dict[str, Any]], alarms: list[str] | None) -> Itera
     kinds = list(dict.fromkeys(each["kind"] for each in found))
     rows = [_counted(kind, [each for each in found if each["kind"] == kind]) for kind in kinds]
     rows.append(_counted("the first four", [each for each in found if each["kind"] in kinds[:4]]))
-    yield _table(("change", "caught", "of", "share", "equivalent"), [*rows, _counted("all", found)])
+    yield table(("change", "caught", "of", "share", "equivalent"), [*rows, _counted("all", found)])
     where = Counter(each["area"] for each in found if each["outcome"] == "caught")
     yield "Found in: " + ", ".join(f"`{area}` {number}" for area, number in where.most_common()) + "."
     for outcome, title in (("survived", "Not caught"), ("equivalent", "Equivalent")):
         chosen = [each for each in found if each["outcome"] == outcome]
         if chosen:
             yield f"### {title}"
-            yield _table(("row", "change", "why"), [(f"`{e['row']}`", e["change"], _why(e)) for e in chosen])
+            yield table(("row", "change", "why"), [(f"`{e['row']}`", e["change"], _why(e)) for e in chosen])
 
 
 def _counted(name: str, found: list[dict[str, Any]]) -> tuple[Any, ...]:
@@ -122,13 +124,6 @@ def _why(mutant: dict[str, Any]) -> str:
         return "another row keeps it whole" if kept else "the weight has one scale: its axis is not read"
     name = f"{mutant['row']}: {mutant['change']}"
     return next((reason for part, reason in REASONS.items() if part in name), _PASSES)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
 
 
 if __name__ == "__main__":
