@@ -38,10 +38,10 @@ with contextlib.redirect_stdout(sys.stderr):
 
 from pathlib import Path
 from quanthost.testing import check_backend
-stated = Path("{folder}/conformance.toml")
 golden = [
-    check_backend("{name}", only="numbers/golden/*", expected=given).conforms for given in (stated, None)
-] if stated.exists() else []
+    check_backend("{name}", only="numbers/golden/*", expected=given and Path("{folder}", given)).conforms
+    for given in {expectations}
+]
 
 import torch
 from torch import nn
@@ -70,16 +70,24 @@ class Option:
     arguments: tuple[str, ...] = ()
     arithmetic: str = "fp32_half_even"
     pieces: tuple[str, ...] = ()
-    golden: tuple[bool, ...] = ()
+    golden: dict[str | None, bool] = attrs.field(factory=dict)
+    """Whether the numbers are those of the profile, by the file of expectations."""
 
 
 OPTIONS = (
-    Option(name="mynpu", pieces=("MynpuBackend",)),
+    Option(name="mynpu", pieces=("MynpuBackend",), golden={None: True}),
     Option(
         name="plain_npu",
         arguments=("--no-delegate", "--profile", "gemmlowp"),
         arithmetic="gemmlowp",
-        golden=(True, False),
+        golden={None: True},
+    ),
+    Option(
+        name="other_npu",
+        arguments=("--profile", "gemmlowp"),
+        arithmetic="gemmlowp",
+        pieces=("OtherNpuBackend",),
+        golden={"conformance.toml": True, None: False},
     ),
     Option(name="wrapped", arguments=("--wrap", *WRAPPED), pieces=("XnnpackBackend",)),
 )
@@ -107,7 +115,13 @@ def test_it_installs_and_its_own_tests_pass(
     """Built, installed, listed without an import; it quantizes, its program runs, also when loaded again."""
     option, folder = made
     site = install([folder], tmp_path_factory.mktemp("site"))
-    said = ask(site, SCRIPT.format(name=option.name, package=f"quanthost_{option.name}", folder=folder))
+    script = SCRIPT.format(
+        name=option.name,
+        package=f"quanthost_{option.name}",
+        folder=folder,
+        expectations=list(option.golden),
+    )
+    said = ask(site, script)
 
     assert said["listed"] == [f"quanthost-{option.name.replace('_', '-')}", None]
     assert said["lazy"]
@@ -115,8 +129,9 @@ def test_it_installs_and_its_own_tests_pass(
     assert said["tests"] == 0
     assert said["arithmetic"] == option.arithmetic
     assert tuple(said["pieces"]) == option.pieces
-    # with the tolerance that is stated for the kernels that stand for the target's, and without
-    assert tuple(said["golden"]) == option.golden
+    # with the tolerance that is stated for the delegate that stands for the target's, and without
+    assert said["golden"] == list(option.golden.values())
+    assert (folder / "conformance.toml").exists() == ("conformance.toml" in option.golden)
     assert said["same"]
     assert said["portable"]
     assert 1e-5 < said["error"] < 0.05

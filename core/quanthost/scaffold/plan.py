@@ -66,8 +66,11 @@ class Plan:
 
     @property
     def states_tolerance(self) -> bool:
-        """Whether the target rescales otherwise than ExecuTorch's kernels, which stand for it at first."""
-        return self.kind is not Kind.WRAP and self.profile != FP32_HALF_EVEN
+        """Whether the target rescales otherwise than the reference delegate, which stands for it at first.
+
+        Without a delegate the program is the integer form, whose numbers are the profile's own.
+        """
+        return self.kind is Kind.DELEGATE and self.profile != FP32_HALF_EVEN
 
     @property
     def runtime(self) -> str:
