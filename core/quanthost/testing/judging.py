@@ -19,6 +19,7 @@ __all__ = [
     "differs",
     "far_from_golden",
     "far_from_model",
+    "is_in_parts",
     "left_float",
     "narrowest_bits",
 ]
@@ -48,6 +49,12 @@ def left_float(decisions: tuple[Decision, ...]) -> str | None:
     found = [f"{d.node} ({d.operator}) is float: {d.reason}" for d in computing(decisions)
              if d.verdict is not Verdict.QUANTIZED]  # fmt: skip
     return "; ".join(found) or None
+
+
+def is_in_parts(proved: Proved) -> bool:
+    """Whether a row quantizes a part of it: a step that its input is off, the row may make more of."""
+    rows = {d.row if d.verdict is Verdict.QUANTIZED else None for d in computing(proved.decisions)}
+    return len(rows) > 1
 
 
 def left_outside(proved: Proved, recipe: Recipe, table: SupportTable | None) -> str | None:

@@ -57,6 +57,8 @@ def lift(module: fx.GraphModule, examples: Sequence[Any]) -> ExportedProgram | N
     if not all(isinstance(leaf, fx.Node) and isinstance(leaf.meta["val"], torch.Tensor) for leaf in flat):
         return None
     made.graph.output_node().args = (tuple(flat),)
+    # torch.export notes nothing there; the graph's own note would be of another mode
+    made.graph.output_node().meta.pop("val", None)
     inputs = [InputSpec(InputKind.USER_INPUT, TensorArgument(name=node.name), target=None) for node in given]
     outputs = [
         OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(name=leaf.name), target=None) for leaf in flat

@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], str]] = {
         "weight is computed, not a constant of the model",
     ),
     "pad_value": (lambda _, x: F.pad(x, (1, 1), value=0.5), (LINE,), "it pads with 0.5"),
+    "pad_crops": (lambda _, x: F.pad(x, (-1, 0)), (LINE,), "the padding [-1, 0] is negative"),
     "softmax_dtype": (
         lambda _, x: torch.softmax(x, -1, dtype=torch.float64), (LINE,), "output is float64, not float32",
     ),

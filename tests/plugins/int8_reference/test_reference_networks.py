@@ -208,3 +208,32 @@ def test_what_the_preferred_backend_claims_is_closed() -> None:
     assert {piece.delegate for piece in program.record.pieces} == {"XnnpackBackend"}
     # the delegate's convolutions round in integers, and may differ in the last place
     assert float((program.run(*inputs) - converted.module(*inputs)).abs().max()) <= lsb
+
+
+class _Poles(nn.Module):
+    """Reciprocals of numbers that are zero once they are quantized, one of them behind a view and a bound."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        square = x.square()
+        return square.reciprocal(), square.rsqrt(), 1.0 / square, (x / square).reshape(-1).relu()
+
+
+def test_infinities_saturate_at_the_right_end() -> None:
+    """The portable kernel would make the least integer of them."""
+    x = torch.linspace(-1.0, 1.0, 64)[:, None]
+    proof = prove(_Poles().eval(), [x], backend=backend, recipe="int8_static", placement="all")
+
+    assert {output.lsb for output in proof.outputs} == {0.0}
+    for output in proof.runs[0]:
+        assert output.runtime.max() > 0
+        assert bool(torch.isfinite(output.runtime).all())
+
+
+def test_the_integer_form_lowers_where_all_is_float() -> None:
+    """The program of what is quantized nowhere is the float model's."""
+    x = torch.linspace(0.5, 1.0, 8)[:, None]
+    prepared = quanthost.prepare(quanthost.capture(_Poles().eval(), (x,)), "int8_reference")
+    program = quanthost.lower(quanthost.convert(quanthost.calibrate(prepared, [x]), "integer"))
+
+    assert {decision.verdict for decision in program.decisions} == {Verdict.FLOAT}
+    torch.testing.assert_close(tuple(program.run(x)), _Poles()(x))

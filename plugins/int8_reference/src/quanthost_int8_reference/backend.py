@@ -43,6 +43,13 @@ class Int8Reference(TableBackend):
             return choice
         return QSpecChoice(qspecs={name: change(spec) for name, spec in choice.qspecs})
 
+    @hookimpl
+    def quanthost_lowering_options(self) -> LoweringOptions:
+        # it imports executorch, which nothing before lowering needs
+        from quanthost_int8_reference.saturation import SaturatesInfinities
+
+        return attrs.evolve(self.lowering, passes=(SaturatesInfinities(),))
+
 
 def _unsigned(spec: AnyQSpec) -> AnyQSpec:
     """The same real range in uint8: ``q_uint8 = q_int8 + 128``."""

@@ -111,9 +111,11 @@ def evaluates(site: Site) -> str | None:
     return "it drops values, as in training" if site.argument("train", False) else None
 
 
-@constraint("pads with zero or with the tensor's own values")
+@constraint("pads with zero or with the tensor's own values, and crops nothing")
 def pads_inside_the_range(site: Site) -> str | None:
     mode, value = site.argument("mode", "constant"), site.argument("value")
+    if any(isinstance(size, int) and size < 0 for size in site.argument("pad")):
+        return f"the padding {site.argument('pad')} is negative, which ExecuTorch's kernel refuses"
     if mode not in ("constant", "reflect", "replicate"):
         return f"the mode is {mode}"
     return _not_zero(value) if mode == "constant" else None
