@@ -1,6 +1,6 @@
 """What the conformance suite says of the backends here, and of ExecuTorch's own for XNNPACK, wrapped.
 
-python benchmarks/conformance.py [NAME …] [--quick]   # runs, stores, and writes docs/backends/conformance.md
+python benchmarks/conformance.py [NAME …] [--quick]   # runs, stores, writes docs/benchmarks/conformance.md
 python benchmarks/conformance.py --page               # writes the page from the stored results
 
 The page is made of benchmarks/results/conformance.json; what is known of a finding stands in FINDINGS.
@@ -30,7 +30,7 @@ from quanthost.testing import Area, CaseResult, Conformance, Outcome, check_back
 
 _ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "conformance.json"
-PAGE = _ROOT / "docs" / "backends" / "conformance.md"
+PAGE = _ROOT / "docs" / "benchmarks" / "conformance.md"
 WRAPPED = "executorch_xnnpack"
 BACKENDS = ("int8_reference", "xnnpack_like", WRAPPED)
 
