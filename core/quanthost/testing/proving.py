@@ -144,20 +144,24 @@ def branch(decisions: Sequence[Decision], number: int) -> tuple[Decision, ...]:
 
 
 def _calibrated(
-    subject: Subject, recipe: str, samples: Sequence[Sample], regime: Regime, watcher: Watcher, plugins: Any
+    subject: Subject,
+    recipe: str,
+    samples: Sequence[Sample],
+    regime: Regime,
+    captured: CapturedModel,
+    plugins: Any,
 ) -> CalibratedModel:
-    captured = captured_of(samples, regime)
     prepared = prepare(captured, plugins, subject.request(recipe))
     static = subject.recipe(recipe).kernel is Kernel.STATIC
     return calibrate(prepared, [inputs_of(samples, regime)] if static else None)
 
 
 def converted_of(
-    subject: Subject, recipe: str, samples: Sequence[Sample], regime: Regime = Regime.PLAIN
+    subject: Subject, recipe: str, samples: Sequence[Sample], captured: CapturedModel
 ) -> list[Converted]:
     """The samples' parts of one converted graph."""
-    plugins, watcher = subject.watched()
-    converted = convert(_calibrated(subject, recipe, samples, regime, watcher, plugins))
+    plugins, _ = subject.watched()
+    converted = convert(_calibrated(subject, recipe, samples, Regime.PLAIN, captured, plugins))
     return _parts(converted, samples)
 
 
@@ -178,13 +182,15 @@ def proved_of(
     regime: Regime = Regime.PLAIN,
     *,
     in_integers: bool = False,
+    captured: CapturedModel | None = None,
 ) -> list[Proved]:
-    """Lower the samples as one program, run it, and take it apart again.
+    """Lower the samples as one program, run it, and take it apart again; ``captured`` is that program.
 
     With ``in_integers`` it is the integer form that is lowered, to the runtime's portable kernels.
     """
     plugins, watcher = subject.watched()
-    calibrated = _calibrated(subject, recipe, samples, regime, watcher, plugins)
+    captured = captured_of(samples, regime) if captured is None else captured
+    calibrated = _calibrated(subject, recipe, samples, regime, captured, plugins)
     golden, why = _golden(subject, recipe, calibrated)
     converted = golden if in_integers and golden is not None else convert(calibrated)
     program = _lowered(converted, watcher)

@@ -6,7 +6,6 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import attrs
 
@@ -99,7 +98,7 @@ class Session:
         self.wants, self._runs = wants, runs
         self.common: CapturedModel | None = None
         self.figures: list[tuple[str, str]] = []
-        self._captured: dict[tuple[Sample, ...], CapturedModel | Exception] = {}
+        self._captured: dict[tuple[tuple[Sample, ...], Regime], CapturedModel | Exception] = {}
         self._seen: dict[tuple[str, Sample], Seen | Failed] = {}
         self._proved: dict[Trial, Proved | Failed] = {}
         self._converted: dict[tuple[str, Sample], Converted | Failed] = {}
@@ -179,12 +178,12 @@ class Session:
     def _seen_of(self, recipe: str, samples: Sequence[Sample]) -> list[Seen]:
         return seen_of(self.subject, recipe, samples, self._program(samples))
 
-    def _program(self, samples: Sequence[Sample]) -> CapturedModel:
+    def _program(self, samples: Sequence[Sample], regime: Regime = Regime.PLAIN) -> CapturedModel:
         """The samples as one program, captured once for all recipes."""
-        key = tuple(samples)
+        key = (tuple(samples), regime)
         if key not in self._captured:
             try:
-                self._captured[key] = captured_of(samples)
+                self._captured[key] = captured_of(samples, regime)
             except Exception as error:
                 self._captured[key] = error
         found = self._captured[key]
@@ -229,10 +228,20 @@ class Session:
                     self._proved[attrs.evolve(trial, sample=each)] = proved
         return self._proved[trial]
 
-    def _proved_of(self, recipe: str, samples: Sequence[Sample], **how: Any) -> list[Proved]:
+    def _proved_of(
+        self,
+        recipe: str,
+        samples: Sequence[Sample],
+        *,
+        regime: Regime = Regime.PLAIN,
+        in_integers: bool = False,
+    ) -> list[Proved]:
         self._runs(recipe, [sample.name for sample in samples])
         try:
-            return proved_of(self.subject, recipe, samples, **how)
+            return proved_of(
+                self.subject, recipe, samples, regime, in_integers=in_integers,
+                captured=self._program(samples, regime),
+            )  # fmt: skip
         finally:
             self._runs()
 
@@ -255,12 +264,13 @@ class Session:
             firsts += (s for s in self.operators if s.variation == "plain")
             alike = firsts if sample in firsts else [sample]
             for group in _alike([s for s in alike if (recipe.name, s) not in self._converted]):
-                found_all = split(
-                    group, lambda part: converted_of(self.subject, recipe.name, part), _SEEN, "convert"
-                )
+                found_all = split(group, partial(self._converted_of, recipe.name), _SEEN, "convert")
                 for each, made in found_all:
                     self._converted[recipe.name, each] = made
         return self._converted[recipe.name, sample]
+
+    def _converted_of(self, recipe: str, samples: Sequence[Sample]) -> list[Converted]:
+        return converted_of(self.subject, recipe, samples, self._program(samples))
 
 
 def _alike(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

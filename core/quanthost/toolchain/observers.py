@@ -74,7 +74,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         self.ch_axis = spec.axis if spec.axis is not None else -1
         self.eps = torch.finfo(torch.float32).eps
         self.statistics = self._empty()
-        # what was computed of the statistics, which takes milliseconds
+        # what was computed of the statistics, which takes milliseconds; copies add to it together
         self._qparams: dict[RangeEstimator, tuple[torch.Tensor, torch.Tensor]] = {}
         # what AUTO turned out to be
         self.chosen: RangeEstimator | None = None
@@ -87,7 +87,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         memo[id(self)] = made
         made.training = self.training
         made.statistics = copy.deepcopy(self.statistics, memo)
-        made._seen, made._qparams = [self.batches], dict(self._qparams)
+        made._seen, made._qparams = [self.batches], self._qparams
         made.chosen, made.least_scale = self.chosen, self.least_scale
         return made
 
@@ -111,13 +111,14 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
 
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
         if not self.is_dynamic and not (self.once and self.batches):
-            self._qparams.clear()
+            self._qparams = {}
             self.statistics.update(self._grouped(tensor.detach()))
         self._seen[0] += 1
         return tensor
 
     def taking(self) -> Callable[[torch.Tensor], None]:
         """What takes in a tensor without all that surrounds the call of a module; of data only."""
+        self._qparams = {}
         if self.spec.granularity is not Granularity.PER_GROUP:
             return self.statistics.update
         return self._take_groups
@@ -127,7 +128,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
 
     def take(self, statistics: RangeSketch | ChannelRange) -> None:
         """Have seen what another observer of the tensor saw; what is handed in stays as it is."""
-        self._qparams.clear()
+        self._qparams = {}
         self.statistics = copy.deepcopy(statistics)
         self._seen[0] += 1
 

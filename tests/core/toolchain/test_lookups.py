@@ -8,6 +8,7 @@ import pytest
 import torch
 from executorch.exir.backend.backend_details import BackendDetails
 from torch import fx, nn
+from torch._export import utils as export_utils
 from torch.export import ExportedProgram, ExportGraphSignature
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
@@ -98,3 +99,26 @@ def test_everything_is_put_back(program: ExportedProgram) -> None:
     after = [vars(ExportGraphSignature)["user_inputs"], vars(BackendDetails)["preprocess_multimethod"]]
     assert all(one is other for one, other in zip(before, after))
     assert lookups._STATE.known == {}
+
+
+def test_composite_operators_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all namespaces together; again where a namespace came, and in the next lowering."""
+    asked: list[str] = []
+    ask = torch._C._dispatch_get_registrations_for_dispatch_key
+    monkeypatch.setattr(
+        torch._C, "_dispatch_get_registrations_for_dispatch_key", lambda key: asked.append(key) or ask(key)
+    )
+    plain = export_utils._collect_all_valid_cia_ops()
+    without = len(asked)
+    asked.clear()
+    with remembered_lookups():
+        assert export_utils._collect_all_valid_cia_ops() == plain
+        assert export_utils._collect_all_valid_cia_ops() == plain
+        assert len(asked) == 1 < without
+        monkeypatch.setattr(torch.ops, "_dir", [*torch.ops._dir, "quanthost_nothing"])
+        export_utils._collect_all_valid_cia_ops()
+        assert len(asked) > 1
+        asked.clear()
+    with remembered_lookups():
+        export_utils._collect_all_valid_cia_ops()
+        assert len(asked) == 1

@@ -14,6 +14,7 @@ import quanthost
 from quanthost.arith.affine import qparams_from_range
 from quanthost.arith.sketch import RangeSketch
 from quanthost.graph.operators import operator_name
+from quanthost.toolchain import observers
 from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
 from quanthost.values import (
     DType,
@@ -209,3 +210,23 @@ def test_a_copy_goes_its_own_way() -> None:
     assert all(torch.equal(a, b) for a, b in zip(observer.calculate_qparams(), before))
     assert (observer.batches, observer.chosen) == (1, None)
     assert float(made.calculate_qparams()[0]) > 5 * float(before[0])
+
+
+def test_copies_compute_a_range_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one computes of common statistics the other has, until one of them takes in more."""
+    searched: list[object] = []
+    search = observers.choose_range
+    monkeypatch.setattr(
+        observers, "choose_range", lambda sketch, spec: searched.append(sketch) or search(sketch, spec)
+    )
+    observer = RangeObserver(spec=QSpec(dtype=DType.INT8))
+    observer(torch.tensor([-1.0, 2.0]))
+    first, second = copy.deepcopy(observer), copy.deepcopy(observer)
+    before = first.calculate_qparams()
+
+    assert all(torch.equal(a, b) for a, b in zip(second.calculate_qparams(), before))
+    assert len(searched) == 1
+    second.taking()(torch.tensor([-30.0, 40.0]))
+    assert float(second.calculate_qparams()[0]) > 5 * float(before[0])
+    assert all(torch.equal(a, b) for a, b in zip(observer.calculate_qparams(), before))
+    assert len(searched) == 2
