@@ -21,13 +21,13 @@ def refuse_existing(folder: Path) -> None:
     """
     if os.path.lexists(folder):
         raise RequestError(
-            f"{folder}, which exists", needed="a folder that is new", where="new-backend --directory",
-            remedy="choose another folder, or move this one away", value=folder,
+            f"{folder}, which exists", needed="a folder that is new", where="new-backend",
+            remedy="name another with --directory, or move this one away", value=folder,
         )  # fmt: skip
     if not folder.absolute().parent.is_dir():
         raise RequestError(
             f"{folder} inside {folder.parent}, which is no folder", needed="a folder to make it in",
-            where="new-backend --directory", remedy=f"make {folder.parent} first", value=folder,
+            where="new-backend", remedy=f"make {folder.parent} first", value=folder,
         )  # fmt: skip
 
 
@@ -54,6 +54,6 @@ def write_folder(folder: Path, content: Mapping[str, str]) -> None:
     except OSError as error:
         raise RequestError(
             f"{folder}, which cannot be written: {error.strerror or error}",
-            needed="a folder that is writable, on a disk with room", where="new-backend --directory",
+            needed="a folder that is writable, on a disk with room", where="new-backend",
             remedy="make room, or choose another folder", value=folder,
         ) from error  # fmt: skip
