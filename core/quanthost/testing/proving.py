@@ -182,24 +182,28 @@ def proved_of(
     regime: Regime = Regime.PLAIN,
     *,
     in_integers: bool = False,
+    golden: bool = False,
     captured: CapturedModel | None = None,
 ) -> list[Proved]:
     """Lower the samples as one program, run it, and take it apart again; ``captured`` is that program.
 
-    With ``in_integers`` it is the integer form that is lowered, to the runtime's portable kernels.
+    With ``golden`` the golden form runs beside it. With ``in_integers`` it is that form that is lowered, to
+    the runtime's portable kernels.
     """
     plugins, watcher = subject.watched()
     captured = captured_of(samples, regime) if captured is None else captured
     calibrated = _calibrated(subject, recipe, samples, regime, captured, plugins)
-    golden, why = _golden(subject, recipe, calibrated)
-    converted = golden if in_integers and golden is not None else convert(calibrated)
+    integer, why = None, "it was not asked for"
+    if golden or in_integers:
+        integer, why = _golden(subject, recipe, calibrated)
+    converted = integer if in_integers and integer is not None else convert(calibrated)
     program = _lowered(converted, watcher)
     inputs = inputs_of(samples, regime)
     model = Branches(samples).eval()
     given = [inputs, beyond(inputs)]
     if any(sample.is_dynamic for sample in samples):
         given.append(_shorter(samples, inputs))
-    runs = [_run(model, converted, golden, program, each) for each in given]
+    runs = [_run(model, converted, integer, program, each) for each in given]
     problems = [problem for partitioned in watcher.partitioned for problem in partitioned.problems]
     in_float = {
         name for partitioned in watcher.partitioned for name, kernels in partitioned.kernels.items()
@@ -212,7 +216,7 @@ def proved_of(
         names = {decision.node for decision in decisions}
         start = sum(counts[:number])
         own = tuple((kind, text) for name, kind, text in problems if name in names)
-        islands = [f"{d.node}: {d.form}" for d in _of(golden, number) if d.form and "island" in d.form]
+        islands = [f"{d.node}: {d.form}" for d in _of(integer, number) if d.form and "island" in d.form]
         made.append(
             Proved(
                 decisions=decisions,

@@ -55,12 +55,16 @@ Verdict = Fault | Skip | None
 
 @attrs.frozen
 class Trial:
-    """A sample that a check wants lowered and run, or its integer form."""
+    """A sample that a check wants lowered and run, or its integer form.
+
+    ``golden`` asks for the golden form's results beside the same program's.
+    """
 
     recipe: str
     sample: Sample
     regime: Regime = Regime.PLAIN
     in_integers: bool = False
+    golden: bool = attrs.field(default=False, eq=False)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -103,6 +107,7 @@ class Session:
         self._proved: dict[Trial, Proved | Failed] = {}
         self._converted: dict[tuple[str, Sample], Converted | Failed] = {}
         self._wanted: dict[Trial, None] = {}
+        self._golden: set[Trial] = set()
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -208,25 +213,38 @@ class Session:
 
     def plan(self, trials: Iterable[Trial]) -> None:
         """Note what will be asked for, so that it is lowered together."""
-        self._wanted.update(dict.fromkeys(trials))
-
-    def proved(
-        self, recipe: str, sample: Sample, regime: Regime = Regime.PLAIN, *, in_integers: bool = False
-    ) -> Proved | Failed:
-        trial = Trial(recipe, sample, regime, in_integers)
-        if trial not in self._proved:
+        for trial in trials:
             self._wanted[trial] = None
+            if trial.golden:
+                self._golden.add(trial)
+
+    def proved(self, recipe: str, sample: Sample) -> Proved | Failed:
+        return self.proved_as(Trial(recipe, sample))
+
+    def proved_as(self, trial: Trial) -> Proved | Failed:
+        if trial not in self._proved or (trial.golden and trial not in self._golden):
+            self._proved.pop(trial, None)
+            self.plan([trial])
             alike = [
-                t.sample for t in self._wanted
+                t for t in self._wanted
                 if attrs.evolve(trial, sample=t.sample) == t and t not in self._proved
             ]  # fmt: skip
-            work = partial(self._proved_of, recipe, regime=regime, in_integers=in_integers)
-            # an operator that is refused at one place cannot be kept whole at the others of that program
-            held, refused = ([s for s in alike if self._holds(recipe, s) is holds] for holds in (True, False))
-            for group in (*_alike(held), *_alike(refused)):
-                for each, proved in split(group, work, _LOWERED, "lower"):
-                    self._proved[attrs.evolve(trial, sample=each)] = proved
+            for golden in (True, False):
+                self._prove(trial, golden, [t.sample for t in alike if (t in self._golden) is golden])
         return self._proved[trial]
+
+    def _prove(self, kind: Trial, golden: bool, samples: Sequence[Sample]) -> None:
+        """Lower and run samples as ``kind`` is, many in one program."""
+        work = partial(
+            self._proved_of, kind.recipe, regime=kind.regime, in_integers=kind.in_integers, golden=golden
+        )
+        # an operator that is refused at one place cannot be kept whole at the others of that program
+        held, refused = (
+            [s for s in samples if self._holds(kind.recipe, s) is holds] for holds in (True, False)
+        )
+        for group in (*_alike(held), *_alike(refused)):
+            for each, proved in split(group, work, _LOWERED, "lower"):
+                self._proved[attrs.evolve(kind, sample=each)] = proved
 
     def _proved_of(
         self,
@@ -235,11 +253,12 @@ class Session:
         *,
         regime: Regime = Regime.PLAIN,
         in_integers: bool = False,
+        golden: bool = False,
     ) -> list[Proved]:
         self._runs(recipe, [sample.name for sample in samples])
         try:
             return proved_of(
-                self.subject, recipe, samples, regime, in_integers=in_integers,
+                self.subject, recipe, samples, regime, in_integers=in_integers, golden=golden,
                 captured=self._program(samples, regime),
             )  # fmt: skip
         finally:

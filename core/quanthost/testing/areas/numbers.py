@@ -33,7 +33,9 @@ def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Itera
     def check(kind: str, must: str, regime: Regime) -> Check:
         case = f"numbers/{kind}/{row.name}/{recipe.name}"
         # without a delegate the q/dq form is a simulation: what has the integers is the integer form
-        trial = Trial(recipe.name, sample, regime, kind == "golden" and not session.subject.info.runtime)
+        golden = kind == "golden"
+        in_integers = golden and not session.subject.info.runtime
+        trial = Trial(recipe.name, sample, regime, in_integers, golden)
         return Check(
             id=case, subject=row.name, must=must, trials=(trial,),
             judge=lambda: _judged(session, recipe, trial, kind, case),
@@ -53,7 +55,7 @@ def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Itera
 
 def _judged(session: Session, recipe: Recipe, trial: Trial, kind: str, case: str) -> Verdict:
     sample = trial.sample
-    proved = session.proved(recipe.name, sample, trial.regime, in_integers=trial.in_integers)
+    proved = session.proved_as(trial)
     tolerance = session.expectations.tolerance(case)
     if isinstance(proved, Failed):
         return Fault(message=str(proved), sample=sample, recipe=recipe.name)

@@ -94,7 +94,7 @@ def _numbers(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Check
 
 
 def _near(session: Session, recipe: Recipe, sample: Sample, regime: Regime) -> Verdict:
-    proved = session.proved(recipe.name, sample, regime)
+    proved = session.proved_as(Trial(recipe.name, sample, regime))
     if isinstance(proved, Failed):
         return _refused(proved, recipe, sample)
     if regime is Regime.PLAIN:
