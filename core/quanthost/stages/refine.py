@@ -44,9 +44,9 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     ``observed`` is a calibrated graph that the caller owns, ``sample`` flat inputs that calibration saw.
     Correcting a bias adds the mean difference, channel by channel, between the float and the quantized
     result (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
-    section 4.2, with means from data). It is kept only where it brings a decibel over the best plain
-    candidate, and where means of one half of the sample bring the outputs of the other half a decibel
-    nearer to the float model's. Without sample or ``AUTO`` nothing is tried.
+    section 4.2, with means from data). All candidates are judged by every other batch, biases corrected by
+    the rest; a correction is kept where it brings a decibel over the best plain candidate, and made with the
+    whole sample then. Without sample or ``AUTO`` nothing is tried; a single batch proves no correction.
     """
     automatic = [m for m in observed.modules() if isinstance(m, RangeObserver) and _is_auto(m)]
     if not sample or not automatic:
@@ -54,19 +54,17 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     judge = _Judge(observed, automatic, sample)
     with torch.no_grad():
         plain = [judge.plain(kind) for kind in _ESTIMATORS]
-        fixed = [judge.corrected(kind) for kind in _ESTIMATORS]
-        best, finalist = (max(tried, key=lambda item: item.sqnr_db) for tried in (plain, fixed))
-        favourite = _ESTIMATORS[fixed.index(finalist)]
-        keep = finalist.sqnr_db - best.sqnr_db >= _WORTH_DB and judge.helps_unseen(favourite)
-        estimator = favourite if keep else _ESTIMATORS[plain.index(best)]
-        offsets = judge.offsets(estimator) if keep else {}
-        judge.choose(estimator)
+        fixed = [judge.corrected(kind) for kind in _ESTIMATORS if len(sample) > 1]
+        best, finalist = (max(tried, key=_level, default=None) for tried in (plain, fixed))
+        assert best is not None
+        keep = finalist is not None and finalist.sqnr_db - best.sqnr_db >= _WORTH_DB
+        taken = finalist if finalist is not None and keep else best
+        judge.choose(_ESTIMATORS[(fixed if keep else plain).index(taken)])
+        offsets = judge.offsets() if keep else {}
         # it holds every weight once more, rounded
         del judge
         converted = pt2e.convert(observed)
-        if keep:
-            _add_to_biases(converted, offsets)
-    taken = finalist if keep else best
+        _add_to_biases(converted, offsets)
     return converted, Refinement(trials=(*plain, *fixed), choice=taken.name, bias_corrected=keep)
 
 
@@ -75,11 +73,11 @@ class _Judge:
 
     def __init__(self, observed: fx.GraphModule, automatic: Sequence[RangeObserver], sample: Batches) -> None:
         self._observed, self._automatic, self._sample = observed, automatic, sample
+        self._judging = sample[1::2] or sample
         self._rounding = Simulation(observed)
-        self._offsets: dict[RangeEstimator, Offsets] = {}
-        self._plain: dict[RangeEstimator, Outputs] = {}
         with torch.no_grad():
-            self._means, self._means_of_half, self._reference = _means(observed, sample)
+            self._means, self._means_of_half, reference = _means(observed, sample)
+        self._reference = reference[1::2] or reference
 
     def choose(self, estimator: RangeEstimator) -> None:
         """Let each observer that has no estimator of its own have this one."""
@@ -90,28 +88,21 @@ class _Judge:
 
     def plain(self, estimator: RangeEstimator) -> Trial:
         self.choose(estimator)
-        outputs = self._plain[estimator] = self._outputs(self._sample, {})
-        return _trial(estimator.kind.value, outputs, self._reference)
+        return self._trial(estimator.kind.value, {})
 
     def corrected(self, estimator: RangeEstimator) -> Trial:
+        """With biases corrected by the batches that do not judge."""
         self.choose(estimator)
-        self._offsets[estimator], outputs = self._correct(self._sample, self._means)
-        return _trial(f"{estimator.kind.value}, biases corrected", outputs, self._reference)
+        offsets = self._correct(self._sample[::2], self._means_of_half)
+        return self._trial(f"{estimator.kind.value}, biases corrected", offsets)
 
-    def offsets(self, estimator: RangeEstimator) -> Offsets:
-        """What ``corrected`` would add to the biases."""
-        return self._offsets[estimator]
+    def offsets(self) -> Offsets:
+        """What corrects the biases by the whole sample, with the estimator that was chosen last."""
+        return self._correct(self._sample, self._means)
 
-    def helps_unseen(self, estimator: RangeEstimator) -> bool:
-        """Whether biases corrected by one half of the sample bring the other half's outputs nearer."""
-        if len(self._sample) < 2:
-            return False
-        self.choose(estimator)
-        seen, unseen = self._sample[::2], self._sample[1::2]
-        offsets, _ = self._correct(seen, self._means_of_half)
-        before, after = self._plain[estimator][1::2], self._outputs(unseen, offsets)
-        gain = _quality(after, self._reference[1::2]) - _quality(before, self._reference[1::2])
-        return gain >= _WORTH_DB
+    def _trial(self, name: str, offsets: Offsets) -> Trial:
+        outputs = self._outputs(self._judging, offsets)
+        return Trial(name=name, sqnr_db=round(_quality(outputs, self._reference), 2))
 
     def _outputs(self, batches: Batches, offsets: Offsets) -> Outputs:
         def visit(node: fx.Node, results: list[Any]) -> list[Any]:
@@ -120,8 +111,8 @@ class _Judge:
 
         return walk(self._observed, batches, visit, called=self._rounding)
 
-    def _correct(self, batches: Batches, means: Means) -> tuple[Offsets, Outputs]:
-        """What makes each channel's mean that of the float model, in order of execution, and the outputs.
+    def _correct(self, batches: Batches, means: Means) -> Offsets:
+        """What makes each channel's mean that of the float model, in order of execution.
 
         Each correction is added to what its layer gives before the next layer is looked at.
         """
@@ -134,8 +125,8 @@ class _Judge:
             made[node.name] = (means[node.name] - _channel_mean(results, axis)).to(results[0].dtype)
             return _plus(results, made[node.name], node)
 
-        outputs = walk(self._observed, batches, visit, called=self._rounding)
-        return made, outputs
+        walk(self._observed, batches, visit, called=self._rounding)
+        return made
 
     def _can_correct(self, node: fx.Node) -> bool:
         """With a float weight nothing was quantized here, and an integer bias has no room."""
@@ -152,8 +143,8 @@ def _plus(results: list[Any], offset: torch.Tensor, node: fx.Node) -> list[Any]:
     return [result + offset.reshape(shape) for result in results]
 
 
-def _trial(name: str, outputs: Outputs, reference: Outputs) -> Trial:
-    return Trial(name=name, sqnr_db=round(_quality(outputs, reference), 2))
+def _level(trial: Trial) -> float:
+    return trial.sqnr_db
 
 
 def _is_auto(observer: RangeObserver) -> bool:

@@ -44,7 +44,10 @@ class OutputLeaf:
 
 @attrs.frozen(kw_only=True)
 class Trial:
-    """A candidate and the SQNR of the model's outputs with it, in dB, on the kept calibration data."""
+    """A candidate and the SQNR of the model's outputs with it, in dB.
+
+    On every other batch of the kept calibration data; biases are corrected by the rest of it.
+    """
 
     name: str
     sqnr_db: float
