@@ -161,9 +161,11 @@ def far_from_golden(proved: Proved, tolerance: Tolerance | None) -> str | None:
             if float(gap.max()) > allowed:
                 share = int((gap > allowed).sum())
                 where = _WHERE[run]
+                most = float(gap.max())
+                hint = "; where its kernels round ties another way, state a tolerance" if most == 1 else ""
                 return (
                     f"output {number}{where}: {share} of {gap.numel()} integers differ from the golden form, "
-                    f"by up to {float(gap.max()):.0f} LSB ({allowed:g} is allowed)"
+                    f"by up to {most:.0f} LSB ({allowed:g} is allowed){hint}"
                 )
     return None
 
