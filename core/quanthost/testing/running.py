@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -96,7 +97,7 @@ class Run:
         )
 
     def _share(self, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
-        """Every so many-th subject, a row or hook, with all its cases: these have programs in common."""
+        """Subjects, a row or hook, each with all its cases: these have programs in common."""
         with LastWords() as words:
             return self._with(words, subject, share, shares, told)
 
@@ -110,8 +111,8 @@ class Run:
             for check in (*_CHECKS[area](session), *tableless.checks(session, area))
             if _is_chosen(check.id, self.patterns)
         ]  # fmt: skip
-        order = {about: n for n, about in enumerate(dict.fromkeys(check.subject for check in checks))}
-        mine = [(n, check) for n, check in enumerate(checks) if order[check.subject] % shares == share]
+        owners = _owners(checks, shares)
+        mine = [(n, check) for n, check in enumerate(checks) if owners[check.subject] == share]
         session.plan(trial for _, check in mine for trial in check.trials)
         cases = []
         for number, check in mine:
@@ -120,6 +121,16 @@ class Run:
             told(marked)
             cases.append((number, case))
         return Ran(cases=tuple(cases), figures=tuple(sorted(session.figures)))
+
+
+def _owners(checks: Sequence[Check], shares: int) -> dict[str, int]:
+    """Which share has a subject: one after the other, those with most cases first, to the one with least."""
+    loads = [0] * shares
+    owners = {}
+    for subject, cases in Counter(check.subject for check in checks).most_common():
+        owners[subject] = loads.index(min(loads))
+        loads[owners[subject]] += cases
+    return owners
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from toy_backends import backend
 from quanthost.errors import RequestError
 from quanthost.testing import check_backend
 from quanthost.testing.lastwords import LastWords
+from quanthost.testing.running import _owners
+from quanthost.testing.session import Check
 
 ENDED = """
 import os
@@ -30,6 +32,21 @@ def test_two_processes_find_what_one_does() -> None:
         (c.id, c.outcome, c.message) for c in two.cases
     ]
     assert len(one.cases) > 10
+
+
+def test_shares_have_as_many_cases() -> None:
+    """No subject is in two of them, and they differ by less than the subject with most cases has."""
+    cases = {"linear": 40, "relu": 9, "conv2d": 41, "add": 11, "hooks": 3}
+    checks = [
+        Check(id=f"table/{name}/{n}", subject=name, must="", judge=lambda: None)
+        for name, count in cases.items() for n in range(count)
+    ]  # fmt: skip
+    owners = _owners(checks, 2)
+    loads = [sum(n for name, n in cases.items() if owners[name] == share) for share in (0, 1)]
+
+    assert owners.keys() == cases.keys()
+    assert loads == [53, 51]
+    assert set(_owners(checks[:40], 2).values()) == {0}
 
 
 @pytest.mark.parametrize(
