@@ -55,10 +55,10 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     with torch.no_grad():
         plain = [judge.plain(kind) for kind in _ESTIMATORS]
         fixed = [judge.corrected(kind) for kind in _ESTIMATORS if len(sample) > 1]
-        best, finalist = (max(tried, key=_level, default=None) for tried in (plain, fixed))
-        assert best is not None
-        keep = finalist is not None and finalist.sqnr_db - best.sqnr_db >= _WORTH_DB
-        taken = finalist if finalist is not None and keep else best
+        best = max(plain, key=_level)
+        finalist = max(fixed, key=_level, default=best)
+        keep = finalist.sqnr_db - best.sqnr_db >= _WORTH_DB
+        taken = finalist if keep else best
         judge.choose(_ESTIMATORS[(fixed if keep else plain).index(taken)])
         offsets = judge.offsets() if keep else {}
         # it holds every weight once more, rounded
