@@ -7,15 +7,16 @@ large come of an operator with a pole, read at a zero that calibration data need
 
 from __future__ import annotations
 
-import torch
 from executorch.exir.dialects._ops import ops
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
+from quanthost.api import operator_name
+
 __all__ = ["SaturatesInfinities"]
 
 _QUANTIZE = ops.edge.quantized_decomposed.quantize_per_tensor.default
-_POLES = ("div", "reciprocal", "rsqrt")
+_POLES = ("aten.div.", "aten.reciprocal.", "aten.rsqrt.")
 
 
 class SaturatesInfinities(PassBase):  # type: ignore[misc]
@@ -43,16 +44,12 @@ def _has_pole(source: fx.Node) -> bool:
     ahead, seen = [source], {source}
     while ahead:
         node = ahead.pop()
-        name = _name(node)
-        if name in _POLES:
+        if node.op != "call_function":
+            continue
+        name = operator_name(node)
+        if name.startswith(_POLES):
             return True
-        if node.op == "call_function" and not name.startswith("dequantize"):
+        if ".dequantize" not in name:
             ahead += [each for each in node.all_input_nodes if each not in seen]
             seen.update(node.all_input_nodes)
     return False
-
-
-def _name(node: fx.Node) -> str:
-    """The operator without its namespace and overload; edge operators stand for those of ATen."""
-    target = getattr(node.target, "_op", node.target)
-    return target._schema.name.partition("::")[2] if isinstance(target, torch._ops.OpOverload) else ""
