@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim
 
-from quanthost.errors import CalibrationError, ConversionError
+from quanthost.errors import CalibrationError, ConversionError, LoweringError
 from quanthost.graph.digest import graph_text
 from quanthost.stages.calibrate import calibrate
 from quanthost.stages.capture import CapturedModel, capture
@@ -43,6 +43,11 @@ class Failed:
     def is_without_data(self) -> bool:
         """Whether a range could not be found since the tensor is empty."""
         return isinstance(self.error, CalibrationError) and "no batch reached" in str(self.error)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it was alone in its program, and nothing of it is computed."""
+        return isinstance(self.error, LoweringError) and "are inputs or constants" in str(self.error)
 
     @property
     def short(self) -> str:
@@ -84,7 +89,8 @@ class Proved:
     """A sample that was lowered and has run: as calibrated, beyond, and at smaller sizes where they may vary.
 
     ``problems`` are those of its partitions, each with its kind; ``in_float`` are the captured nodes that the
-    table's float kernels alone take; ``no_golden`` says why there is no integer form.
+    table's float kernels alone take; ``no_golden`` says why there is no integer form; ``is_idle``, that its
+    outputs are all inputs.
     """
 
     decisions: tuple[Decision, ...]
@@ -92,6 +98,7 @@ class Proved:
     problems: tuple[tuple[str, str], ...]
     no_golden: str
     in_float: frozenset[str] = frozenset()
+    is_idle: bool = False
 
 
 def split(
@@ -210,6 +217,7 @@ def proved_of(
         if name is not None and kernels == {Kernel.FLOAT}
     }  # fmt: skip
     counts = _counts(samples)
+    passed = _passed_through(converted)
     made = []
     for number, _ in enumerate(samples):
         decisions = branch(program.decisions, number)
@@ -224,6 +232,7 @@ def proved_of(
                 in_float=frozenset(in_float & names),
                 no_golden=why or "; ".join(islands),
                 runs=tuple(run[start : start + counts[number]] for run in runs),
+                is_idle=all(passed[start : start + counts[number]]),
             )
         )
     return made
@@ -237,6 +246,16 @@ def _lowered(converted: ConvertedModel, watcher: Watcher) -> LoweredProgram:
         for _, _, text in (problem for each in watcher.partitioned for problem in each.problems):
             error.add_note(text)
         raise
+
+
+def _passed_through(converted: ConvertedModel) -> list[bool]:
+    """Of each output whether it is an input."""
+    return [isinstance(leaf, fx.Node) and leaf.op == "placeholder" for leaf in _leaves(converted.module)]
+
+
+def _leaves(module: fx.GraphModule) -> Sequence[Any]:
+    leaves = module.graph.output_node().args[0]
+    return leaves if isinstance(leaves, (tuple, list)) else [leaves]
 
 
 def _of(golden: ConvertedModel | None, number: int) -> tuple[Decision, ...]:
@@ -290,12 +309,10 @@ def _run(
         if golden is not None:
             made.append(golden.module(*inputs))
     flat = [list(each) if isinstance(each, (tuple, list)) else [each] for each in made]
-    leaves = module.graph.output_node().args[0]
-    leaves = list(leaves) if isinstance(leaves, (tuple, list)) else [leaves]
     golds = flat[3] if golden is not None else [None] * len(flat[0])
     return tuple(
         Output(model=m, qdq=q, runtime=r, golden=g, scale=_scale(leaf), behind=_behind(leaf))
-        for m, q, r, g, leaf in zip(flat[0], flat[1], flat[2], golds, leaves, strict=True)
+        for m, q, r, g, leaf in zip(flat[0], flat[1], flat[2], golds, _leaves(module), strict=True)
     )
 
 

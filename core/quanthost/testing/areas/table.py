@@ -132,6 +132,8 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         slack = 2.0 if read_on else CHAIN_SLACK if in_parts else 1.0
         if isinstance(proved, Failed) and proved.is_without_data:
             return Skip("an empty tensor has no range that calibration could find")
+        if proved.is_idle:
+            return Skip("nothing of it is computed: its outputs are its inputs")
         if isinstance(proved, Failed) and not _is_taken(seen) and is_refused_by_all(sample):
             return Skip(f"no row takes it, and ExecuTorch's own kernels refuse it too: {proved.short}")
         text = (
