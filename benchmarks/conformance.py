@@ -63,15 +63,26 @@ def record(name: str, *, full: bool) -> dict[str, Any]:
 
 
 def _piecewise(full: bool) -> Iterator[Conformance]:
-    """An operator at a time, in a process that may end with it: its samples alone then."""
+    """All but the operators, and these in processes that may end with them."""
     yield _in_process(["hooks/*", "persistence/*", "networks/*"], full)
-    for entry in CATALOGUE.values():
-        patterns = [f"{area}/*/{entry.name}/*" for area in ("table", "qspecs", "placement", "numbers")]
-        try:
-            yield _in_process(patterns, full)
-        except BrokenProcessPool:
-            for variation in entry.variations() if full else ():
-                yield _alone(f"{entry.name}/{variation.name}", full)
+    yield from _halved(list(CATALOGUE), full)
+
+
+def _halved(names: list[str], full: bool) -> Iterator[Conformance]:
+    """Operators in one process; where they end it, each half again, and at last one's samples alone."""
+    areas = ("table", "qspecs", "placement", "numbers")
+    try:
+        yield _in_process([f"{area}/*/{name}/*" for name in names for area in areas], full)
+        return
+    except BrokenProcessPool:
+        middle = len(names) // 2
+    if middle:
+        yield from _halved(names[:middle], full)
+        yield from _halved(names[middle:], full)
+        return
+    variations = [each.name for each in CATALOGUE[names[0]].variations()] if full else ["plain"]
+    for variation in variations:
+        yield _alone(f"{names[0]}/{variation}", full)
 
 
 def _alone(sample: str, full: bool) -> Conformance:

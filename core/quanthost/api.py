@@ -8,7 +8,7 @@ from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.pattern import Binding, Op, bind, op
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.table import Claim, Constraint, Row, Site, SupportTable, constraint
-from quanthost.graph.view import constant, tensor_meta
+from quanthost.graph.view import constant, is_dequantize, is_quantize, tensor_meta
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.simulation import Runner, compile_portable, execute_portable, simulated_runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
@@ -104,6 +104,8 @@ __all__ = [
     "constraint",
     "execute_portable",
     "hookimpl",
+    "is_dequantize",
+    "is_quantize",
     "op",
     "operator_name",
     "simulated_runner",

@@ -24,12 +24,12 @@ def _is_named(node: object, prefixes: tuple[str, ...]) -> bool:
 
 
 def is_quantize(node: object) -> bool:
-    """Whether the node turns float into integers."""
+    """Whether the node turns float into integers: per tensor, channel, token or group, captured or edge."""
     return _is_named(node, _QUANTIZE)
 
 
 def is_dequantize(node: object) -> bool:
-    """Whether the node turns integers into float."""
+    """Whether the node turns integers into float: per tensor, channel, token or group, captured or edge."""
     return _is_named(node, _DEQUANTIZE)
 
 

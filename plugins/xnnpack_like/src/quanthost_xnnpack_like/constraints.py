@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quanthost.api import Granularity, Kernel, QSpec, Site, argument, constraint, operator_name, tensor_meta
+from quanthost.api import (
+    Granularity,
+    Kernel,
+    QSpec,
+    Site,
+    argument,
+    constraint,
+    is_dequantize,
+    is_quantize,
+    tensor_meta,
+)
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -190,8 +200,7 @@ def no_groups(site: Site) -> str | None:
 
 def _scale(node: Node) -> float | None:
     """The scale of a quantize or dequantize, ``None`` of everything else and of what is computed."""
-    is_call = node.op == "call_function" and "quantize_per_tensor" in operator_name(node)
-    found = argument(node, "scale") if is_call else None
+    found = argument(node, "scale") if is_quantize(node) or is_dequantize(node) else None
     return found if isinstance(found, float) else None
 
 

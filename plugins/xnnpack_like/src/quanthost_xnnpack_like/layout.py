@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quanthost.api import Kernel, Site, constraint, operator_name, tensor_meta
+from quanthost.api import Kernel, Site, constraint, is_dequantize, is_quantize, operator_name, tensor_meta
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -85,7 +85,7 @@ def reads_alone(site: Site) -> str | None:
 
 
 def _chains(node: Node) -> list[Node]:
-    return [user for user in node.users if _base(user) == "quantize_per_tensor"]
+    return [user for user in node.users if is_quantize(user)]
 
 
 @constraint("1-d: float tensors before and behind", kernels={Kernel.FLOAT})
@@ -97,15 +97,15 @@ def float_around(site: Site) -> str | None:
     if len(site.shape("weight")) != 3:
         return None
     source, readers = site.tensors("input")[0], site.anchor.users
-    if _base(source) == "dequantize_per_tensor":
+    if is_dequantize(source):
         return f"it reads the quantized {source.name}, its weight is not"
-    quantized = next((reader for reader in readers if _base(reader) == "quantize_per_tensor"), None)
+    quantized = next((reader for reader in readers if is_quantize(reader)), None)
     return None if quantized is None else f"its result is quantized in {quantized.name}, its weight is not"
 
 
 def _float_source(node: Node) -> Node:
     """The tensor before quantize and dequantize, where there are any."""
-    while _base(node) in ("dequantize_per_tensor", "quantize_per_tensor"):
+    while is_dequantize(node) or is_quantize(node):
         node = node.all_input_nodes[0]
     return node
 
