@@ -41,3 +41,11 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
     assert "'int8_reference'" in unknown.stderr
     assert kept.returncode == 2
     assert held.read_text() == "{}"
+
+
+def test_standard_error_of_a_sound_backend() -> None:
+    """It is empty, even where torch has something to say of a sample."""
+    done = _run("int8_reference", "--full", "--only", "table/variation/*:padding=same,even_window/int8_static")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
