@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import re
 import time
 import warnings
 from collections import Counter
@@ -175,12 +176,12 @@ def _may_have(area: Area, patterns: Sequence[str]) -> bool:
 def _wants(patterns: Sequence[str]) -> Callable[[str], bool]:
     """Whether a row, operator or network may be in a chosen case.
 
-    It stands third in the ids, joined by ``+``; a network second.
+    It stands third in the ids, joined by ``+``; a network second. A star may reach beyond its part.
     """
     split = [pattern.split("/") for pattern in patterns]
     places = [1 if parts[0] == Area.NETWORKS.value else 2 for parts in split]
     named = [parts[place] if len(parts) > place else "*" for parts, place in zip(split, places)]
-    names = [name for each in named for name in each.split("+")]
+    names = [re.sub(r"\*.*", "*", name) for each in named for name in each.split("+")]
     return lambda row: not names or any(fnmatch.fnmatchcase(row, name) for name in names)
 
 

@@ -11,7 +11,7 @@ from toy_backends import backend
 from quanthost.errors import RequestError
 from quanthost.testing import check_backend
 from quanthost.testing.lastwords import LastWords
-from quanthost.testing.running import _owners
+from quanthost.testing.running import _owners, _wants
 from quanthost.testing.session import Check
 
 ENDED = """
@@ -47,6 +47,24 @@ def test_shares_have_as_many_cases() -> None:
     assert owners.keys() == cases.keys()
     assert loads == [53, 51]
     assert set(_owners(checks[:40], 2).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("*", {"conv", "conv_relu", "add"}),
+        ("table/*/conv/*", {"conv"}),
+        ("table/variation/conv*:plain/int8", {"conv", "conv_relu"}),
+        ("table/variation/*:plain/int8", {"conv", "conv_relu", "add"}),
+        ("table/pair/conv+add/int8", {"conv", "add"}),
+        ("numbers/golden/a[dx]d/int8", {"add"}),
+    ],
+)
+def test_rows_of_a_glob(pattern: str, wanted: set[str]) -> None:
+    """No row is left out that has a case which the glob matches, though a star goes beyond a slash."""
+    wants = _wants([pattern])
+
+    assert {row for row in ("conv", "conv_relu", "add") if wants(row)} == wanted
 
 
 @pytest.mark.parametrize(
