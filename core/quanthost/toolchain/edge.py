@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.toolchain.decompose import local_decompositions
+from quanthost.toolchain.forgetting import forgotten_graphs
 from quanthost.toolchain.lazily import compiled_when_called
 from quanthost.toolchain.lookups import remembered_lookups
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
@@ -69,7 +70,8 @@ def to_program(
     if watch is not None:
         partitioners = [WatchedPartitioner(each, functools.partial(watch, each)) for each in partitioners]
     config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
-    with quiet(), contextlib.redirect_stdout(None), _quick() if quick else contextlib.nullcontext():
+    ways = _quick() if quick else contextlib.nullcontext()
+    with quiet(), contextlib.redirect_stdout(None), forgotten_graphs(), ways:
         edge = to_edge_transform_and_lower(
             exported, transform_passes=list(passes) or None, partitioner=list(partitioners),
             compile_config=config,
