@@ -26,7 +26,7 @@ from typing import Any
 import attrs
 import incumbent
 from executorch.backends.xnnpack.quantizer import xnnpack_quantizer_utils
-from pages import table
+from pages import table, without_folders
 
 from quanthost.catalogue import CATALOGUE
 from quanthost.testing import Area, CaseResult, Conformance, Outcome, check_backend
@@ -44,9 +44,47 @@ FINDINGS: dict[str, dict[str, str]] = {
             "The quantizer takes the first use of a shared weight and leaves the second in float. The"
             " delegate makes the bias of the first int32; the second reads the same constant, and fails."
         ),
-        "table/operator/conv2d.default/computed_weight": (
-            "The quantizer takes a convolution whose weight the model computes, the partitioner as well, and"
-            " the runtime ends the whole process."
+        "table/operator/*/rank=7/*": (
+            "The partitioner takes elementwise operators of any rank; XNNPACK has tensors of at most six"
+            " dimensions, and the program does not load."
+        ),
+        "table/operator/*/computed_weight": (
+            "The quantizer takes a layer whose weight the model computes, the partitioner as well, and the"
+            " runtime ends the whole process."
+        ),
+        "table/operator/a*.default/batch=0": (
+            "The partitioner takes the reduction of an empty tensor, and the runtime ends the whole process."
+        ),
+        "table/operator/*/float64/*": (
+            "The quantizer takes float64, and puts a quantize there that has float32 alone."
+        ),
+        "table/operator/*/float16*": (
+            "The quantizer takes float16 and the partitioner as well: results are off or NaN, a program does"
+            " not load, or ends the process."
+        ),
+        "table/operator/*/batch=0/int8_dynamic": (
+            "The quantizer takes an empty tensor whose range is found at run time, and tracing looks for its"
+            " extremes."
+        ),
+        "table/operator/prelu.default/*": (
+            "The partitioner takes a PReLU of any rank; a pass of the delegate wants its tensors"
+            " channels-last, which those of four dimensions alone can be."
+        ),
+        "table/operator/*_pool2d.default/unbatched/*": (
+            "The partitioner takes a pool of an image without a batch, which the same pass cannot turn."
+        ),
+        "table/operator/*/*rank*0/int8_static": (
+            "The quantizer takes a tensor of no dimensions; a pass of the delegate reads its first one."
+        ),
+        "table/operator/slice.Tensor/from_-5/*": (
+            "The partitioner takes a slice that starts before the first element, and the delegate writes that"
+            " negative place as one without a sign."
+        ),
+        "table/operator/gelu.default/tanh/*": (
+            "The partitioner takes the approximation by tanh; the delegate has the exact function alone."
+        ),
+        "table/operator/conv_transpose2d.input/input_read_twice/*": (
+            "The program of the delegate reads a tensor twice, and one of the two results is wrong."
         ),
     }
 }
@@ -154,7 +192,7 @@ def kept(conformance: Conformance) -> dict[str, Any]:
         "skipped": dict(skips.most_common()),
         "figures": [list(figure) for figure in conformance.figures],
         "failures": [
-            {"id": each.id, "must": each.must, "message": each.message, "graph": each.graph}
+            {"id": each.id, "must": each.must, "message": without_folders(each.message), "graph": each.graph}
             for each in conformance.failures()
         ],
     }  # fmt: skip

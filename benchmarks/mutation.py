@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ import attrs
 import suite_page
 import torch
 from mutants import Mutant, mutants, refused_as_made
+from pages import without_folders
 
 from quanthost.api import QSpec, Row, SupportTable
 from quanthost.errors import RequestError
@@ -32,7 +32,6 @@ BACKEND = "xnnpack_like"
 # the areas that have cases of a row, those with most to say of a kind of change first
 _AREAS = (Area.TABLE, Area.QSPECS, Area.PLACEMENT, Area.NUMBERS)
 _FIRST = {"constraint deleted": Area.TABLE, "row shadowed": Area.TABLE, "operator not kept": Area.PLACEMENT}
-_FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")
 # what is loaded already is there in each
 _FORKS = multiprocessing.get_context("fork")
 
@@ -106,7 +105,7 @@ def judged(plugin: Any, mutant: Mutant) -> dict[str, Any]:
 
 def _short(text: str) -> str:
     """The first line, with the names of files for their paths on this machine."""
-    return _FOLDERS.sub("", text.partition("\n")[0])[:200]
+    return without_folders(text.partition("\n")[0])[:200]
 
 
 def _failing(unchanged: Any, changed: Any, mutant: Mutant) -> CaseResult | None:
