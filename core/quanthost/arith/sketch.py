@@ -28,9 +28,6 @@ _LEAST_EXPONENT = -126
 _BIN_BITS = MAX_BINS.bit_length() - 1
 # Up to so many values all are binned; of more, about the second number of their roots, at most the last.
 _ALL, _ROOTS, _MOST = 1 << 13, 48, 1 << 14
-# A tail is what lies beyond half an extreme, where that is less than one of so many values. It is counted by
-# the extremes of parts of so many values: a prime, that no part is one place of an image.
-_RARE, _PART = 128, 31
 
 
 @attrs.frozen
@@ -80,9 +77,8 @@ class RangeSketch:
     width maps bin ``i`` to ``floor(i / 2)``: the state is bit for bit the same for each order and merge of
     the tensors that it was given, and for tensors of up to 8,192 values also for each split of them. Of a
     larger tensor the histogram counts a systematic sample, chosen by its size and its extremes: every
-    ``k``-th value in the order of memory counts about ``k`` times, and the extremes count once. Where it
-    starts differs between tensors, so that a stream of them is seen at all places. The few values of a long
-    tail, of which a sample has hardly any, are counted almost all.
+    ``k``-th value in the order of memory counts ``k`` times, and the extremes count once. Where it starts
+    differs between tensors, so that a stream of them is seen at all places.
     """
 
     minimum: float = math.inf
@@ -320,54 +316,16 @@ def _count_some_into(
     counts: NDArray[np.int64], values: NDArray[np.floating], grid: _Grid, low: float, high: float
 ) -> None:
     """Add counts whose sum is the number of values; ``low`` and ``high`` are the extremes."""
-    step = _step(len(values))
+    total = len(values)
+    step = _step(total)
     # the last bits of the extremes are as good as drawn, and the same in each order of the tensors
     start = int(math.ldexp(math.frexp(low)[0] + math.frexp(high)[0], 24)) % step
-    some = np.ascontiguousarray(values[start : (len(values) - 2) // step * step : step])
-    index = _bins(some, grid)
-    left, again = len(values), np.zeros(len(some), dtype=bool)
-    for extreme, side in ((low, np.less), (high, np.greater)):
-        tail = _tail(values, some, extreme, side)
-        if tail is None:
-            counts[_bin(extreme, grid.exponent) - grid.first] += 1
-            left -= 1
-        else:
-            np.add.at(counts, _bins(tail, grid), 1)
-            left -= len(tail)
-            again |= side(some, extreme / 2.0)
-    places = np.flatnonzero(again)
-    each = round(left / (len(some) - len(places)))
-    counts += np.bincount(index, minlength=len(counts)) * each
-    np.add.at(counts, index[places], -each)
-    # the difference goes to values, not to bins: how wide these are depends on the other tensors
-    more = left - each * (len(some) - len(places))
-    first = index[: abs(more) + len(places)][~again[: abs(more) + len(places)]]
-    np.add.at(counts, first[: abs(more)], 1 if more > 0 else -1)
-
-
-def _tail(
-    values: NDArray[np.floating], some: NDArray[np.floating], extreme: float, side: np.ufunc
-) -> NDArray[np.floating] | None:
-    """The few values beyond half an extreme: most of them, as many as there are; ``None`` where not few.
-
-    A sample of ten thousand has a handful of the largest values, or none, and where to clip depends on them.
-    So the extremes of small parts are taken. The values of a part lie far from one another, so that two of
-    the largest are seldom in one; with some in ``h`` of ``m`` parts there are about ``-m log(1 - h / m)`` in
-    all (Poisson).
-    """
-    limit = extreme / 2.0
-    # an extreme on the other side of 0 has no tail
-    if not side(extreme, limit) or np.count_nonzero(side(some, limit)) * _RARE >= len(some):
-        return None
-    whole = len(values) // _PART * _PART
-    parts = torch.from_numpy(values[:whole].reshape(_PART, -1))
-    extremes = (parts.amin(0) if side is np.less else parts.amax(0)).numpy()
-    found = np.concatenate((extremes[side(extremes, limit)], values[whole:][side(values[whole:], limit)]))
-    # the sample may have met none of values that come back at its step
-    if len(found) * 3 > len(extremes):
-        return None
-    unseen = round(-len(extremes) * math.log1p(-len(found) / len(extremes))) - len(found)
-    return np.concatenate((found, found[:unseen]))
+    index = _bins(values[start : (total - 2) // step * step : step], grid)
+    counts += np.bincount(index, minlength=len(counts)) * step
+    # what is left over: the extremes, and a few beside the last
+    counts[_bin(low, grid.exponent) - grid.first] += 1
+    counts[_bin(high, grid.exponent) - grid.first] += 1
+    counts[index[-1]] += total - 2 - len(index) * step
 
 
 @functools.lru_cache(maxsize=4096)
