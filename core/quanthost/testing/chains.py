@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -10,21 +11,25 @@ import torch
 from torch import nn
 
 from quanthost.graph.table import Row
-from quanthost.testing.samples import Sample, reshaped, undeclared
+from quanthost.testing.samples import Sample, of_row, reshaped, undeclared
 from quanthost.testing.session import Session
 from quanthost.values import Kernel, Recipe, Role
 
-__all__ = ["Chain", "around", "chains"]
+__all__ = ["Chain", "around", "chains", "kept"]
 
 _PAIRS = {False: 1, True: 4}
 _TRIPLES = {False: 12, True: 60}
 _AROUND = {False: 3, True: 20}
+_PARTNERS = 6
 _FUNCTIONS = ("atan", "erf", "sinh", "sin", "tanh", "trunc", "sign")
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Chain:
-    """Rows in order, the names joined by ``+``; ``kind`` is ``"pair"``, ``"chain"`` or ``"around"``."""
+    """Rows in order, the names joined by ``+``; ``kind`` is ``"pair"``, ``"chain"`` or ``"around"``.
+
+    Of kind ``"kept"`` the name is that of the row and operator that is kept, as in ``"conv/conv1d"``.
+    """
 
     kind: str
     name: str
@@ -82,6 +87,50 @@ def around(session: Session, recipe: Recipe) -> Iterator[Chain]:
             count += 1
         if count == _AROUND[session.full]:
             return
+
+
+def kept(session: Session, recipe: Recipe) -> Iterator[Chain]:
+    """Each operator of a row between two that are quantized, where an override keeps it in float."""
+    held, partners = _held(session, recipe), list(_partners(session, recipe))
+    for row in session.rows(recipe.kernel):
+        entries = {s.entry.base: s for s in reversed(held.get(row.name, [])) if s.entry is not None}
+        if session.is_fused(row) and not session.full:
+            continue
+        for base, sample in sorted(entries.items()):
+            middle = attrs.evolve(sample, module=_Kept(sample.module), entry=None)
+            found = (_between(partner, middle) for partner in partners)
+            between = next((each for each in found if each is not None), None)
+            if between is not None:
+                name = f"{row.name}/{base}"
+                yield Chain(kind="kept", name=name, sample=attrs.evolve(between, name=name, keeps=True))
+
+
+def _partners(session: Session, recipe: Recipe) -> Iterator[list[Sample]]:
+    """Samples of the first rows of the table that take any shape, whichever rows were asked for."""
+    rows = [row for row in session.subject.table or () if recipe.kernel in row.kernels and not row.converts]
+    plain = ((row, next(of_row(row), None)) for row in rows if not session.is_fused(row))
+    fitting = (
+        (row, sample) for row, sample in plain
+        if sample is not None and sample.entry is not None and sample.entry.any_rank
+    )  # fmt: skip
+    taken = ([s] for row, s in fitting if any(met.holds for met in session.met(row, recipe, s)))
+    return itertools.islice(taken, _PARTNERS)
+
+
+def _between(samples: list[Sample], middle: Sample) -> Sample | None:
+    """A sample behind one of a row and before another of it."""
+    before = _joined(samples, [middle])
+    return None if before is None else _joined([before], samples)
+
+
+class _Kept(nn.Module):  # type: ignore[misc]
+    def __init__(self, kept: nn.Module) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.kept(*inputs)
+        return made
 
 
 def _followed(firsts: list[Sample], seconds: list[Sample], outside: nn.Module | None) -> list[Sample]:

@@ -158,7 +158,8 @@ def _calibrated(
     captured: CapturedModel,
     plugins: Any,
 ) -> CalibratedModel:
-    prepared = prepare(captured, plugins, subject.request(recipe))
+    request = subject.request(recipe, keeps=any(sample.keeps for sample in samples))
+    prepared = prepare(captured, plugins, request)
     static = subject.recipe(recipe).kernel is Kernel.STATIC
     return calibrate(prepared, [inputs_of(samples, regime)] if static else None)
 

@@ -49,7 +49,8 @@ class Sample:
     """A module with inputs. ``row`` is the row whose pattern it is, ``entry`` its innermost operator.
 
     ``dynamic`` gives the dimensions of each input that may vary; such inputs are one longer there than the
-    catalogue has them, so that there is a smaller size to run at too.
+    catalogue has them, so that there is a smaller size to run at too. ``keeps`` says that what lies in a
+    module named ``kept`` is to stay in float, by an override.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Sample:
     pattern: Op | None = None
     roles: tuple[tuple[str, Role], ...] = ()
     dynamic: tuple[tuple[int, ...], ...] = ()
+    keeps: bool = False
 
     @property
     def is_dynamic(self) -> bool:

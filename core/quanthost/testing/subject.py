@@ -9,7 +9,7 @@ from quanthost.hooks.manager import Plugins
 from quanthost.host import discovery
 from quanthost.host.registry import Installed
 from quanthost.testing.watching import Watcher
-from quanthost.values import BackendInfo, Kernel, Placement, Recipe, Request
+from quanthost.values import BackendInfo, Kernel, Override, Placement, Recipe, Request
 
 __all__ = ["Subject"]
 
@@ -59,9 +59,13 @@ class Subject:
         watcher = Watcher(table=self.table)
         return Plugins([(self.name, self.plugin)], [(_WATCHER, watcher)]), watcher
 
-    def request(self, recipe: str) -> Request:
-        """All that the backend can quantize is quantized, whether that pays or not."""
-        return Request(backends=(self.name,), recipe=recipe, placement=Placement.ALL)
+    def request(self, recipe: str, *, keeps: bool = False) -> Request:
+        """All that the backend can quantize is quantized, whether that pays or not.
+
+        With ``keeps`` what lies in a module named ``kept`` stays in float.
+        """
+        overrides = (Override(module_name="*.kept", keep_float=True),) if keeps else ()
+        return Request(backends=(self.name,), recipe=recipe, placement=Placement.ALL, overrides=overrides)
 
     def recipe(self, name: str) -> Recipe:
         found = self.info.recipe(name)

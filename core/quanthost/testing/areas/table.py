@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from quanthost.graph.table import Constraint, Row
-from quanthost.testing.chains import chains
+from quanthost.testing.chains import chains, kept
 from quanthost.testing.judging import CHAIN_SLACK, decided, differs, is_in_parts, left_float, left_outside
 from quanthost.testing.neutral import is_refused_by_all
 from quanthost.testing.proving import Failed, Proved
@@ -246,6 +246,20 @@ def _chains(session: Session, recipe: Recipe) -> Iterator[Check]:
             judge=partial(_joined, session, recipe, chain.sample),
             trials=(Trial(recipe.name, chain.sample),),
         )  # fmt: skip
+    if recipe.kernel is Kernel.STATIC:
+        for chain in kept(session, recipe):
+            yield Check(
+                id=f"table/kept/{chain.name}/{recipe.name}", subject=chain.name.partition("/")[0],
+                must="between two quantized ones, an override keeps it in float: it lowers and is right",
+                judge=partial(_beside, session, recipe, chain.sample),
+                trials=(Trial(recipe.name, chain.sample),),
+            )  # fmt: skip
+
+
+def _beside(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
+    proved = session.proved(recipe.name, sample)
+    text = str(proved) if isinstance(proved, Failed) else differs(proved, recipe, None, slack=CHAIN_SLACK)
+    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
 
 
 def _joined(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
