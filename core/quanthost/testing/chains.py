@@ -93,9 +93,9 @@ def kept(session: Session, recipe: Recipe) -> Iterator[Chain]:
     """Each operator of a row between two that are quantized, where an override keeps it in float."""
     held, partners = _held(session, recipe), list(_partners(session, recipe))
     for row in session.rows(recipe.kernel):
-        entries = {s.entry.base: s for s in reversed(held.get(row.name, [])) if s.entry is not None}
         if session.is_fused(row) and not session.full:
             continue
+        entries = {s.entry.base: s for s in reversed(held.get(row.name, [])) if s.entry is not None}
         for base, sample in sorted(entries.items()):
             middle = attrs.evolve(sample, module=_Kept(sample.module), entry=None)
             found = (_between(partner, middle) for partner in partners)

@@ -11,7 +11,7 @@ from executorch.exir.dialects._ops import ops
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from quanthost.api import operator_name
+from quanthost.api import is_dequantize, operator_name
 
 __all__ = ["SaturatesInfinities"]
 
@@ -46,10 +46,9 @@ def _has_pole(source: fx.Node) -> bool:
         node = ahead.pop()
         if node.op != "call_function":
             continue
-        name = operator_name(node)
-        if name.startswith(_POLES):
+        if operator_name(node).startswith(_POLES):
             return True
-        if ".dequantize" not in name:
+        if not is_dequantize(node):
             ahead += [each for each in node.all_input_nodes if each not in seen]
             seen.update(node.all_input_nodes)
     return False
