@@ -202,10 +202,8 @@ def _shifted(value: Tensor, shift: Tensor | int) -> Tensor:
 
 
 def _powers(exponent: Tensor) -> Tensor:
-    """``2^exponent`` for exponents 0 to 62."""
-    # torch.export would take an index without dimensions for a number that it has to know
-    powers = torch.tensor([2**e for e in range(63)], dtype=torch.int64)
-    return powers[exponent.reshape(-1)].reshape(exponent.shape)
+    """``2^exponent`` for int64 exponents 0 to 62."""
+    return torch.bitwise_left_shift(torch.ones_like(exponent), exponent)
 
 
 def _half_even(value: Tensor, shift: Tensor) -> Tensor:

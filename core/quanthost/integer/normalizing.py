@@ -137,7 +137,7 @@ def integer_root(n: Tensor) -> tuple[Tensor, Tensor]:
     factor of two. 0 has the root ``2^30``, so that it can divide.
     """
     halves = sum((n >= 4**power).to(torch.int64) for power in range(1, 31))
-    places = torch.tensor([2 ** (30 - power) for power in range(31)], dtype=torch.int64)[halves]
+    places = torch.bitwise_left_shift(torch.ones_like(n), 30 - halves)
     wanted = (n * places * places).clamp(min=2**60)
     root = torch.full_like(n, 2**31)
     for _ in range(6):

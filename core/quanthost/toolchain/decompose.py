@@ -64,13 +64,15 @@ def decomposed(program: ExportedProgram, table: Table) -> ExportedProgram | None
     """
     if not _is_plain(program):
         return None
-    if not any(_is_taken_apart(node, table) for node in program.graph.nodes):
+    if not any(_is_taken_apart(node, table) or _is_assertion(node) for node in program.graph.nodes):
         return program
     module = copy_graph(program.graph_module)
     expand = _Expansion(table)
     try:
         for node in list(module.graph.nodes):
-            if _is_taken_apart(node, table):
+            if _is_assertion(node):
+                module.graph.erase_node(node)
+            elif _is_taken_apart(node, table):
                 expand.replace(node)
     except _Whole:
         return None
@@ -91,6 +93,14 @@ def _is_taken_apart(node: fx.Node, table: Table) -> bool:
     return node.target in table or (_is_composite(node.target) and not _is_preservable_cia_op(node.target))
 
 
+def _is_assertion(node: fx.Node) -> bool:
+    """Whether it states a dtype that tracing saw, which holds as long as all forms are known.
+
+    ExecuTorch takes these away as well, after its first decomposition.
+    """
+    return bool(node.target is torch.ops.aten._assert_tensor_metadata.default)
+
+
 def _is_plain(program: ExportedProgram) -> bool:
     """Whether all operators are functional, all shapes known, and nothing outlives the call."""
     signature = program.graph_signature
@@ -107,6 +117,8 @@ def is_functional(node: fx.Node) -> bool:
 
 
 def _is_plain_node(node: fx.Node) -> bool:
+    if _is_assertion(node):
+        return True
     if node.op == "call_function":
         if not is_functional(node):
             return False
