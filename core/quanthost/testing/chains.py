@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 import torch
@@ -91,11 +91,12 @@ def around(session: Session, recipe: Recipe) -> Iterator[Chain]:
 
 def kept(session: Session, recipe: Recipe) -> Iterator[Chain]:
     """Each operator of a row between two that are quantized, where an override keeps it in float."""
-    held, partners = _held(session, recipe), list(_partners(session, recipe))
-    for row in session.rows(recipe.kernel):
+    partners = list(_partners(session, recipe))
+    for row in session.own_rows(recipe.kernel):
         if session.is_fused(row) and not session.full:
             continue
-        entries = {s.entry.base: s for s in reversed(held.get(row.name, [])) if s.entry is not None}
+        usable = _usable(row, session.accepted(row, recipe))
+        entries = {s.entry.base: s for s in reversed(usable) if s.entry is not None}
         for base, sample in sorted(entries.items()):
             middle = attrs.evolve(sample, module=_Kept(sample.module), entry=None)
             found = (_between(partner, middle) for partner in partners)
@@ -175,13 +176,17 @@ def _triples(held: dict[str, list[Sample]], drawn: random.Random, count: int) ->
 
 
 def _held(session: Session, recipe: Recipe) -> dict[str, list[Sample]]:
-    """Samples of each row that reads an activation first and makes one float tensor."""
+    """Plain samples of each row that reads an activation first and makes one float tensor."""
     found = {}
     for row in session.rows(recipe.kernel):
-        samples = [s for s in session.accepted(row, recipe) if _is_plain(s) and _first_is_data(row)]
+        samples = _usable(row, session.plain(row, recipe))
         if samples and not (recipe.kernel is Kernel.FLOAT and not row.delegated):
             found[row.name] = samples
     return found
+
+
+def _usable(row: Row, samples: Sequence[Sample]) -> list[Sample]:
+    return [sample for sample in samples if _is_plain(sample)] if _first_is_data(row) else []
 
 
 def _first_is_data(row: Row) -> bool:

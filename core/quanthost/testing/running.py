@@ -8,7 +8,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from quanthost.errors import ProgramError
+from quanthost.graph.table import Row
 from quanthost.host.discovery import Policy
 from quanthost.testing.areas import (
     hooks,
@@ -32,6 +33,7 @@ from quanthost.testing.areas import (
 from quanthost.testing.expectations import Expectations
 from quanthost.testing.lastwords import LastWords
 from quanthost.testing.results import Area, CaseResult, Outcome
+from quanthost.testing.samples import variations_of
 from quanthost.testing.session import Check, Fault, Session, Skip
 from quanthost.testing.shrinking import smallest
 from quanthost.testing.subject import Subject
@@ -54,7 +56,7 @@ _Told = Callable[[CaseResult], None]
 class Ran:
     """Cases with their place in the whole suite, and figures by name."""
 
-    cases: tuple[tuple[int, CaseResult], ...]
+    cases: tuple[tuple[tuple[int, ...], CaseResult], ...]
     figures: tuple[tuple[str, str], ...]
 
 
@@ -94,10 +96,7 @@ class Run:
                 for _, case in part.cases:
                     told(case)
                 parts.append(part)
-        return Ran(
-            cases=tuple(sorted((each for part in parts for each in part.cases), key=lambda each: each[0])),
-            figures=tuple(sorted(each for part in parts for each in part.figures)),
-        )
+        return _joined(parts)
 
     def _share(self, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
         """Subjects, a row or hook, each with all its cases: these have programs in common."""
@@ -106,34 +105,67 @@ class Run:
             return self._with(words, subject, share, shares, told)
 
     def _with(self, words: LastWords, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
+        rows = _owners({row.name: _weight(row) for row in subject.table or ()}, shares)
         session = Session(
             subject, full=self.full, expectations=self.expectations, wants=_wants(self.patterns),
-            runs=words.say,
+            owns=lambda row: rows[row] == share, runs=words.say,
         )  # fmt: skip
         checks = [
             check for area in self.areas if _may_have(area, self.patterns)
             for check in (*_CHECKS[area](session), *tableless.checks(session, area))
             if _is_chosen(check.id, self.patterns)
         ]  # fmt: skip
-        owners = _owners(checks, shares)
-        mine = [(n, check) for n, check in enumerate(checks) if owners[check.subject] == share]
-        session.plan(trial for _, check in mine for trial in check.trials)
+        # what is no row's is made in each process: all of them come to the same shares
+        others = Counter(check.subject for check in checks if check.subject not in rows)
+        owners = {**_owners(others, shares), **rows}
+        mine = [check for check in checks if owners[check.subject] == share]
+        session.plan(trial for check in mine for trial in check.trials)
+        places = self._places(subject, checks)
         cases = []
-        for number, check in mine:
+        for check in mine:
             case = _judged(session, check)
             (marked,), _ = self.expectations.applied([case], all_ran=False)
             told(marked)
-            cases.append((number, case))
-        return Ran(cases=tuple(cases), figures=tuple(sorted(session.figures)))
+            cases.append((places[check.id], case))
+        return _joined([Ran(cases=tuple(cases), figures=tuple(session.figures))])
+
+    def _places(self, subject: Subject, checks: Sequence[Check]) -> dict[str, tuple[int, ...]]:
+        """Where each case stands among those of all shares: by area, recipe, row, and as they were made."""
+        areas = {area: number for number, area in enumerate(self.areas)}
+        recipes = {recipe.name: number for number, recipe in enumerate(subject.info.recipes)}
+        rows = {row.name: number for number, row in enumerate(subject.table or ())}
+        counts: Counter[bool] = Counter()
+        places = {}
+        for check in checks:
+            # a share has all cases of a row, and those of no row are the same in each
+            is_row = check.subject in rows
+            counts[is_row] += 1
+            recipe = recipes.get(check.id.rpartition("/")[2], -1)
+            row = rows.get(check.subject, len(rows))
+            places[check.id] = (areas[check.area], recipe, row, counts[is_row])
+        return places
 
 
-def _owners(checks: Sequence[Check], shares: int) -> dict[str, int]:
-    """Which share has a subject: one after the other, those with most cases first, to the one with least."""
+def _joined(parts: Sequence[Ran]) -> Ran:
+    """All of them in one, in order."""
+    return Ran(
+        cases=tuple(sorted((each for part in parts for each in part.cases), key=lambda each: each[0])),
+        figures=tuple(sorted(each for part in parts for each in part.figures)),
+    )
+
+
+def _weight(row: Row) -> int:
+    """About how much work the cases of a row are."""
+    return sum(1 for _ in variations_of(row)) * len(row.kernels)
+
+
+def _owners(weights: Mapping[str, int], shares: int) -> dict[str, int]:
+    """Which share has a subject: one after the other, the heaviest first, to the one with least."""
     loads = [0] * shares
     owners = {}
-    for subject, cases in Counter(check.subject for check in checks).most_common():
+    for subject, weight in sorted(weights.items(), key=lambda item: -item[1]):
         owners[subject] = loads.index(min(loads))
-        loads[owners[subject]] += cases
+        loads[owners[subject]] += weight
     return owners
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 
@@ -23,7 +25,7 @@ from quanthost.testing.proving import (
     split,
 )
 from quanthost.testing.results import Area
-from quanthost.testing.samples import Regime, Sample, of_operator, of_row, variations_of
+from quanthost.testing.samples import Regime, Sample, of_operator, of_row, undeclared, variations_of
 from quanthost.testing.seeing import Met, Seen, seen_of
 from quanthost.testing.subject import Subject
 from quanthost.values import Kernel, Recipe
@@ -85,8 +87,9 @@ class Check:
 class Session:
     """Samples are made, seen and proved at the first demand, many in one program.
 
-    ``wants`` says of a row's or operator's name whether any case of it was asked for; ``runs`` is told the
-    recipe and the names of samples before they run, and nothing after that.
+    ``wants`` says of a row's or operator's name whether any case of it was asked for, ``owns`` of a row's
+    whether its cases are run here and not in another process; ``runs`` is told the recipe and the names of
+    samples before they run, and nothing after that.
     """
 
     def __init__(
@@ -96,11 +99,13 @@ class Session:
         full: bool,
         expectations: Expectations,
         wants: Callable[[str], bool],
+        owns: Callable[[str], bool] = lambda _: True,
         runs: Callable[..., None] = lambda *_: None,
     ) -> None:
         self.subject, self.full, self.expectations = subject, full, expectations
-        self.wants, self._runs = wants, runs
+        self.wants, self._owns, self._runs = wants, owns, runs
         self.common: CapturedModel | None = None
+        self.decided: dict[str, Any] = {}
         self.figures: list[tuple[str, str]] = []
         self._captured: dict[tuple[tuple[Sample, ...], Regime], CapturedModel | Exception] = {}
         self._seen: dict[tuple[str, Sample], Seen | Failed] = {}
@@ -121,6 +126,10 @@ class Session:
             if not row.converts and self.wants(row.name) and (kernel is None or kernel in row.kernels)
         ]  # fmt: skip
 
+    def own_rows(self, kernel: Kernel) -> list[Row]:
+        """Those of ``rows`` whose cases are run here."""
+        return [row for row in self.rows(kernel) if self._owns(row.name)]
+
     @functools.cached_property
     def _samples(self) -> dict[str, tuple[Sample, ...]]:
         return {row.name: tuple(of_row(row)) for row in self.rows()}
@@ -136,14 +145,27 @@ class Session:
         )  # fmt: skip
 
     @functools.cached_property
+    def undeclared(self) -> dict[Kernel, tuple[Sample, ...]]:
+        """With a table: the operators of the catalogue that no row has, by kernel."""
+        return {
+            kernel: tuple(
+                sample for entry in undeclared(self.subject.table, kernel) if self.wants(entry.name)
+                for sample in itertools.islice(of_operator(entry), 1)
+            )
+            for kernel in ({recipe.kernel for recipe in self.recipes} if self.subject.table is not None else ())
+        }  # fmt: skip
+
+    @functools.cached_property
     def _together(self) -> dict[Sample, list[Sample]]:
         """For each sample those that are looked at with it: the same ones in each recipe."""
         groups: dict[object, list[Sample]] = defaultdict(list)
         for row in self.rows():
             for sample in self.samples(row):
-                groups[row.kernels, sample.variation == "plain"].append(sample)
+                groups[row.kernels, self._owns(row.name), sample.variation == "plain"].append(sample)
         for sample in self.operators:
             groups["operators", sample.variation == "plain"].append(sample)
+        for kernel, samples in self.undeclared.items():
+            groups["undeclared", kernel].extend(samples)
         found = {}
         for alike in (alike for group in groups.values() for alike in _alike(group)):
             for start in range(0, len(alike), _SEEN):
@@ -171,10 +193,6 @@ class Session:
             self._look(recipe, self._together.get(sample, [sample]))
         return self._seen[recipe.name, sample]
 
-    def see(self, recipe: Recipe, samples: Iterable[Sample]) -> None:
-        """Look at samples that are no row's own, together."""
-        self._look(recipe, [s for s in samples if (recipe.name, s) not in self._seen])
-
     def _look(self, recipe: Recipe, samples: Sequence[Sample]) -> None:
         for group in _alike(samples):
             for sample, seen in split(group, partial(self._seen_of, recipe.name), _SEEN, "prepare"):
@@ -201,11 +219,15 @@ class Session:
         found = [s for s in self.samples(row) if any(met.holds for met in self.met(row, recipe, s))]
         return sorted(found, key=lambda s: (s.variation != "plain", s.is_dynamic))
 
+    def plain(self, row: Row, recipe: Recipe) -> list[Sample]:
+        """The accepted ones of each operator without a variation; all accepted ones where there are none."""
+        plain = (s for s in self.samples(row) if s.variation == "plain")
+        found = [s for s in plain if any(met.holds for met in self.met(row, recipe, s))]
+        return found or self.accepted(row, recipe)
+
     def first(self, row: Row, recipe: Recipe) -> Sample | None:
         """The first accepted one; where a plain one is, the others are not looked at."""
-        plain = (s for s in self.samples(row) if s.variation == "plain")
-        found = next((s for s in plain if any(met.holds for met in self.met(row, recipe, s))), None)
-        return found or next(iter(self.accepted(row, recipe)), None)
+        return next(iter(self.plain(row, recipe)), None)
 
     def met(self, row: Row, recipe: Recipe, sample: Sample) -> tuple[Met, ...]:
         seen = self.seen(recipe, sample)
@@ -279,7 +301,7 @@ class Session:
     def converted(self, recipe: Recipe, sample: Sample) -> Converted | Failed:
         """The sample's part of a converted graph; those of all rows' first samples are made together."""
         if (recipe.name, sample) not in self._converted:
-            firsts = [found for row in self.rows(recipe.kernel) if (found := self.first(row, recipe))]
+            firsts = [found for row in self.own_rows(recipe.kernel) if (found := self.first(row, recipe))]
             firsts += (s for s in self.operators if s.variation == "plain")
             alike = firsts if sample in firsts else [sample]
             for group in _alike([s for s in alike if (recipe.name, s) not in self._converted]):

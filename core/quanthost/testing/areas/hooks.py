@@ -97,6 +97,13 @@ def _seen(
     return _told(plan(_captured(session), plugins, request, arrange=arrange)), watcher
 
 
+def _first(session: Session, recipe: Recipe) -> Any:
+    """What is decided in the first run of a recipe, which later ones are compared with."""
+    if recipe.name not in session.decided:
+        session.decided[recipe.name] = _seen(session, recipe)[0]
+    return session.decided[recipe.name]
+
+
 def _told(looked: PlannedGraph) -> dict[str, Any]:
     decisions: dict[str, Any] = {
         d.node: (d.verdict.value, d.cause.value, d.backend, d.row, d.recipe) for d in looked.decisions
@@ -163,10 +170,9 @@ def _fields(config: Any) -> list[tuple[str, str]]:
 
 
 def _twice(session: Session, recipe: Recipe) -> Verdict:
-    first, _ = _seen(session, recipe)
     for _ in range(2):
         again, _ = _seen(session, recipe)
-        found = _compared(first, again, "from one run to the next")
+        found = _compared(_first(session, recipe), again, "from one run to the next")
         if found is not None:
             return found
     return None
@@ -191,16 +197,14 @@ def _weights(captured: CapturedModel) -> dict[str, torch.Tensor]:
 
 
 def _renamed(session: Session, recipe: Recipe) -> Verdict:
-    return _compared(
-        _seen(session, recipe)[0], _seen(session, recipe, arrange=rename)[0], "with nodes renamed"
-    )
+    other, _ = _seen(session, recipe, arrange=rename)
+    return _compared(_first(session, recipe), other, "with nodes renamed")
 
 
 def _shuffled(session: Session, recipe: Recipe) -> Verdict:
-    first, _ = _seen(session, recipe)
     for seed in range(2):
         other, _ = _seen(session, recipe, arrange=partial(shuffle, seed=seed))
-        found = _compared(first, other, "with independent nodes in another order")
+        found = _compared(_first(session, recipe), other, "with independent nodes in another order")
         if found is not None:
             return found
     return None
@@ -210,7 +214,7 @@ def _stateless(session: Session, recipe: Recipe) -> Verdict:
     """Another recipe and another model in between leave nothing behind."""
     plugins, _ = session.subject.watched()
     plugins.partitioners(session.subject.request(recipe.name), Partitioner)
-    first, _ = _seen(session, recipe)
+    first = _first(session, recipe)
     # the same names of nodes as in the first one, for other tensors
     others = list(of_operator(CATALOGUE["relu.default"], ("rank=0", "rank=7", "plain")))[::-1]
     small = captured_of(others, Regime.PLAIN)
@@ -227,7 +231,7 @@ def _stateless(session: Session, recipe: Recipe) -> Verdict:
 
 def _beside(session: Session, recipe: Recipe) -> Verdict:
     """A backend of lower priority takes nothing of what this one decides."""
-    first, _ = _seen(session, recipe)
+    first = _first(session, recipe)
     both, _ = _seen(session, recipe, beside=_neighbour(recipe, "tan"))
     kept = {key: value for key, value in both.items() if first.get(key, ("",))[0] == "quantized"}
     mine = {key: value for key, value in first.items() if value[0] == "quantized"}

@@ -28,7 +28,7 @@ def checks(session: Session) -> Iterator[Check]:
     if not session.subject.info.runtime:
         return
     for recipe in session.recipes:
-        for row in session.rows(recipe.kernel):
+        for row in session.own_rows(recipe.kernel):
             sample = session.first(row, recipe)
             if sample is not None:
                 yield from _of_row(session, row, recipe, sample)

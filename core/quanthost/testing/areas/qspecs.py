@@ -28,7 +28,7 @@ def checks(session: Session) -> Iterator[Check]:
     for recipe in session.subject.info.recipes:
         if recipe.kernel is Kernel.FLOAT:
             continue
-        for row in session.rows(recipe.kernel):
+        for row in session.own_rows(recipe.kernel):
             sample = session.first(row, recipe)
             if sample is None:
                 continue

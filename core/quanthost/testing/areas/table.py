@@ -11,7 +11,7 @@ from quanthost.testing.chains import chains, kept
 from quanthost.testing.judging import CHAIN_SLACK, decided, differs, is_in_parts, left_float, left_outside
 from quanthost.testing.neutral import is_refused_by_all
 from quanthost.testing.proving import Failed, Proved
-from quanthost.testing.samples import Sample, of_operator, undeclared
+from quanthost.testing.samples import Sample
 from quanthost.testing.seeing import Seen
 from quanthost.testing.session import Check, Fault, Session, Skip, Trial, Verdict
 from quanthost.values import Kernel, Recipe
@@ -27,7 +27,7 @@ _SMALL = 400
 
 def checks(session: Session) -> Iterator[Check]:
     for recipe in session.recipes:
-        for row in session.rows(recipe.kernel):
+        for row in session.own_rows(recipe.kernel):
             yield from _of_row(session, row, recipe)
         if session.subject.table is not None and (session.full or recipe is session.recipes[0]):
             yield from _undeclared(session, recipe)
@@ -222,14 +222,8 @@ def _both_sides(
 
 
 def _undeclared(session: Session, recipe: Recipe) -> Iterator[Check]:
-    entries = [
-        entry for entry in undeclared(session.subject.table, recipe.kernel) if session.wants(entry.name)
-    ]
-    samples = {entry.name: next(iter(of_operator(entry)), None) for entry in entries}
-    session.see(recipe, [sample for sample in samples.values() if sample is not None])
-    for name, sample in samples.items():
-        if sample is None:
-            continue
+    for sample in session.undeclared[recipe.kernel]:
+        name = sample.name.partition("/")[0]
         yield Check(
             id=f"table/undeclared/{name}/{recipe.name}", subject=name,
             must="no row has it: it stays float with a reason, and the program is right",
