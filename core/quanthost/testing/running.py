@@ -37,6 +37,7 @@ from quanthost.testing.samples import variations_of
 from quanthost.testing.session import Check, Fault, Session, Skip
 from quanthost.testing.shrinking import smallest
 from quanthost.testing.subject import Subject
+from quanthost.toolchain.quiet import import_quietly
 
 __all__ = ["Ran", "Run", "rerun_line"]
 
@@ -81,7 +82,9 @@ class Run:
 
     def _together(self, subject: Subject, jobs: int, told: _Told) -> Ran:
         # not forked: threads of torch and of the runtime do not survive that
-        with ProcessPoolExecutor(jobs - 1, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            jobs - 1, mp_context=get_context("spawn"), initializer=import_quietly, initargs=(__name__,)
+        ) as pool:
             others = [(share, pool.submit(_elsewhere, self, share, jobs)) for share in range(1, jobs)]
             parts = [self._share(subject, 0, jobs, told)]
             for share, other in others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
-__all__ = ["native_messages", "quiet", "quiet_imports"]
+__all__ = ["import_quietly", "native_messages", "quiet", "quiet_imports"]
 
 # (category, message, module) of warnings that concern the toolchain's own code, not the user's
 _ITS_OWN = r"(torch|torchao|executorch|functorch|copyreg|coremltools|quanthost)(\..*)?$"
@@ -62,6 +63,12 @@ def quiet_imports() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def import_quietly(module: str) -> None:
+    """Import a module with all that it needs: what another process does before its first work."""
+    with quiet_imports():
+        importlib.import_module(module)
 
 
 @contextlib.contextmanager
