@@ -138,7 +138,7 @@ class Run:
         recipes = {recipe.name: number for number, recipe in enumerate(subject.info.recipes)}
         rows = {row.name: number for number, row in enumerate(subject.table or ())}
         counts: Counter[bool] = Counter()
-        places = {}
+        places: dict[str, tuple[int, ...]] = {}
         for check in checks:
             # a share has all cases of a row, and those of no row are the same in each
             is_row = check.subject in rows

@@ -147,12 +147,13 @@ class Session:
     @functools.cached_property
     def undeclared(self) -> dict[Kernel, tuple[Sample, ...]]:
         """With a table: the operators of the catalogue that no row has, by kernel."""
+        table = self.subject.table
         return {
             kernel: tuple(
-                sample for entry in undeclared(self.subject.table, kernel) if self.wants(entry.name)
+                sample for entry in undeclared(table, kernel) if self.wants(entry.name)
                 for sample in itertools.islice(of_operator(entry), 1)
             )
-            for kernel in ({recipe.kernel for recipe in self.recipes} if self.subject.table is not None else ())
+            for kernel in ({recipe.kernel for recipe in self.recipes} if table is not None else ())
         }  # fmt: skip
 
     @functools.cached_property

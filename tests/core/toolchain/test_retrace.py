@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from torch.fx.passes.infra.pass_base import PassResult
 
 from quanthost.toolchain import decompose, lift, retrace
+from quanthost.toolchain.edge import to_program
 
 aten = torch.ops.aten
 
@@ -157,6 +158,35 @@ class Doubles(ExportPass):
         if op is aten.relu.default:
             return super().call_operator(aten.add.Tensor, (made, made), {}, meta)
         return made
+
+
+class Mixed(nn.Module):
+    """Numbers among tensors, operands of two types, copies in other layouts."""
+
+    def forward(self, x: Tensor, i: Tensor) -> tuple[Tensor, ...]:
+        floats = (3 - x) / 4 + x * 2 + i * 2
+        rounded = torch.div(i, 3, rounding_mode="floor")
+        small = torch.minimum(i, i.to(torch.int32)) + (i > 2)
+        nearer = x.to(memory_format=torch.channels_last).clone().mean((2, 3))
+        return floats, rounded, i / 2, small, nearer, (i + True).to(torch.float16) * 0.5, x.sum(1)
+
+
+def test_rewriting_passes_make_the_same_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte; the one pass that traces is the one that inserts a copy before a channels-last mean."""
+    exported = torch.export.export(Mixed(), (rand(1, 3, 4, 4), torch.arange(48).reshape(1, 3, 4, 4)))
+    traced: list[str] = []
+    quickly = retrace._quickly
+
+    def watched(self: ExportPass, module: fx.GraphModule, base: type) -> PassResult | None:
+        made = quickly(self, module, base)
+        traced.extend([type(self).__name__] if made is None else [])
+        return made
+
+    monkeypatch.setattr(retrace, "_quickly", watched)
+    quick, upstream = (to_program(exported, partitioners=[], quick=quick) for quick in (True, False))
+
+    assert quick.buffer == upstream.buffer
+    assert traced == ["LegalizePortableDimOrderPass"]
 
 
 def test_an_unknown_rewriting_pass_traces(program: ExportedProgram) -> None:
