@@ -208,7 +208,9 @@ def proved_of(
     program = _lowered(converted, watcher)
     inputs = inputs_of(samples, regime)
     model = Branches(samples).eval()
-    given = [inputs, beyond(inputs)]
+    # operands that were apart meet
+    # operands that were large apart are so together
+    given = [inputs, beyond(inputs_of(samples, Regime.HUGE) if regime is Regime.APART else inputs)]
     if any(sample.is_dynamic for sample in samples):
         given.append(_shorter(samples, inputs))
     runs = [_run(model, converted, integer, program, each) for each in given]

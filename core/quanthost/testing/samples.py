@@ -31,7 +31,8 @@ __all__ = ["Branches", "Regime", "Sample", "of_operator", "of_row", "reshaped", 
 class Regime(enum.Enum):
     """What the values of the inputs are like, for calibration and run alike.
 
-    ``POSITIVE`` and ``NEGATIVE`` put the zero point at an end of the integers.
+    ``POSITIVE`` and ``NEGATIVE`` put the zero point at an end of the integers. In ``APART`` each of two
+    operands is large where the other is small, so that a product is far below what their ranges allow.
     """
 
     PLAIN = "plain"
@@ -39,9 +40,12 @@ class Regime(enum.Enum):
     NEGATIVE = "negative"
     TINY = "tiny"
     HUGE = "huge"
+    APART = "apart"
 
 
 _FACTORS = {Regime.TINY: 1e-3, Regime.HUGE: 1e4}
+# far enough for a product's scale to be a million times the result's, which no floor of scales holds up
+_LARGE, _SMALL = 1e3, 1e-6
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -89,8 +93,18 @@ class Sample:
             return tuple(x * _FACTORS[regime] if x.is_floating_point() else x for x in self.inputs)
         if not signed:
             return None
+        if regime is Regime.APART:
+            return self._apart()
         sign = 1.0 if regime is Regime.POSITIVE else -1.0
         return tuple(sign * (x.abs() + 0.1) if x.is_floating_point() else x for x in self.inputs)
+
+
+    def _apart(self) -> tuple[torch.Tensor, ...] | None:
+        elementwise = self.entry is not None and self.entry.elementwise and bool(self.entry.scales_with)
+        if not elementwise or len(self.inputs) != 2 or len({x.shape for x in self.inputs}) > 1:
+            return None
+        even = torch.arange(self.inputs[0].numel()).reshape(self.inputs[0].shape) % 2 == 0
+        return tuple(x * torch.where(even == first, _LARGE, _SMALL) for x, first in zip(self.inputs, (True, False)))
 
 
 class Branches(nn.Module):  # type: ignore[misc]  # torch is untyped here

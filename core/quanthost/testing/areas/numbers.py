@@ -18,6 +18,7 @@ REGIMES = {
     Regime.NEGATIVE: "all values below zero: the zero point lies at the high end",
     Regime.TINY: "values a thousand times smaller",
     Regime.HUGE: "values ten thousand times larger",
+    Regime.APART: "each of two operands is large where the other is small",
 }
 
 
