@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import attrs
 import torch
 from torch import nn
 
-from quanthost.graph.table import Row
+from quanthost.testing.joining import joined, usable
 from quanthost.testing.samples import Sample, of_row, reshaped, undeclared
 from quanthost.testing.session import Session
-from quanthost.values import Kernel, Recipe, Role
+from quanthost.values import Kernel, Recipe
 
 __all__ = ["Chain", "around", "chains", "kept"]
 
@@ -36,18 +36,6 @@ class Chain:
     sample: Sample
 
 
-class _Behind(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """The second module reads the first one's result in place of its own first input."""
-
-    def __init__(self, first: nn.Module, second: nn.Module, count: int) -> None:
-        super().__init__()
-        self.first, self.second, self.count = first, second, count
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.second(self.first(*inputs[: self.count]), *inputs[self.count :])
-        return made
-
-
 def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
     """Each row behind others and before others, then some of three, drawn the same each time."""
     held = _held(session, recipe)
@@ -61,11 +49,11 @@ def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
             for other in others:
                 pair = (other, name) if order == "behind" else (name, other)
                 key = "+".join(pair)
-                joined = None if key in seen else _joined(held[pair[0]], held[pair[1]])
-                if joined is None:
+                sample = None if key in seen else joined(held[pair[0]], held[pair[1]])
+                if sample is None:
                     continue
                 seen.add(key)
-                yield Chain(kind="pair", name=key, sample=attrs.evolve(joined, name=key))
+                yield Chain(kind="pair", name=key, sample=attrs.evolve(sample, name=key))
                 found += 1
                 if found == _PAIRS[session.full]:
                     break
@@ -79,8 +67,8 @@ def around(session: Session, recipe: Recipe) -> Iterator[Chain]:
     names, count = sorted(held), 0
     for first in names:
         behind = ((n, _followed(held[first], held[n], outside)) for n in names)
-        joined = ((n, _joined(firsts, held[n])) for n, firsts in behind if firsts)
-        found = next(((n, sample) for n, sample in joined if sample is not None), None)
+        pairs = ((n, joined(firsts, held[n])) for n, firsts in behind if firsts)
+        found = next(((n, sample) for n, sample in pairs if sample is not None), None)
         if found is not None:
             name = f"{first}+{found[0]}"
             yield Chain(kind="around", name=name, sample=attrs.evolve(found[1], name=name))
@@ -95,8 +83,8 @@ def kept(session: Session, recipe: Recipe) -> Iterator[Chain]:
     for row in session.own_rows(recipe.kernel):
         if session.is_fused(row) and not session.full:
             continue
-        usable = _usable(row, session.accepted(row, recipe))
-        entries = {s.entry.base: s for s in reversed(usable) if s.entry is not None}
+        samples = usable(row, session.accepted(row, recipe))
+        entries = {s.entry.base: s for s in reversed(samples) if s.entry is not None}
         for base, sample in sorted(entries.items()):
             middle = attrs.evolve(sample, module=_Kept(sample.module), entry=None)
             found = (_between(partner, middle) for partner in partners)
@@ -120,8 +108,8 @@ def _partners(session: Session, recipe: Recipe) -> Iterator[list[Sample]]:
 
 def _between(samples: list[Sample], middle: Sample) -> Sample | None:
     """A sample behind one of a row and before another of it."""
-    before = _joined(samples, [middle])
-    return None if before is None else _joined([before], samples)
+    before = joined(samples, [middle])
+    return None if before is None else joined([before], samples)
 
 
 class _Kept(nn.Module):  # type: ignore[misc]
@@ -165,8 +153,8 @@ def _triples(held: dict[str, list[Sample]], drawn: random.Random, count: int) ->
     names, found = sorted(held), 0
     for _ in range(count * 10 if len(names) > 1 else 0):
         chosen = [drawn.choice(names) for _ in range(3)]
-        pair = _joined(held[chosen[0]], held[chosen[1]])
-        triple = None if pair is None else _joined([pair], held[chosen[2]])
+        pair = joined(held[chosen[0]], held[chosen[1]])
+        triple = None if pair is None else joined([pair], held[chosen[2]])
         if triple is not None:
             key = "+".join(chosen)
             yield Chain(kind="chain", name=key, sample=attrs.evolve(triple, name=key))
@@ -179,59 +167,7 @@ def _held(session: Session, recipe: Recipe) -> dict[str, list[Sample]]:
     """Plain samples of each row that reads an activation first and makes one float tensor."""
     found = {}
     for row in session.rows(recipe.kernel):
-        samples = _usable(row, session.plain(row, recipe))
+        samples = usable(row, session.plain(row, recipe))
         if samples and not (recipe.kernel is Kernel.FLOAT and not row.delegated):
             found[row.name] = samples
     return found
-
-
-def _usable(row: Row, samples: Sequence[Sample]) -> list[Sample]:
-    return [sample for sample in samples if _is_plain(sample)] if _first_is_data(row) else []
-
-
-def _first_is_data(row: Row) -> bool:
-    captures = row.pattern.captures()
-    return bool(captures) and row.role(captures[0]) in (Role.ACTIVATION, Role.WEIGHT, Role.BIAS)
-
-
-def _is_plain(sample: Sample) -> bool:
-    plain = not sample.is_dynamic and not sample.variation.endswith("read_twice")
-    return (
-        plain
-        and bool(sample.inputs)
-        and all(x.dtype is torch.float32 and x.numel() > 0 for x in sample.inputs)
-    )
-
-
-def _joined(firsts: list[Sample], seconds: list[Sample]) -> Sample | None:
-    """The first two that go together: the result has the shape that the second's example has."""
-    wanted = tuple(seconds[0].inputs[0].shape)
-    for first in (*firsts, *filter(None, [reshaped(firsts[0], wanted)])):
-        with torch.no_grad():
-            made = first.module(*first.inputs)
-        if not isinstance(made, torch.Tensor) or not made.is_floating_point():
-            continue
-        shape = tuple(made.shape)
-        fitted = (s if s.inputs[0].shape == made.shape else reshaped(s, shape) for s in seconds)
-        second = next((s for s in fitted if s is not None and _fits(s, made)), None)
-        if second is None or not bool(torch.isfinite(made).all()):
-            continue
-        return Sample(
-            name="", module=_Behind(first.module, second.module, len(first.inputs)),
-            inputs=(*first.inputs, *second.inputs[1:]),
-        )  # fmt: skip
-    return None
-
-
-def _fits(second: Sample, made: torch.Tensor) -> bool:
-    """Whether the values are some that the second is made for: no logarithm of what is negative."""
-    wanted = second.inputs[0]
-    if float(made.min()) < 0 <= float(wanted.min()):
-        return False
-    with torch.no_grad():
-        result = second.module(made, *second.inputs[1:])
-    return (
-        isinstance(result, torch.Tensor)
-        and bool(torch.isfinite(result).all())
-        and float(result.abs().max()) < 1e4
-    )

@@ -54,7 +54,8 @@ class Sample:
 
     ``dynamic`` gives the dimensions of each input that may vary; such inputs are one longer there than the
     catalogue has them, so that there is a smaller size to run at too. ``keeps`` says that what lies in a
-    module named ``kept`` is to stay in float, by an override.
+    module named ``kept`` is to stay in float, by an override; ``follows``, that the row's operators read the
+    result of another's.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Sample:
     roles: tuple[tuple[str, Role], ...] = ()
     dynamic: tuple[tuple[int, ...], ...] = ()
     keeps: bool = False
+    follows: bool = False
 
     @property
     def is_dynamic(self) -> bool:
@@ -98,13 +100,13 @@ class Sample:
         sign = 1.0 if regime is Regime.POSITIVE else -1.0
         return tuple(sign * (x.abs() + 0.1) if x.is_floating_point() else x for x in self.inputs)
 
-
     def _apart(self) -> tuple[torch.Tensor, ...] | None:
         elementwise = self.entry is not None and self.entry.elementwise and bool(self.entry.scales_with)
         if not elementwise or len(self.inputs) != 2 or len({x.shape for x in self.inputs}) > 1:
             return None
         even = torch.arange(self.inputs[0].numel()).reshape(self.inputs[0].shape) % 2 == 0
-        return tuple(x * torch.where(even == first, _LARGE, _SMALL) for x, first in zip(self.inputs, (True, False)))
+        large_at = (even, ~even)
+        return tuple(x * torch.where(at, _LARGE, _SMALL) for x, at in zip(self.inputs, large_at))
 
 
 class Branches(nn.Module):  # type: ignore[misc]  # torch is untyped here

@@ -12,8 +12,9 @@ from typing import Any
 import attrs
 
 from quanthost.catalogue import CATALOGUE
-from quanthost.graph.table import Row
+from quanthost.graph.table import Constraint, Row
 from quanthost.stages.capture import CapturedModel
+from quanthost.testing.behind import Behind
 from quanthost.testing.expectations import Expectations
 from quanthost.testing.proving import (
     Converted,
@@ -112,6 +113,7 @@ class Session:
         self._proved: dict[Trial, Proved | Failed] = {}
         self._converted: dict[tuple[str, Sample], Converted | Failed] = {}
         self._wanted: dict[Trial, None] = {}
+        self.behind = Behind(self)
         self._golden: set[Trial] = set()
 
     @property
@@ -191,11 +193,12 @@ class Session:
     def seen(self, recipe: Recipe, sample: Sample) -> Seen | Failed:
         """Decisions on a sample; those of many rows are made together."""
         if (recipe.name, sample) not in self._seen:
-            self._look(recipe, self._together.get(sample, [sample]))
+            self.look(recipe, self._together.get(sample, [sample]))
         return self._seen[recipe.name, sample]
 
-    def _look(self, recipe: Recipe, samples: Sequence[Sample]) -> None:
-        for group in _alike(samples):
+    def look(self, recipe: Recipe, samples: Sequence[Sample]) -> None:
+        """Have decisions made on samples, together."""
+        for group in _alike(s for s in samples if (recipe.name, s) not in self._seen):
             for sample, seen in split(group, partial(self._seen_of, recipe.name), _SEEN, "prepare"):
                 self._seen[recipe.name, sample] = seen
 
@@ -216,14 +219,34 @@ class Session:
         return found
 
     def accepted(self, row: Row, recipe: Recipe) -> list[Sample]:
-        """The row's samples at which the row holds by its own table, plain ones first."""
-        found = [s for s in self.samples(row) if any(met.holds for met in self.met(row, recipe, s))]
+        """The row's samples at which the row holds by its own table, plain ones first.
+
+        Where it holds at none, they are tried behind other rows.
+        """
+        found = self.holding(row, recipe, self.samples(row))
+        if not found:
+            found = self.holding(row, recipe, self.behind.samples(row, recipe))
         return sorted(found, key=lambda s: (s.variation != "plain", s.is_dynamic))
+
+    def holding(self, row: Row, recipe: Recipe, samples: Iterable[Sample]) -> list[Sample]:
+        """Those at which the row holds somewhere."""
+        return [s for s in samples if any(met.holds for met in self.met(row, recipe, s))]
+
+    def refused(self, row: Row, recipe: Recipe, rule: Constraint, *, own: bool = False) -> Sample | None:
+        """The first sample that this constraint of the row refuses, and nothing else does.
+
+        With ``own`` none in which the row is behind another.
+        """
+        alone, behind = self.samples(row), () if own else self.behind.samples(row, recipe)
+        refusing = (
+            s for s in (*alone, *behind)
+            if any({text for text, _ in met.refusals} == {rule.text} for met in self.met(row, recipe, s))
+        )  # fmt: skip
+        return next(refusing, None)
 
     def plain(self, row: Row, recipe: Recipe) -> list[Sample]:
         """The accepted ones of each operator without a variation; all accepted ones where there are none."""
-        plain = (s for s in self.samples(row) if s.variation == "plain")
-        found = [s for s in plain if any(met.holds for met in self.met(row, recipe, s))]
+        found = self.holding(row, recipe, (s for s in self.samples(row) if s.variation == "plain"))
         return found or self.accepted(row, recipe)
 
     def first(self, row: Row, recipe: Recipe) -> Sample | None:

@@ -53,6 +53,10 @@ class _Value:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __deepcopy__(self, memo: Any) -> _Value:
+        # some passes copy all that a node carries; a fake tensor copied so would be another one
+        return self
+
 
 # shape, strides, dtype and device
 _Form = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from collections.abc import Callable
@@ -187,6 +188,18 @@ def test_rewriting_passes_make_the_same_program(monkeypatch: pytest.MonkeyPatch)
 
     assert quick.buffer == upstream.buffer
     assert traced == ["LegalizePortableDimOrderPass"]
+
+
+def test_what_is_noted_survives_a_deep_copy(
+    program: ExportedProgram, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A pass that copies a node's notes changes nothing of what is known, and copies no fake tensor."""
+    with retrace.incremental():
+        made = ExportPass()(program.graph_module).graph_module
+    relu = _node(made, aten.relu.default)
+
+    assert copy.deepcopy(relu.meta[retrace._FROM]) == relu.meta[retrace._FROM]
+    assert not recwarn.list
 
 
 def test_an_unknown_rewriting_pass_traces(program: ExportedProgram) -> None:

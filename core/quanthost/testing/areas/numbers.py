@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quanthost.graph.table import Row
-from quanthost.testing.judging import differs, far_from_golden, far_from_model, narrowest_bits
+from quanthost.testing.judging import CHAIN_SLACK, differs, far_from_golden, far_from_model, narrowest_bits
 from quanthost.testing.proving import Failed
 from quanthost.testing.samples import Regime, Sample
 from quanthost.testing.session import Check, Fault, Session, Skip, Trial, Verdict
@@ -67,5 +67,5 @@ def _judged(session: Session, recipe: Recipe, trial: Trial, kind: str, case: str
     elif kind == "model":
         text = far_from_model(proved, recipe, narrowest_bits(recipe))
     else:
-        text = differs(proved, recipe, tolerance)
+        text = differs(proved, recipe, tolerance, slack=CHAIN_SLACK if sample.follows else 1.0)
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)

@@ -62,10 +62,8 @@ def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Itera
             must="each operator of the row lies in the delegate", trials=(Trial(recipe.name, sample),),
             judge=lambda: _delegated(session, recipe, sample),
         )  # fmt: skip
-    around = [
-        s for s in session.samples(row)
-        if s is sample or (s.variation.endswith("read_twice") and s.entry is sample.entry)
-    ]  # fmt: skip
+    read_twice = (s for s in session.samples(row) if s.variation.endswith("read_twice"))
+    around = [sample, *(s for s in read_twice if s.entry is sample.entry)]
     for kind, must in _KINDS.items():
         yield Check(
             id=f"placement/{kind}/{row.name}/{recipe.name}", subject=row.name, must=must,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import attrs
 import torch
 from torch import fx
 
@@ -49,6 +50,10 @@ def _judged(session: Session, row: Row, recipe: Recipe, sample: Sample, judge: _
         if text is not None:
             return Fault(message=text, sample=sample, recipe=recipe.name)
     converted = session.converted(recipe, sample)
+    if sample.follows and not isinstance(converted, Failed):
+        # what stands before is another row's
+        own = {node for met in session.met(row, recipe, sample) for node in met.nodes}
+        converted = attrs.evolve(converted, sites=tuple(s for s in converted.sites if s.origin in own))
     text = str(converted) if isinstance(converted, Failed) else judge(row, recipe, converted)
     if text is None and judge is _sharing:
         text = _unshared(session, row, recipe, sample)

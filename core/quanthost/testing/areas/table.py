@@ -112,7 +112,8 @@ def _not_met(session: Session, row: Row, recipe: Recipe) -> Verdict:
     samples = session.samples(row)
     if not samples:
         return Skip(f"the catalogue has no arguments for {row.pattern}")
-    refused = [met for sample in samples for met in session.met(row, recipe, sample)]
+    tried = (*samples, *session.behind.samples(row, recipe))
+    refused = [met for sample in tried for met in session.met(row, recipe, sample)]
     if refused:
         return Skip(f"not reached: no variation of the catalogue is accepted ({refused[0].refusals[0][1]})")
     return Skip("not reached: its pattern is in no captured graph, other operators stand for it")
@@ -129,7 +130,7 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         read_on = sample.variation.endswith("read_twice")
         # where the row under test is refused, others may take its operators one by one
         in_parts = not isinstance(proved, Failed) and is_in_parts(proved)
-        slack = 2.0 if read_on else CHAIN_SLACK if in_parts else 1.0
+        slack = 2.0 if read_on else CHAIN_SLACK if in_parts or sample.follows else 1.0
         if isinstance(proved, Failed) and proved.is_without_data:
             return Skip("an empty tensor has no range that calibration could find")
         if proved.is_idle:
@@ -139,14 +140,19 @@ def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdi
         text = (
             str(proved) if isinstance(proved, Failed)
             else differs(proved, recipe, tolerance, slack=slack, read_on=read_on)
-            or (None if read_on else _left_outside(session, recipe, proved))
+            or (None if read_on else _left_outside(session, recipe, sample, proved))
         )  # fmt: skip
     return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
 
 
-def _left_outside(session: Session, recipe: Recipe, proved: Proved) -> str | None:
+def _left_outside(session: Session, recipe: Recipe, sample: Sample, proved: Proved) -> str | None:
     subject = session.subject
-    return left_outside(proved, recipe, subject.table) if subject.info.runtime else None
+    text = left_outside(proved, recipe, subject.table) if subject.info.runtime else None
+    if text is None:
+        return None
+    # an operator that is refused at one place is kept whole at no other of that program
+    (alone,) = session.alone(recipe.name, sample)
+    return str(alone) if isinstance(alone, Failed) else left_outside(alone, recipe, subject.table)
 
 
 def _is_taken(seen: Seen | Failed) -> bool:
@@ -175,16 +181,10 @@ def _sides(
     session: Session, row: Row, recipe: Recipe, rule: Constraint
 ) -> tuple[Sample | None, Sample | None]:
     """The nearest variations on both sides: one that this constraint alone refuses, and one like it."""
-    refused = [
-        sample for sample in session.samples(row)
-        if any({text for text, _ in met.refusals} == {rule.text} for met in session.met(row, recipe, sample))
-    ]  # fmt: skip
+    nearest = session.refused(row, recipe, rule)
     accepted = session.accepted(row, recipe)
-    if not refused or not accepted:
-        return (accepted[0] if accepted else None), (refused[0] if refused else None)
-    nearest = refused[0]
-    alike = [s for s in accepted if s.entry is nearest.entry]
-    return (alike or accepted)[0], nearest
+    alike = [s for s in accepted if nearest is not None and s.entry is nearest.entry]
+    return next(iter(alike or accepted), None), nearest
 
 
 def _both_sides(
