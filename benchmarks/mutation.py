@@ -110,14 +110,18 @@ def _short(text: str) -> str:
 
 def _failing(unchanged: Any, changed: Any, mutant: Mutant) -> CaseResult | None:
     first = _FIRST.get(mutant.kind, Area.QSPECS)
-    for area in sorted(_AREAS, key=lambda area: area is not first):
-        pattern = f"{area.value}/*/{mutant.row}/*"
+    own = [
+        (area, f"{area.value}/*/{mutant.row}/*")
+        for area in sorted(_AREAS, key=lambda area: area is not first)
+    ]
+    joined = [(Area.TABLE, f"table/pair/{pair}/*") for pair in (f"*+{mutant.row}", f"{mutant.row}+*")]
+    for area, pattern in (*own, *joined):
         try:
             check_backend(changed, areas=[area], only=pattern, full=True, told=_stopping(unchanged))
         except _CaughtError as caught:
             return caught.case
         except RequestError:
-            continue  # no case of this area
+            continue  # no case of this kind
     return None
 
 

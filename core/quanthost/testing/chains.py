@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 import torch
@@ -15,9 +15,8 @@ from quanthost.testing.samples import Sample, of_row, reshaped, undeclared
 from quanthost.testing.session import Session
 from quanthost.values import Kernel, Recipe
 
-__all__ = ["Chain", "around", "chains", "kept"]
+__all__ = ["Chain", "among_floats", "around", "chains", "kept"]
 
-_PAIRS = {False: 1, True: 4}
 _TRIPLES = {False: 12, True: 60}
 _AROUND = {False: 3, True: 20}
 _PARTNERS = 6
@@ -37,7 +36,10 @@ class Chain:
 
 
 def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
-    """Each row behind others and before others, then some of three, drawn the same each time."""
+    """Each row behind another and before one, then some of three, drawn the same each time.
+
+    In the full set also the first row of each kind behind and before that of each other kind.
+    """
     held = _held(session, recipe)
     names = sorted(held)
     drawn = random.Random(0)
@@ -45,19 +47,52 @@ def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
     for name in names:
         for order in ("behind", "before"):
             others = drawn.sample(names, len(names))
-            found = 0
-            for other in others:
-                pair = (other, name) if order == "behind" else (name, other)
-                key = "+".join(pair)
-                sample = None if key in seen else joined(held[pair[0]], held[pair[1]])
-                if sample is None:
-                    continue
-                seen.add(key)
-                yield Chain(kind="pair", name=key, sample=attrs.evolve(sample, name=key))
-                found += 1
-                if found == _PAIRS[session.full]:
-                    break
+            pairs = ((other, name) if order == "behind" else (name, other) for other in others)
+            yield from itertools.islice(_pairs(held, held, pairs, seen), 1)
+    if session.full:
+        kinds = _first_of_kinds(session, held)
+        yield from _pairs(held, held, itertools.product(kinds, kinds), seen)
     yield from _triples(held, drawn, _TRIPLES[session.full])
+
+
+def among_floats(session: Session, recipe: Recipe) -> Iterator[Chain]:
+    """The rows of a recipe behind and before those of other kinds, which stay float with it.
+
+    Before those alone whose result grows as their input does: a root would make much of a step near zero.
+    """
+    other = session.recipe_of(Kernel.FLOAT)
+    if other is None:
+        return
+    held, floats = _held(session, recipe), _held(session, other)
+    names, kinds = sorted(held), _first_of_kinds(session, floats)
+    seen: set[str] = set()
+    yield from _pairs(floats, held, itertools.product(kinds, names), seen)
+    even = [name for name in kinds if all(s.entry and s.entry.scales_with for s in floats[name])]
+    yield from _pairs(held, floats, itertools.product(names, even), seen)
+
+
+def _first_of_kinds(session: Session, held: Mapping[str, object]) -> list[str]:
+    """The first of each kind of rows that are no others with an operator behind."""
+    kinds: dict[str, str] = {}
+    for row in session.rows():
+        if row.name in held and not session.is_fused(row):
+            kinds.setdefault(session.kin(row.name), row.name)
+    return sorted(kinds.values())
+
+
+def _pairs(
+    firsts: Mapping[str, list[Sample]],
+    seconds: Mapping[str, list[Sample]],
+    pairs: Iterable[tuple[str, str]],
+    seen: set[str],
+) -> Iterator[Chain]:
+    """Those that go together, each once."""
+    for first, second in pairs:
+        key = f"{first}+{second}"
+        sample = None if key in seen else joined(firsts[first], seconds[second])
+        if sample is not None:
+            seen.add(key)
+            yield Chain(kind="pair", name=key, sample=attrs.evolve(sample, name=key))
 
 
 def around(session: Session, recipe: Recipe) -> Iterator[Chain]:

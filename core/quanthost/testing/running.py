@@ -111,10 +111,11 @@ class Run:
         rows = _owners({row.name: _weight(row) for row in subject.table or ()}, shares)
         session = Session(
             subject, full=self.full, expectations=self.expectations, wants=_wants(self.patterns),
+            asks=lambda kind: _may_have(kind, self.patterns),
             owns=lambda row: rows[row] == share, runs=words.say,
         )  # fmt: skip
         checks = [
-            check for area in self.areas if _may_have(area, self.patterns)
+            check for area in self.areas if _may_have(area.value, self.patterns)
             for check in (*_CHECKS[area](session), *tableless.checks(session, area))
             if _is_chosen(check.id, self.patterns)
         ]  # fmt: skip
@@ -202,10 +203,14 @@ def _is_chosen(case: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(case == p or fnmatch.fnmatchcase(case, p) for p in patterns)
 
 
-def _may_have(area: Area, patterns: Sequence[str]) -> bool:
-    """Whether a pattern can match a case of the area: its first part says so unless it is a glob."""
-    firsts = [pattern.partition("/")[0] for pattern in patterns]
-    return not firsts or any(fnmatch.fnmatchcase(area.value, first) for first in firsts)
+def _may_have(kind: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern can match a case of an area, or of a kind in it as ``"table/pair"``.
+
+    Its first parts say so, up to a star, which may reach beyond its part.
+    """
+    count = len(kind.split("/"))
+    heads = ["/".join(pattern.split("/")[:count]) for pattern in patterns]
+    return not heads or any(fnmatch.fnmatchcase(kind, re.sub(r"\*.*", "*", head)) for head in heads)
 
 
 def _wants(patterns: Sequence[str]) -> Callable[[str], bool]:

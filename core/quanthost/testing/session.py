@@ -88,9 +88,10 @@ class Check:
 class Session:
     """Samples are made, seen and proved at the first demand, many in one program.
 
-    ``wants`` says of a row's or operator's name whether any case of it was asked for, ``owns`` of a row's
-    whether its cases are run here and not in another process; ``runs`` is told the recipe and the names of
-    samples before they run, and nothing after that.
+    ``wants`` says of a row's or operator's name whether any case of it was asked for, ``asks`` the same of a
+    kind of cases as ``"table/pair"``, ``owns`` of a row's name whether its cases are run here and not in
+    another process; ``runs`` is told the recipe and the names of samples before they run, and nothing after
+    that.
     """
 
     def __init__(
@@ -100,11 +101,12 @@ class Session:
         full: bool,
         expectations: Expectations,
         wants: Callable[[str], bool],
+        asks: Callable[[str], bool] = lambda _: True,
         owns: Callable[[str], bool] = lambda _: True,
         runs: Callable[..., None] = lambda *_: None,
     ) -> None:
         self.subject, self.full, self.expectations = subject, full, expectations
-        self.wants, self._owns, self._runs = wants, owns, runs
+        self.wants, self.asks, self._owns, self._runs = wants, asks, owns, runs
         self.common: CapturedModel | None = None
         self.decided: dict[str, Any] = {}
         self.figures: list[tuple[str, str]] = []
@@ -189,6 +191,25 @@ class Session:
         """Whether it is another row with an operator behind."""
         inner = [part for _, part in row.pattern.operands if not isinstance(part, (str, float, int))]
         return any(other.pattern in inner for other in self.subject.table or ())
+
+    def kin(self, name: str) -> str:
+        """The first row that is alike: all but name, operator and kernel's name are equal."""
+        return self._kin[name]
+
+    @functools.cached_property
+    def _kin(self) -> dict[str, str]:
+        kinds: list[tuple[object, str]] = []
+        found = {}
+        for row in self.subject.table or ():
+            kind = _kind(row)
+            first = next((name for other, name in kinds if other == kind), row.name)
+            kinds.append((kind, first))
+            found[row.name] = first
+        return found
+
+    def recipe_of(self, kernel: Kernel) -> Recipe | None:
+        """The first recipe of a kernel."""
+        return next((recipe for recipe in self.recipes if recipe.kernel is kernel), None)
 
     def seen(self, recipe: Recipe, sample: Sample) -> Seen | Failed:
         """Decisions on a sample; those of many rows are made together."""
@@ -336,6 +357,13 @@ class Session:
 
     def _converted_of(self, recipe: str, samples: Sequence[Sample]) -> list[Converted]:
         return converted_of(self.subject, recipe, samples, self._program(samples))
+
+
+def _kind(row: Row) -> object:
+    return (
+        row.roles, row.constraints, row.shares, row.qspecs, row.weight_axis, row.gain, row.kernels, row.size,
+        row.pattern.captures(), bool(row.keeps), row.converts,
+    )  # fmt: skip
 
 
 def _alike(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

@@ -120,6 +120,50 @@ def test_what_requantizes() -> None:
     assert conformance.conforms
 
 
+def _before(site: Site) -> str:
+    """The operator that makes the input, beyond what quantizes it."""
+    node = site.tensors("input")[0]
+    while is_quantize(node) or is_dequantize(node):
+        node = node.all_input_nodes[0]
+    return operator_name(node) if node.op == "call_function" else node.op
+
+
+@constraint("a permute directly before")
+def _behind_permute(site: Site) -> str | None:
+    return None if "permute" in _before(site) else f"behind {_before(site)}"
+
+
+@constraint("no permute directly before")
+def _not_behind_permute(site: Site) -> str | None:
+    return f"behind {_before(site)}" if "permute" in _before(site) else None
+
+
+def test_a_row_that_needs_another_before_it() -> None:
+    """It is tried behind each other row: at work there, refused elsewhere, and varied."""
+    rules = next(row for row in ROWS if row.name == "relu").constraints
+    conformance = check_backend(
+        backend(changed("relu", constraints=(*rules, _behind_permute))), only="*/*/relu/*"
+    )
+
+    outcomes = {case.id: case.outcome for case in conformance.cases}
+    assert conformance.conforms
+    for case in ("single/relu", "edge/relu/a_permute_directly_before", "edge/relu/rank_1_to_6"):
+        assert outcomes[f"table/{case}/int8_static"] is Outcome.PASSED
+    assert outcomes["numbers/qdq/relu/int8_static"] is Outcome.PASSED
+    assert outcomes["qspecs/declared/relu/int8_static"] is Outcome.PASSED
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_a_constraint_refuses_behind_another_row(full: bool) -> None:
+    """The full set looks for it; the quick one says that it did not."""
+    rules = next(row for row in ROWS if row.name == "relu").constraints
+    given = backend(changed("relu", constraints=(*rules, _not_behind_permute)))
+    (case,) = check_backend(given, only="table/edge/relu/no_permute*", full=full).cases
+
+    assert case.outcome is (Outcome.PASSED if full else Outcome.SKIPPED)
+    assert full or "not reached" in case.message
+
+
 def test_documents() -> None:
     """JSON and JUnit hold each case; the failure's text is in both."""
     conformance = check_backend(backend(changed("linear", weight_axis=1)), only="qspecs/*/linear/*")

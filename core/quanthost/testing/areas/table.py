@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from quanthost.graph.table import Constraint, Row
-from quanthost.testing.chains import chains, kept
+from quanthost.testing.areas.chained import chained
 from quanthost.testing.judging import CHAIN_SLACK, decided, differs, is_in_parts, left_float, left_outside
 from quanthost.testing.neutral import is_refused_by_all
 from quanthost.testing.proving import Failed, Proved
@@ -29,17 +29,24 @@ def checks(session: Session) -> Iterator[Check]:
     for recipe in session.recipes:
         for row in session.own_rows(recipe.kernel):
             yield from _of_row(session, row, recipe)
-        if session.subject.table is not None and (session.full or recipe is session.recipes[0]):
+        if session.subject.table is None:
+            continue
+        if session.asks("table/undeclared") and (session.full or recipe is session.recipes[0]):
             yield from _undeclared(session, recipe)
-        if recipe.kernel in (Kernel.STATIC, Kernel.FLOAT) and recipe is _first(session, recipe.kernel):
-            yield from _chains(session, recipe)
-
-
-def _first(session: Session, kernel: Kernel) -> Recipe:
-    return next(recipe for recipe in session.recipes if recipe.kernel is kernel)
+        if recipe is session.recipe_of(recipe.kernel):
+            yield from chained(session, recipe)
 
 
 def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
+    if session.asks("table/single") or session.asks("table/variation"):
+        yield from _at_work(session, row, recipe)
+    if session.asks("table/edge") and (session.full or not session.is_fused(row)):
+        for rule in row.constraints:
+            if rule.applies_to(recipe.kernel):
+                yield _edge(session, row, recipe, rule)
+
+
+def _at_work(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
     first = session.first(row, recipe)
     yield Check(
         id=f"table/single/{row.name}/{recipe.name}", subject=row.name,
@@ -47,7 +54,9 @@ def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
         judge=lambda: _single(session, row, recipe, first),
         trials=() if first is None else (Trial(recipe.name, first),),
     )  # fmt: skip
-    for sample in session.samples(row):
+    # where it works behind others alone, those are what varies
+    behind = session.behind.samples(row, recipe) if first is not None and first.follows else ()
+    for sample in (*session.samples(row), *behind):
         if sample is not first and (session.full or _is_quick(session, row, recipe, sample)):
             yield Check(
                 id=f"table/variation/{row.name}/{sample.name.partition('/')[2]}/{recipe.name}",
@@ -56,10 +65,6 @@ def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
                 judge=partial(varied, session, recipe, sample, "table/variation"),
                 trials=(Trial(recipe.name, sample),),
             )  # fmt: skip
-    if session.full or not session.is_fused(row):
-        for rule in row.constraints:
-            if rule.applies_to(recipe.kernel):
-                yield _edge(session, row, recipe, rule)
 
 
 def _is_quick(session: Session, row: Row, recipe: Recipe, sample: Sample) -> bool:
@@ -67,23 +72,11 @@ def _is_quick(session: Session, row: Row, recipe: Recipe, sample: Sample) -> boo
         return False
     if session.is_fused(row):
         return False
-    return _is_small(session) or (sample.variation in _QUICK and row.name == _kin(session, row))
+    return _is_small(session) or (sample.variation in _QUICK and row.name == session.kin(row.name))
 
 
 def _is_small(session: Session) -> bool:
     return session.size <= _SMALL
-
-
-def _kin(session: Session, row: Row) -> str:
-    """The first row that the backend has alike: all but name, operator and kernel's name are equal."""
-    return next(other.name for other in session.subject.table or () if _kind(other) == _kind(row))
-
-
-def _kind(row: Row) -> object:
-    return (
-        row.roles, row.constraints, row.shares, row.qspecs, row.weight_axis, row.gain, row.kernels, row.size,
-        row.pattern.captures(), bool(row.keeps), row.converts,
-    )  # fmt: skip
 
 
 def _single(session: Session, row: Row, recipe: Recipe, sample: Sample | None) -> Verdict:
@@ -230,37 +223,3 @@ def _undeclared(session: Session, recipe: Recipe) -> Iterator[Check]:
             judge=partial(varied, session, recipe, sample, "table/undeclared"),
             trials=(Trial(recipe.name, sample),),
         )  # fmt: skip
-
-
-def _chains(session: Session, recipe: Recipe) -> Iterator[Check]:
-    for chain in chains(session, recipe):
-        yield Check(
-            id=f"table/{chain.kind}/{chain.name}/{recipe.name}", subject=chain.name,
-            must="all are taken, no conversion is left between them, and the result is right",
-            judge=partial(_joined, session, recipe, chain.sample),
-            trials=(Trial(recipe.name, chain.sample),),
-        )  # fmt: skip
-    if recipe.kernel is Kernel.STATIC:
-        for chain in kept(session, recipe):
-            yield Check(
-                id=f"table/kept/{chain.name}/{recipe.name}", subject=chain.name.partition("/")[0],
-                must="between two quantized ones, an override keeps it in float: it lowers and is right",
-                judge=partial(_beside, session, recipe, chain.sample),
-                trials=(Trial(recipe.name, chain.sample),),
-            )  # fmt: skip
-
-
-def _beside(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    proved = session.proved(recipe.name, sample)
-    text = str(proved) if isinstance(proved, Failed) else differs(proved, recipe, None, slack=CHAIN_SLACK)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
-
-
-def _joined(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    proved = session.proved(recipe.name, sample)
-    if isinstance(proved, Failed):
-        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
-    text = left_float(proved.decisions) if recipe.kernel is not Kernel.FLOAT else None
-    seams = [problem for kind, problem in proved.problems if kind == "seams"]
-    text = text or next(iter(seams), None) or differs(proved, recipe, None, slack=CHAIN_SLACK)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
