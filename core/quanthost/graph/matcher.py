@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import attrs
 from torch import fx
 
-from quanthost.errors import TableError
+from quanthost.errors import QuanthostError, TableError
 from quanthost.graph.operators import operator_name
 from quanthost.graph.pattern import Binding, bind
-from quanthost.graph.table import Row, Site, SupportTable
+from quanthost.graph.provenance import locations
+from quanthost.graph.table import Constraint, Row, Site, SupportTable
 from quanthost.graph.view import GraphView
 from quanthost.values import Kernel, Recipe, Role
 
-__all__ = ["Matches", "Miss", "Refused", "match_table", "refusal"]
+__all__ = ["Matches", "Miss", "Refused", "answer", "match_table", "refusal"]
 
 
 @attrs.frozen(kw_only=True)
@@ -130,10 +132,47 @@ def refusal(site: Site) -> Refused | None:
             return Refused(rule=f"{capture} is a constant", reason=reason)
     for rule in site.row.constraints:
         if rule.applies_to(site.kernel):
-            refused = rule.check(site)
+            refused = answer(rule, site)
             if refused is not None:
                 return Refused(rule=rule.text, reason=refused)
     return None
+
+
+def answer(rule: Constraint, site: Site) -> str | None:
+    """What a constraint says of a site.
+
+    Raises:
+        TableError: it raised, or gave neither a text nor ``None``.
+    """
+    try:
+        reason = rule.check(site)
+    except QuanthostError:
+        raise
+    except Exception as error:
+        told = f"it raised {type(error).__name__}: {error}"
+        raise _wrong_constraint(rule, site, told, _line_of(error, rule)) from error
+    if reason is None or isinstance(reason, str):
+        return reason
+    raise _wrong_constraint(rule, site, f"it returned {reason!r}", _line_of(None, rule))
+
+
+def _wrong_constraint(rule: Constraint, site: Site, told: str, line: str) -> TableError:
+    return TableError(
+        f"the constraint {rule.text!r} of the row {site.row.name!r} gave no answer: {told}",
+        needed="None where the kernel exists, else the reason as text", node=site.anchor.name,
+        where=", ".join(filter(None, (line, f"asked of node {site.anchor.name}"))),
+        remedy="correct it; what is not there everywhere, as a dimension or the recipe, is asked for first",
+    )  # fmt: skip
+
+
+def _line_of(error: Exception | None, rule: Constraint) -> str:
+    """File and line: where it was left last, else where it begins."""
+    code = getattr(rule.check, "__code__", None)
+    lines = [] if error is None else locations(error.__traceback__)
+    own = [line for line in lines if code is not None and line.file == code.co_filename] or lines
+    if own:
+        return f"{Path(own[-1].file).name}, line {own[-1].line}"
+    return "" if code is None else f"{Path(code.co_filename).name}, line {code.co_firstlineno}"
 
 
 def _tie(first: Site, second: Site, node: fx.Node) -> TableError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import attrs
 from torch import fx
 
+from quanthost.graph.matcher import answer
 from quanthost.graph.pattern import Binding, bind
 from quanthost.graph.rewrite import origin
 from quanthost.graph.table import Row, Site, SupportTable
@@ -107,7 +108,7 @@ def _met(row: Row, binding: Binding, view: GraphView, recipe: Recipe) -> Met:
         if role in (Role.WEIGHT, Role.BIAS) and not site.is_constant(capture):
             refusals.append(("constant", f"{capture} is computed, not a constant of the model"))
     for rule in row.constraints:
-        reason = rule.check(site) if rule.applies_to(recipe.kernel) else None
+        reason = answer(rule, site) if rule.applies_to(recipe.kernel) else None
         if reason is not None:
             refusals.append((rule.text, reason))
     if recipe.kernel is not Kernel.FLOAT and not refusals:

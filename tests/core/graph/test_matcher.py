@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -192,6 +194,32 @@ def test_empty_reason_refuses_too() -> None:
     module = graph_of(lambda x: x.relu(), ROW)
     assert found([row("relu", RELU, constraints=[never])], module) == []
     assert found([row("relu", RELU)], module, accept=lambda site: "") == []
+
+
+def _raises(site: Site) -> str | None:
+    return str(site.shape("input")[9])
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        (_raises, "it raised IndexError: tuple index out of range"),
+        (lambda _: False, "it returned False"),
+        (functools.partial(_raises), "it raised IndexError"),
+    ],
+    ids=["raises", "bool", "no_function"],
+)
+def test_a_constraint_without_an_answer(check: Callable[[Site], Any], told: str) -> None:
+    """Row, constraint, what it did, and where."""
+    wrong = row("relu", RELU, constraints=[constraint("nine dimensions")(check)])
+
+    with pytest.raises(
+        TableError, match=f"'nine dimensions' of the row 'relu' gave no answer: {told}"
+    ) as error:
+        match([wrong], graph_of(nn.ReLU(), ROW))
+
+    assert re.fullmatch(r"test_matcher\.py, line \d+, asked of node relu", error.value.where)
+    assert (error.value.__cause__ is None) == ("returned" in told)
 
 
 def test_accept_is_asked_last() -> None:
