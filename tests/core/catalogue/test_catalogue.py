@@ -18,6 +18,13 @@ def _plain(entry: Entry) -> tuple[torch.nn.Module, list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_variations_have_names_of_their_own(entry: Entry) -> None:
+    """Two of one name would be one case."""
+    names = [variation.name for variation in entry.variations()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_it_runs(entry: Entry) -> None:
     """Plain arguments give the same finite values each time."""
     module, inputs = _plain(entry)

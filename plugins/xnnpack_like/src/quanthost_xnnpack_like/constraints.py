@@ -92,7 +92,7 @@ def two_or_more(site: Site) -> str | None:
 @constraint("over the last dimension")
 def last_dimension(site: Site) -> str | None:
     rank, dim = len(site.shape("input")), site.argument("dim")
-    return None if dim % rank == rank - 1 else f"it runs over dimension {dim} of {rank}"
+    return None if rank and dim % rank == rank - 1 else f"it runs over dimension {dim} of {rank}"
 
 
 @constraint("step 1, shapes known beforehand, a start inside the tensor")
