@@ -92,8 +92,8 @@ _CONVOLUTION = Entry(
         "padding": [0, 0], "dilation": [1, 1], "transposed": False, "output_padding": [0, 0], "groups": 1,
     },
     changes={
-        "transposed": {"transposed": True},
-        "transposed,groups=2": {"transposed": True, "groups": 2, "weight": T((4, 2, 3, 3))},
+        "transposed=True": {"transposed": True},
+        "transposed=True,groups=2": {"transposed": True, "groups": 2, "weight": T((4, 2, 3, 3))},
         "groups=2": {"groups": 2, "weight": T((4, 2, 3, 3))},
     },
     channel_axes={"weight": 0}, scales_with=("input", "bias"),

@@ -20,7 +20,8 @@ __all__ = ["checks"]
 
 # the shapes, ranks and layouts that the quick set tries of each row that is no other with one more operator
 _QUICK = ("rank=0", "rank=1", "rank=6", "rank=7", "batch=0", "batch=1", "channels_last", "transposed",
-          "dynamic_batch", "float64", "input_read_twice", "output_read_twice", "unbatched")  # fmt: skip
+          "transposed=True", "dynamic_batch", "float64", "input_read_twice", "output_read_twice",
+          "unbatched")  # fmt: skip
 # up to so many variations of all rows the quick set tries each
 _SMALL = 400
 
