@@ -46,9 +46,9 @@ class Behind:
         found = self._behind_all(row)
         session.look(recipe, found)
         at = next(iter(session.holding(row, recipe, found)), None)
-        if works or at is None:
+        if works or at is None or at.follows is None:
             return found
-        varied = self._joined(row, ((at.variation, [s]) for s in of_row(self._other(at))))
+        varied = self._joined(row, ((at.follows, s) for s in of_row(self._row(at.follows))))
         session.look(recipe, varied)
         return [at, *varied]
 
@@ -56,9 +56,9 @@ class Behind:
         rules = (rule for rule in row.constraints if rule.applies_to(recipe.kernel))
         return any(self._session.refused(row, recipe, rule, own=True) is None for rule in rules)
 
-    def _other(self, sample: Sample) -> Row:
+    def _row(self, name: str) -> Row:
         assert self._session.subject.table is not None
-        return self._session.subject.table.row(sample.variation.partition("=")[2])
+        return self._session.subject.table.row(name)
 
     def _behind_all(self, row: Row) -> list[Sample]:
         """Behind the first sample of each other row; the same ones in each recipe."""
@@ -68,17 +68,17 @@ class Behind:
                 other for other in session.subject.table or ()
                 if other is not row and not other.converts and not session.is_fused(other)
             ]  # fmt: skip
-            firsts = ((f"behind={other.name}", next(of_row(other), None)) for other in others)
-            self._made[row.name] = self._joined(row, ((name, [s]) for name, s in firsts if s is not None))
+            firsts = ((other.name, next(of_row(other), None)) for other in others)
+            self._made[row.name] = self._joined(row, ((name, s) for name, s in firsts if s is not None))
         return self._made[row.name]
 
-    def _joined(self, row: Row, others: Iterable[tuple[str, list[Sample]]]) -> list[Sample]:
+    def _joined(self, row: Row, others: Iterable[tuple[str, Sample]]) -> list[Sample]:
         seconds = usable(row, self._session.samples(row))
-        made = ((name, firsts[0], joined(firsts, seconds)) for name, firsts in others if seconds)
+        made = ((name, first, joined([first], seconds)) for name, first in others if seconds)
         return [
             attrs.evolve(
-                sample, name=f"{row.name}/{name}:{first.variation}", variation=name, row=row.name,
-                follows=True,
+                sample, name=f"{row.name}/behind={name}:{first.variation}", variation=f"behind={name}",
+                row=row.name, follows=name,
             )
             for name, first, sample in made if sample is not None
         ]  # fmt: skip

@@ -54,8 +54,8 @@ class Sample:
 
     ``dynamic`` gives the dimensions of each input that may vary; such inputs are one longer there than the
     catalogue has them, so that there is a smaller size to run at too. ``keeps`` says that what lies in a
-    module named ``kept`` is to stay in float, by an override; ``follows``, that the row's operators read the
-    result of another's.
+    module named ``kept`` is to stay in float, by an override; ``follows`` is the row before the sample's own,
+    which reads its result.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Sample:
     roles: tuple[tuple[str, Role], ...] = ()
     dynamic: tuple[tuple[int, ...], ...] = ()
     keeps: bool = False
-    follows: bool = False
+    follows: str | None = None
 
     @property
     def is_dynamic(self) -> bool:

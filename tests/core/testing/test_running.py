@@ -11,7 +11,7 @@ from toy_backends import backend
 from quanthost.errors import RequestError
 from quanthost.testing import check_backend
 from quanthost.testing.lastwords import LastWords
-from quanthost.testing.running import _owners, _wants
+from quanthost.testing.running import _may_have, _owners, _wants
 
 ENDED = """
 import os
@@ -70,6 +70,25 @@ def test_rows_of_a_glob(pattern: str, wanted: set[str]) -> None:
 def test_wrong_jobs(jobs: int, seen: str) -> None:
     with pytest.raises(RequestError, match=seen):
         check_backend(backend(), jobs=jobs)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kinds"),
+    [
+        ("*", {"table", "table/edge", "table/pair", "numbers"}),
+        ("table/*/relu/*", {"table", "table/edge", "table/pair"}),
+        ("table/pair/*+relu/*", {"table", "table/pair"}),
+        ("table/e*relu*", {"table", "table/edge"}),
+        ("numbers/qdq/relu/int8_static", {"numbers"}),
+        ("t*", {"table", "table/edge", "table/pair"}),
+    ],
+)
+def test_kinds_of_a_glob(pattern: str, kinds: set[str]) -> None:
+    """No kind is left out that has a case which the glob matches."""
+    assert {
+        kind for kind in ("table", "table/edge", "table/pair", "numbers") if _may_have(kind, [pattern])
+    } == kinds
+    assert _may_have("table/edge", [])
 
 
 @pytest.mark.parametrize(
