@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import os
 import re
 import time
 import warnings
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import attrs
 import torch
@@ -196,7 +197,21 @@ def _spend_warning() -> None:
 
 @_one_thread()
 def _elsewhere(run: Run, share: int, shares: int) -> Ran:
-    return run._share(Subject.of(run.backend, run.policy), share, shares, lambda _: None)
+    try:
+        return run._share(Subject.of(run.backend, run.policy), share, shares, _while_awaited)
+    except _Orphaned:
+        # the pool would wait for more work from a process that is gone
+        os._exit(1)
+
+
+class _Orphaned(BaseException):
+    """The process that waits for this one was killed: nobody reads what is found."""
+
+
+def _while_awaited(_: CaseResult) -> None:
+    first = parent_process()
+    if first is not None and not first.is_alive():
+        raise _Orphaned
 
 
 def _is_chosen(case: str, patterns: Sequence[str]) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from toy_backends import backend
 
 from quanthost.errors import RequestError
-from quanthost.testing import check_backend
+from quanthost.testing import check_backend, running
 from quanthost.testing.lastwords import LastWords
 from quanthost.testing.running import _may_have, _owners, _wants
 
@@ -116,3 +118,13 @@ def test_a_watcher_that_is_ended() -> None:
         words._watcher.wait()
         words.say("int8_static", ["conv/plain"])
         words.say()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_process_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
+    """It ends at its next case, and no plugin's handler of exceptions keeps it."""
+    monkeypatch.setattr(running, "parent_process", lambda: SimpleNamespace(is_alive=lambda: alive))
+
+    with contextlib.nullcontext() if alive else pytest.raises(running._Orphaned):
+        running._while_awaited(None)  # type: ignore[arg-type]  # it is not looked at
+    assert not issubclass(running._Orphaned, Exception)
