@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from quanthost.api import operator_name
 
-__all__ = ["LIMIT", "Machine", "Parameters", "SimulatedChip", "Step", "executor"]
+__all__ = ["LIMIT", "Machine", "Parameters", "SimulatedChip", "Step", "Value", "executor"]
 
 # the chip has no kernel beyond it
 LIMIT = 4
