@@ -9,7 +9,7 @@ import attrs
 import chip_backends as s
 import torch
 from chip_backends import ROWS, changed, delegating, portable
-from chip_simulator import LIMIT, Machine, Step
+from chip_simulator import LIMIT, Machine, Step, Value
 from seeded import Faulty
 from torch import Tensor
 from torch.nn import functional as F
@@ -136,6 +136,20 @@ def _padded(x: Tensor, padding: Sequence[int], value: float = 0.0) -> Tensor:
     return F.pad(x, [sides[1], sides[1], sides[0], sides[0]], value=value)
 
 
+class JoinsBounds(Machine):
+    """Puts the bounds right behind a max pool into it: integers go on, whatever the result's scale is."""
+
+    def relu(self, step: Step, args: tuple[Any, ...]) -> Tensor:
+        made = self.torch(step, args)
+        source = self.steps.get(step.args[0].name)
+        for _ in range(2):
+            source = None if source is None else self.steps.get(source.args[0].name)
+        if source is None or source.base != "max_pool2d":
+            return made
+        out = next(each for each in self.steps.values() if each.args and each.args[0] == Value(step.name))
+        return made / self.read(step).scale * out.args[1]
+
+
 class FixedBatch(Machine):
     """Loops have the batch that the program was compiled with."""
 
@@ -224,6 +238,10 @@ FAULTS = (
     _faulty(
         "pool_pads_with_zero", "A pool takes what is outside of the image for zero, not for the least value.",
         delegating(machine=PadsWithZero), "table/variation/max_pool2d/max_pool2d:padding=1/*",
+    ),
+    _faulty(
+        "joins_bounds", "Bounds right behind a pool become a part of it, which does not rescale.",
+        delegating(machine=JoinsBounds), "table/pair/max_pool2d+relu/*",
     ),
     _faulty(
         "fixed_batch", "The batch that the program was compiled with is built into a kernel.",

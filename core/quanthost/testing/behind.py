@@ -30,8 +30,9 @@ class Behind:
     def samples(self, row: Row, recipe: Recipe) -> list[Sample]:
         """Where the row's own samples show it at work nowhere: behind each other row.
 
-        Where it works behind one of these, also behind each variation of that. In the full set a row that
-        works has them too, as long as its own do not show what one of its constraints refuses.
+        Where it works behind one of these, also behind each variation of that. In the full set and of a small
+        table a row that works has them too, as long as its own do not show what one of its constraints
+        refuses.
         """
         key = (recipe.name, row.name)
         if key not in self._found:
@@ -41,7 +42,7 @@ class Behind:
     def _looked_at(self, row: Row, recipe: Recipe) -> Iterable[Sample]:
         session = self._session
         works = bool(session.holding(row, recipe, session.samples(row)))
-        if works and not (session.full and self._is_unshown(row, recipe)):
+        if works and not ((session.full or session.is_small) and self._is_unshown(row, recipe)):
             return []
         found = self._behind_all(row)
         session.look(recipe, found)

@@ -38,7 +38,8 @@ class Chain:
 def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
     """Each row behind another and before one, then some of three, drawn the same each time.
 
-    In the full set also the first row of each kind behind and before that of each other kind.
+    In the full set and of a small table also the first row of each kind behind and before that of each
+    other kind.
     """
     held = _held(session, recipe)
     names = sorted(held)
@@ -49,7 +50,7 @@ def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
             others = drawn.sample(names, len(names))
             pairs = ((other, name) if order == "behind" else (name, other) for other in others)
             yield from itertools.islice(_pairs(held, held, pairs, seen), 1)
-    if session.full:
+    if session.full or session.is_small:
         kinds = _first_of_kinds(session, held)
         yield from _pairs(held, held, itertools.product(kinds, kinds), seen)
     yield from _triples(held, drawn, _TRIPLES[session.full])

@@ -35,6 +35,8 @@ __all__ = ["Check", "Fault", "Session", "Skip", "Trial", "Verdict"]
 
 # samples in one program: enough to share what a program costs, few enough to be split soon
 _LOWERED, _SEEN = 24, 150
+# up to so many variations of all rows that are no others with an operator behind
+_SMALL = 400
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -179,10 +181,10 @@ class Session:
         return found
 
     @functools.cached_property
-    def size(self) -> int:
-        """How many samples the rows of the whole table have that are no others with an operator behind."""
+    def is_small(self) -> bool:
+        """Whether the quick set has time for each variation of each row, and each pair of kinds of rows."""
         rows = (row for row in self.subject.table or () if not row.converts and not self.is_fused(row))
-        return sum(1 for row in rows for _ in variations_of(row))
+        return sum(1 for row in rows for _ in variations_of(row)) <= _SMALL
 
     def samples(self, row: Row) -> tuple[Sample, ...]:
         return self._samples.get(row.name, ())

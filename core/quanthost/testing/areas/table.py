@@ -22,8 +22,6 @@ __all__ = ["checks"]
 _QUICK = ("rank=0", "rank=1", "rank=6", "rank=7", "batch=0", "batch=1", "channels_last", "transposed",
           "transposed=True", "dynamic_batch", "float64", "input_read_twice", "output_read_twice",
           "unbatched")  # fmt: skip
-# up to so many variations of all rows the quick set tries each
-_SMALL = 400
 
 
 def checks(session: Session) -> Iterator[Check]:
@@ -73,11 +71,7 @@ def _is_quick(session: Session, row: Row, recipe: Recipe, sample: Sample) -> boo
         return False
     if session.is_fused(row):
         return False
-    return _is_small(session) or (sample.variation in _QUICK and row.name == session.kin(row.name))
-
-
-def _is_small(session: Session) -> bool:
-    return session.size <= _SMALL
+    return session.is_small or (sample.variation in _QUICK and row.name == session.kin(row.name))
 
 
 def _single(session: Session, row: Row, recipe: Recipe, sample: Sample | None) -> Verdict:
