@@ -44,6 +44,10 @@ FINDINGS: dict[str, dict[str, str]] = {
             "The quantizer takes the first use of a shared weight and leaves the second in float. The"
             " delegate makes the bias of the first int32; the second reads the same constant, and fails."
         ),
+        "numbers/*/mul.Tensor/*": (
+            "The partitioner takes a product whose scale is more than 2^8 times its result's: XNNPACK's"
+            " kernel gives other integers, up to the whole range off."
+        ),
         "table/operator/*/rank=7/*": (
             "The partitioner takes elementwise operators of any rank; XNNPACK has tensors of at most six"
             " dimensions, and the program does not load."
@@ -241,7 +245,8 @@ def _page(held: dict[str, Any]) -> Iterator[str]:
         found = [(kind, held["sets"].get(kind, {}).get(name)) for kind in ("full", "quick")]
         kind, best = next(((kind, each) for kind, each in found if each), ("", None))
         if best is not None:
-            yield from _of_backend(name, kind, best)
+            failures = {failure["id"]: failure for _, each in found if each for failure in each["failures"]}
+            yield from _of_backend(name, kind, {**best, "failures": list(failures.values())})
 
 
 def _of_backend(name: str, kind: str, found: dict[str, Any]) -> Iterator[str]:
