@@ -12,7 +12,15 @@ from torch import Tensor
 from quanthost.errors import ConversionError
 from quanthost.values import ArithmeticProfile, Rescaling
 
-__all__ = ["CommonShiftSum", "IntegerRescale", "Multipliers", "RescaledSum", "make_sum", "rescale"]
+__all__ = [
+    "CommonShiftSum",
+    "IntegerRescale",
+    "Multipliers",
+    "RescaledSum",
+    "make_sum",
+    "powers_of_two",
+    "rescale",
+]
 
 # beyond these XNNPACK asserts (src/microparams-init.c), LiteRT's kernels and TOSA's RESCALE are undefined
 _SHIFTS = {
@@ -152,7 +160,7 @@ class IntegerRescale:
         ]
         limit = torch.tensor([min(n, 2**31) for n in limits]).reshape(multipliers.shift.shape)
         thresholds = tuple(
-            _powers((multipliers.shift + k).clamp(max=62)) for k in range(most.bit_length() + 1)
+            powers_of_two((multipliers.shift + k).clamp(max=62)) for k in range(most.bit_length() + 1)
         )
         return cls(
             multipliers=multipliers,
@@ -173,11 +181,11 @@ class IntegerRescale:
         if self.bound >= 2**24:
             # float32(accumulator) keeps 24 bits
             dropped = _count(magnitude, [2**bit for bit in range(24, 32)])
-            magnitude = _half_even(magnitude, dropped) * _powers(dropped)
+            magnitude = _half_even(magnitude, dropped) * powers_of_two(dropped)
         product = self._float32(magnitude * self.multipliers.multiplier)
         negative = accumulator < 0
         if self.offset:
-            total = torch.where(negative, -product, product) + self.offset * _powers(shift)
+            total = torch.where(negative, -product, product) + self.offset * powers_of_two(shift)
             negative, product = total < 0, self._float32(total.abs())
         rounded = _half_even(product, shift)
         return (torch.where(negative, -rounded, rounded) - self.offset).clamp(self.low, self.high)
@@ -188,7 +196,7 @@ class IntegerRescale:
         Below 1/2 a float has more places than are kept here; it rounds to 0 in either case.
         """
         dropped = (_count(product, self.thresholds) + (self.multipliers.shift - 24)).clamp(min=0)
-        return _half_even(product, dropped) * _powers(dropped)
+        return _half_even(product, dropped) * powers_of_two(dropped)
 
 
 def _count(value: Tensor, thresholds: Iterable[Tensor | int]) -> Tensor:
@@ -201,7 +209,7 @@ def _shifted(value: Tensor, shift: Tensor | int) -> Tensor:
     return torch.bitwise_right_shift(value, shift)
 
 
-def _powers(exponent: Tensor) -> Tensor:
+def powers_of_two(exponent: Tensor) -> Tensor:
     """``2^exponent`` for int64 exponents 0 to 62."""
     return torch.bitwise_left_shift(torch.ones_like(exponent), exponent)
 
@@ -209,7 +217,7 @@ def _powers(exponent: Tensor) -> Tensor:
 def _half_even(value: Tensor, shift: Tensor) -> Tensor:
     """``value × 2^-shift`` of numbers from 0 to 2^61, ties to even."""
     whole = _shifted(value, shift)
-    unit = _powers(shift)
+    unit = powers_of_two(shift)
     twice = (value - whole * unit) * 2
     odd = (whole - _shifted(whole, 1) * 2) == 1
     return whole + ((twice > unit) | ((twice == unit) & odd)).to(torch.int64)
@@ -220,7 +228,7 @@ def _fixed_product(accumulator: Tensor, multipliers: Multipliers) -> Tensor:
     rescaling = multipliers.profile.rescaling
     if rescaling is Rescaling.GEMMLOWP:
         return _gemmlowp(accumulator, multiplier, shift)
-    half = _powers((shift - 1).clamp(min=0)) * (shift > 0).to(torch.int64)
+    half = powers_of_two((shift - 1).clamp(min=0)) * (shift > 0).to(torch.int64)
     if multipliers.profile.double_round:
         # apply_scale_32: a first rounding at bit 31, where the shift goes beyond
         first = (shift > 31).to(torch.int64) * 2**30
@@ -230,11 +238,11 @@ def _fixed_product(accumulator: Tensor, multipliers: Multipliers) -> Tensor:
 
 def _gemmlowp(accumulator: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
     left, right = (31 - shift).clamp(min=0), (shift - 31).clamp(min=0)
-    product = accumulator * _powers(left) * multiplier
+    product = accumulator * powers_of_two(left) * multiplier
     # C++ divides towards zero: (p + 2^30) / 2^31 from 0 upwards, (p + 1 - 2^30) / 2^31 below
     below = -_shifted(2**30 - 1 - product, 31)
     high = torch.where(product >= 0, _shifted(product + 2**30, 31), below)
-    whole, unit = _shifted(high, right), _powers(right)
+    whole, unit = _shifted(high, right), powers_of_two(right)
     rest = high - whole * unit
     threshold = _shifted(unit - 1, 1) + (high < 0).to(torch.int64)
     return whole + (rest > threshold).to(torch.int64)

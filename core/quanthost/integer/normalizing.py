@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from quanthost.arith.rescale import powers_of_two
 from quanthost.integer.numbers import Numbers
 from quanthost.integer.operators import IntegerOperator
 
@@ -137,7 +138,7 @@ def integer_root(n: Tensor) -> tuple[Tensor, Tensor]:
     factor of two. 0 has the root ``2^30``, so that it can divide.
     """
     halves = sum((n >= 4**power).to(torch.int64) for power in range(1, 31))
-    places = torch.bitwise_left_shift(torch.ones_like(n), 30 - halves)
+    places = powers_of_two(30 - halves)
     wanted = (n * places * places).clamp(min=2**60)
     root = torch.full_like(n, 2**31)
     for _ in range(6):

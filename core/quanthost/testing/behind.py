@@ -42,7 +42,7 @@ class Behind:
     def _looked_at(self, row: Row, recipe: Recipe) -> Iterable[Sample]:
         session = self._session
         works = bool(session.holding(row, recipe, session.samples(row)))
-        if works and not ((session.full or session.is_small) and self._is_unshown(row, recipe)):
+        if works and not (session.joins_kinds and self._is_unshown(row, recipe)):
             return []
         found = self._behind_all(row)
         session.look(recipe, found)

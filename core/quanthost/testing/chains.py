@@ -50,7 +50,7 @@ def chains(session: Session, recipe: Recipe) -> Iterator[Chain]:
             others = drawn.sample(names, len(names))
             pairs = ((other, name) if order == "behind" else (name, other) for other in others)
             yield from itertools.islice(_pairs(held, held, pairs, seen), 1)
-    if session.full or session.is_small:
+    if session.joins_kinds:
         kinds = _first_of_kinds(session, held)
         yield from _pairs(held, held, itertools.product(kinds, kinds), seen)
     yield from _triples(held, drawn, _TRIPLES[session.full])

@@ -186,6 +186,11 @@ class Session:
         rows = (row for row in self.subject.table or () if not row.converts and not self.is_fused(row))
         return sum(1 for row in rows for _ in variations_of(row)) <= _SMALL
 
+    @property
+    def joins_kinds(self) -> bool:
+        """Whether rows of each kind are tried behind those of each other kind."""
+        return self.full or self.is_small
+
     def samples(self, row: Row) -> tuple[Sample, ...]:
         return self._samples.get(row.name, ())
 

@@ -57,11 +57,12 @@ def _parameters(node: fx.Node) -> Iterator[tuple[Any, Any]]:
     yield from ((value, by_name[name]) for name, value in node.kwargs.items() if name in by_name)
 
 
+def _is_number_for_tensor(value: Any, parameter: Any) -> bool:
+    return isinstance(value, (int, float, bool)) and isinstance(parameter.type, torch.TensorType)
+
+
 def _number_for_tensor(node: fx.Node) -> bool:
-    return any(
-        isinstance(value, (int, float, bool)) and isinstance(parameter.type, torch.TensorType)
-        for value, parameter in _parameters(node)
-    )
+    return any(_is_number_for_tensor(value, parameter) for value, parameter in _parameters(node))
 
 
 def _symbol_for_tensor(node: fx.Node) -> bool:
@@ -154,7 +155,7 @@ def _copied_meta(node: fx.Node) -> dict[str, Any]:
 
 def _numbers_as_tensors(module: fx.GraphModule, node: fx.Node) -> None:
     def constant(value: Any, parameter: Any) -> Any:
-        is_number = isinstance(value, (int, float, bool)) and isinstance(parameter.type, torch.TensorType)
+        is_number = _is_number_for_tensor(value, parameter)
         return _constant(module, torch.tensor(value)) if is_number else value
 
     given = list(_parameters(node))

@@ -28,7 +28,7 @@ def chained(session: Session, recipe: Recipe) -> Iterator[Check]:
     if kernel in (Kernel.STATIC, Kernel.FLOAT) and asked:
         for chain in chains(session, recipe):
             yield _check(session, recipe, chain, "taken")
-    if kernel is Kernel.DYNAMIC and (session.full or session.is_small) and asked:
+    if kernel is Kernel.DYNAMIC and session.joins_kinds and asked:
         for chain in among_floats(session, recipe):
             yield _check(session, recipe, chain, "floats")
     if kernel is Kernel.STATIC and session.asks("table/kept"):
