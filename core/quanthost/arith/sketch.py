@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quanthost.errors import ValueCheckError
 
-__all__ = ["HUGE", "MAX_BINS", "ChannelRange", "RangeSketch"]
+__all__ = ["HUGE", "MAX_BINS", "ChannelRange", "Measured", "RangeSketch", "merged"]
 
 HUGE = 1e30
 """Magnitude from which a finite value counts as a sentinel (attention masks add -1e30 and beyond)."""
@@ -283,6 +283,26 @@ class ChannelRange:
                 where=f"ChannelRange, axis {self.axis}", remedy="give the axis whose size never changes",
             )  # fmt: skip
         self.minimum, self.maximum = torch.minimum(self.minimum, low), torch.maximum(self.maximum, high)
+
+
+Measured: TypeAlias = RangeSketch | ChannelRange
+"""What is kept of one tensor, or of several that share a range."""
+
+
+def merged(one: Measured, other: Measured) -> Measured:
+    """The statistics of both streams; neither operand changes.
+
+    Raises:
+        ValueCheckError: they are of different axes, or one is of channels and the other is not.
+    """
+    if isinstance(one, RangeSketch) and isinstance(other, RangeSketch):
+        return one.merge(other)
+    if isinstance(one, ChannelRange) and isinstance(other, ChannelRange):
+        return one.merge(other)
+    raise ValueCheckError(
+        f"a {type(one).__name__} and a {type(other).__name__}", needed="statistics of one kind",
+        where="merged", remedy="merge statistics of one tensor only", value=(one, other),
+    )  # fmt: skip
 
 
 def _float(tensor: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import torch
 from torch import fx
 from torch._ops import OpOverload
 
-__all__ = ["argument", "arguments", "functional_name", "name_matches", "operator_name"]
+__all__ = ["argument", "arguments", "draws", "functional_name", "name_matches", "operator_name"]
 
 # Functional forms of views that edge programs use; their meaning is the view's.
 _VIEWS = frozenset(
@@ -58,6 +59,16 @@ def name_matches(pattern: str, name: str) -> bool:
     if name == pattern or ("." in pattern and name.startswith(f"{pattern}.")):
         return True
     return name == f"aten.{pattern}" or name.startswith(f"aten.{pattern}.")
+
+
+def draws(node: fx.Node) -> bool:
+    """Whether an operator draws random numbers as it is called: not a dropout that is switched off."""
+    op = overload(node)
+    if op is None or torch.Tag.nondeterministic_seeded not in op.tags:
+        return False
+    given = arguments(node)
+    is_off = given.get("train", given.get("training")) is False or given.get("dropout_p") == 0.0
+    return not is_off
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from quanthost.graph.signature import Signature
 from quanthost.graph.view import is_dequantize
 from quanthost.integer.numbers import Numbers
 from quanthost.integer.sites import numbers_of
-from quanthost.stages.calibrate import arguments
+from quanthost.stages.batches import arguments
 from quanthost.stages.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel
 from quanthost.stages.taps import run_tapped

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import fx
 
-from quanthost.arith.sketch import HUGE, ChannelRange, RangeSketch
-from quanthost.errors import CalibrationError, InputError, QuanthostError, StatisticsError
-from quanthost.graph.signature import Signature
+from quanthost.arith.sketch import HUGE, ChannelRange, Measured
+from quanthost.errors import CalibrationError, QuanthostError, StatisticsError
 from quanthost.stages import ranks
-from quanthost.stages.collecting import collecting
+from quanthost.stages.batches import digest_of_batch, flat_batch
+from quanthost.stages.collection import Collection
 from quanthost.stages.observing import (
     give,
     needs_data,
@@ -24,19 +20,14 @@ from quanthost.stages.observing import (
     observed_name,
     of_data,
     origin_of,
-    taken,
 )
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import CalibratedModel, PreparedModel
-from quanthost.stages.sample import Sample
-from quanthost.stages.statistics import Part, Shard, Statistics, sum_of_digests
+from quanthost.stages.statistics import Shard, Statistics, sum_of_digests
 from quanthost.toolchain.pt2e import deep_copy
 from quanthost.values import Kernel
 
-__all__ = ["arguments", "calibrate", "collect_statistics", "digest_of_data"]
-
-# how often a calibration writes down what it has
-_SECONDS = 10.0
+__all__ = ["calibrate", "collect_statistics", "digest_of_data"]
 
 
 def calibrate(
@@ -128,8 +119,7 @@ def digest_of_data(prepared: PreparedModel, batches: Iterable[Any]) -> str:
     """
     total = sum_of_digests()
     for number, batch in enumerate(batches, start=1):
-        args, kwargs = arguments(batch, prepared.captured.signature, what=f"batch {number}")
-        total = sum_of_digests(total, _digest(_check(args, kwargs, number, prepared)))
+        total = sum_of_digests(total, digest_of_batch(flat_batch(batch, prepared.captured.signature, number)))
     return f"sha256:{total}"
 
 
@@ -145,134 +135,12 @@ def _collected(
     with ranks.joined() as group:
         mine = shard if shard is not None or group is None else Shard(group.rank + 1, group.size)
         try:
-            found = _Collection(prepared, module, mine, checkpoint, unsaved).run(
-                batches, progress or silent()
-            )
+            found = Collection(prepared, module, mine, checkpoint, unsaved).run(batches, progress or silent())
         except QuanthostError as error:
             if group is not None:
                 group.tell(error)
             raise
         return found if group is None else group.merged(found)
-
-
-class _Collection:
-    """One pass over the data: what is observed, and what of it a checkpoint has already."""
-
-    def __init__(
-        self,
-        prepared: PreparedModel,
-        module: fx.GraphModule,
-        shard: Shard | None,
-        checkpoint: Path | str | None,
-        unsaved: Callable[[StatisticsError], None] | None,
-    ) -> None:
-        self._prepared, self._shard, self._unsaved = prepared, shard, unsaved
-        self._path = None if checkpoint is None else Path(checkpoint)
-        self._module = module
-        self._origin = origin_of(prepared)
-        self._sample = Sample()
-        self._count, self._digest = 0, sum_of_digests()
-        # what the checkpoint saw, until the data has come to the same place
-        self._earlier = self._resumed()
-        self._collect = collecting(module)
-        self._saved = time.monotonic()
-
-    def run(self, batches: Iterable[Any], progress: Progress) -> Statistics:
-        """Observe the share's batches, and keep the result."""
-        total = self._total(batches)
-        with torch.no_grad():
-            for position, batch in enumerate(batches):
-                if self._shard is None or self._shard.has(position):
-                    self._observe(batch, position + 1)
-                    progress.batch(self._count, total)
-        if self._earlier is not None:
-            raise _other_data(self._path, self._earlier.batches, f"{self._count} batches")
-        if self._count == 0 and self._shard is None:
-            raise CalibrationError(
-                "calibration data with no batch", needed="at least one batch", stage="calibrate",
-                remedy="check that the loader is not empty, and that a generator was not already used up",
-            )  # fmt: skip
-        found = self._statistics(complete=True)
-        self._save(found)
-        return found
-
-    def _save(self, found: Statistics) -> None:
-        if self._path is None:
-            return
-        try:
-            found.save(self._path)
-        except StatisticsError as error:
-            if self._unsaved is None:
-                raise
-            self._unsaved(error)
-            self._path = None
-
-    def _total(self, batches: Iterable[Any]) -> int | None:
-        if not isinstance(batches, Sized):
-            return None
-        if self._shard is None:
-            return len(batches)
-        return len(range(self._shard.number - 1, len(batches), self._shard.count))
-
-    def _observe(self, batch: Any, number: int) -> None:
-        args, kwargs = arguments(batch, self._prepared.captured.signature, what=f"batch {number}")
-        flat = _check(args, kwargs, number, self._prepared)
-        digest = _digest(flat)
-        self._count += 1
-        self._digest = sum_of_digests(self._digest, digest)
-        if self._earlier is not None:
-            self._skip(self._earlier)
-            return
-        self._collect(*flat)
-        if all(isinstance(leaf, torch.Tensor) for leaf in flat):
-            self._sample = self._sample.offered(digest, flat)
-        if self._path is not None and time.monotonic() - self._saved >= _SECONDS:
-            self._save(self._statistics(complete=False))
-            self._saved = time.monotonic()
-
-    def _skip(self, earlier: Statistics) -> None:
-        if self._count < earlier.batches:
-            return
-        if self._digest != earlier.parts[0].data:
-            raise _other_data(self._path, earlier.batches, "other ones")
-        self._earlier = None
-
-    def _resumed(self) -> Statistics | None:
-        if self._path is None or not self._path.exists():
-            return None
-        earlier = Statistics.load(self._path)
-        earlier.check_origin(self._origin)
-        seen = [part.shard for part in earlier.parts]
-        if seen != [self._shard]:
-            raise StatisticsError(
-                f"a checkpoint of {', '.join(str(shard or 'all data') for shard in seen)}",
-                needed=f"one of {self._shard or 'all data'}", where=str(self._path), value=earlier,
-                remedy="name another file for this share of the data",
-            )  # fmt: skip
-        missing = give(self._module, earlier.tensors)
-        if missing:
-            raise StatisticsError(
-                f"a checkpoint without the tensors {', '.join(missing[:5])}", where=str(self._path),
-                needed="the recipe and the overrides that it was begun with", value=earlier,
-                remedy="name another file for these settings",
-            )  # fmt: skip
-        self._sample = earlier.sample
-        return earlier if earlier.batches else None
-
-    def _statistics(self, *, complete: bool) -> Statistics:
-        part = Part(self._shard, self._count, self._digest)
-        return Statistics(
-            origin=self._origin, parts=(part,), tensors=taken(self._module), sample=self._sample,
-            complete=complete,
-        )  # fmt: skip
-
-
-def _other_data(path: Path | None, count: int, seen: str) -> StatisticsError:
-    return StatisticsError(
-        f"a checkpoint of {count} batches before data that begins with {seen}", where=str(path),
-        needed="the same data in the same order", stage="calibrate",
-        remedy="pass the data that the checkpoint was begun with, or name another file",
-    )  # fmt: skip
 
 
 def _refuse_incomplete(statistics: Statistics) -> None:
@@ -305,66 +173,6 @@ def _refuse_missing(module: fx.GraphModule, prepared: PreparedModel) -> None:
     )  # fmt: skip
 
 
-def arguments(batch: Any, signature: Signature, *, what: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call that a batch stands for; ``what`` names it in the error.
-
-    Raises:
-        CalibrationError: it is no tensor, tuple, list or mapping.
-    """
-    if isinstance(batch, Mapping) and not signature.takes_mapping():
-        named = dict(batch)
-        return tuple(named.pop(name) for name in signature.parameters if name in batch), named
-    if isinstance(batch, (tuple, list)):
-        return tuple(batch), {}
-    if isinstance(batch, (torch.Tensor, Mapping)):
-        return (batch,), {}
-    raise CalibrationError(
-        f"{what} of type {type(batch).__name__}", stage="calibrate", value=batch,
-        needed="a tensor, a tuple or list of arguments, or a mapping of arguments by name",
-        remedy="convert it first, for example torch.from_numpy(batch)",
-    )  # fmt: skip
-
-
-def _check(args: tuple[Any, ...], kwargs: dict[str, Any], count: int, prepared: PreparedModel) -> list[Any]:
-    try:
-        flat = prepared.captured.signature.flatten(args, kwargs)
-    except InputError as error:
-        extra = "; if the loader yields labels too, pass the inputs alone" if len(args) > 1 else ""
-        raise InputError(
-            f"batch {count}: {error.seen}", needed=error.needed, remedy=error.remedy + extra,
-            where=error.where, stage="calibrate", value=error.value,
-        ) from error  # fmt: skip
-    for name, tensor in zip(prepared.captured.signature.names(), flat):
-        if not isinstance(tensor, torch.Tensor):
-            continue
-        if not _is_finite(tensor):
-            kind = "NaN" if bool(torch.isnan(tensor).any()) else "Inf"
-            raise CalibrationError(
-                f"{kind} in the tensor {name!r} of batch {count}", needed="finite numbers",
-                stage="calibrate", value=tensor,
-                remedy="clean the data, or leave this batch out; an additive mask may hold"
-                " torch.finfo(dtype).min in place of -inf",
-            )  # fmt: skip
-    return flat
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return True
-    low, high = torch.aminmax(tensor.detach())
-    return math.isfinite(low.item()) and math.isfinite(high.item())
-
-
-def _digest(flat: list[Any]) -> str:
-    """SHA-256 over the tensors of a batch, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for tensor in flat:
-        if isinstance(tensor, torch.Tensor):
-            digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-            digest.update(memoryview(tensor.detach().contiguous().flatten().view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
 def _check_ranges(module: fx.GraphModule) -> None:
     for node, observer in of_data(module).values():
         name = observed_name(node)
@@ -389,7 +197,7 @@ def _check_ranges(module: fx.GraphModule) -> None:
             )  # fmt: skip
 
 
-def _tally(statistics: RangeSketch | ChannelRange) -> tuple[int, int, int]:
+def _tally(statistics: Measured) -> tuple[int, int, int]:
     """How much was observed, how often it was NaN, and how often infinite or a mask's sentinel."""
     if isinstance(statistics, ChannelRange):
         return statistics.minimum.numel(), 0, statistics.excluded

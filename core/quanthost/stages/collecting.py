@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import MethodType
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import fx
@@ -12,8 +11,12 @@ from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, tensor_meta
 from quanthost.stages.observing import observer_of
+from quanthost.toolchain.observers import RangeObserver
 
 __all__ = ["collecting"]
+
+# each takes in the tensors of one observer
+_Takers = Sequence[Callable[[torch.Tensor], None]]
 
 # operators of which each result is one of the values that they read
 _SELECTING = frozenset(
@@ -25,15 +28,15 @@ _SELECTING = frozenset(
 _CONVOLUTIONS = frozenset(("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default"))
 
 
-def collecting(module: fx.GraphModule) -> Callable[..., object]:
-    """A function of the flat inputs that lets the module's observers of data see one batch.
+def collecting(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> Callable[..., object]:
+    """A function of what takes in the tensors of these observers, in their order, and of the flat inputs.
 
     Straight code: observers are called without the ways of a module, those of constants and of what
     ranges at run time are left out, and so is whatever no observer needs. Where tensors share an observer
     it looks at what a reshape or a maximum pooling reads, not at what it gives, since those are the
-    same values again.
+    same values again. The function changes nothing, so that several threads may call it at once.
     """
-    made = fx.GraphModule(module, _copy(module))
+    made = fx.GraphModule(module, _copy(module, observers))
     for node in list(made.graph.nodes):
         _scale_channels(made, node)
     made.graph.eliminate_dead_code(is_impure_node=_does_something)
@@ -42,20 +45,26 @@ def collecting(module: fx.GraphModule) -> Callable[..., object]:
     return forward
 
 
-def _copy(module: fx.GraphModule) -> fx.Graph:
-    """The graph with calls of the statistics in place of observers, and without its outputs."""
+def _copy(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> fx.Graph:
+    """The graph with calls of the takers in place of observers, and without its outputs."""
+    numbers = {observer: number for number, observer in enumerate(observers)}
     copies: dict[fx.Node, fx.Node] = {}
     graph = fx.Graph()
+    takers = graph.placeholder("takers")
     for node in module.graph.nodes:
         observer = observer_of(module, node)
         if observer is not None:
             copies[node] = copies[node.args[0]]
-            if observer.is_of_data and not _repeats(module, node):
-                graph.call_function(observer.taking(), (copies[node],))
+            if observer in numbers and not _repeats(module, node):
+                graph.call_function(_take, (takers, numbers[observer], copies[node]))
         elif node.op != "output":
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(None)
     return graph
+
+
+def _take(takers: _Takers, number: int, tensor: torch.Tensor) -> None:
+    takers[number](tensor)
 
 
 def _repeats(module: fx.GraphModule, node: fx.Node) -> bool:
@@ -93,4 +102,4 @@ def _scale_channels(module: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _does_something(node: fx.Node) -> bool:
-    return bool(node.is_impure()) or isinstance(node.target, MethodType)
+    return bool(node.is_impure()) or node.target is _take

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from torch import fx
 
+from quanthost.arith.sketch import Measured
 from quanthost.graph.digest import float_digest
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant
 from quanthost.stages.records import PreparedModel
-from quanthost.stages.statistics import Measured, Origin
+from quanthost.stages.statistics import Origin
 from quanthost.toolchain.observers import RangeObserver
 
 __all__ = [

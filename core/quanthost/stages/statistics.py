@@ -8,23 +8,22 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import safetensors
 import safetensors.torch
 import torch
 
-from quanthost.arith.sketch import ChannelRange, RangeSketch
+from quanthost.arith.sketch import ChannelRange, Measured, RangeSketch, merged
 from quanthost.errors import RequestError, StatisticsError, ValueCheckError
 from quanthost.stages.sample import Sample, Sampled
 from quanthost.stages.staging import write_whole
 from quanthost.values import from_data, to_data, to_json
 
-__all__ = ["Measured", "Origin", "Part", "Shard", "Statistics", "merge_statistics"]
+__all__ = ["Origin", "Part", "Shard", "Statistics", "merge_statistics"]
 
-FORMAT = 1
-Measured: TypeAlias = RangeSketch | ChannelRange
+FORMAT = 2
 _DIGESTS = 1 << 256
 
 
@@ -141,12 +140,12 @@ class Statistics:
         self.check_origin(other.origin)
         _check_parts(self, other)
         _check_tensors(self, other)
-        merged = attrs.evolve(
+        made = attrs.evolve(
             self, sample=self.sample.merge(other.sample),
             parts=tuple(sorted((*self.parts, *other.parts), key=lambda part: part.order)),
-            tensors={name: _merged(one, other.tensors[name]) for name, one in self.tensors.items()},
+            tensors={name: merged(one, other.tensors[name]) for name, one in self.tensors.items()},
         )  # fmt: skip
-        return merged if merged.missing else merged._as_one()
+        return made if made.missing else made._as_one()
 
     def _as_one(self) -> Statistics:
         """All shards are what one process would have seen."""
@@ -197,7 +196,8 @@ class Statistics:
         header = {
             "format": FORMAT, "complete": self.complete, "origin": to_data(self.origin),
             "parts": to_data(self.parts), "tensors": {n: _axis(m) for n, m in self.tensors.items()},
-            "sample": [batch.digest for batch in self.sample.held], "digest": _digest_of(tensors),
+            "sample": [batch.digest for batch in self.sample.held], "cut": self.sample.cut,
+            "digest": _digest_of(tensors),
         }  # fmt: skip
         return safetensors.torch.save(tensors, {"quanthost": to_json(header)})
 
@@ -235,7 +235,9 @@ class Statistics:
                 origin=from_data(Origin, header["origin"], where=where), complete=header["complete"],
                 parts=tuple(from_data(Part, part, where=where) for part in header["parts"]),
                 tensors={n: _measured(axis, states[n]) for n, axis in header["tensors"].items()},
-                sample=Sample(tuple(_sampled(d, states[f"sample/{d}"]) for d in header["sample"])),
+                sample=Sample(
+                    tuple(_sampled(d, states[f"sample/{d}"]) for d in header["sample"]), header["cut"]
+                ),
             )  # fmt: skip
         except (LookupError, ValueCheckError) as error:
             raise _unreadable(f"statistics that contradict themselves: {error}", where) from error
@@ -302,14 +304,6 @@ def _check_tensors(one: Statistics, other: Statistics) -> None:
             needed="parts that were taken with one recipe and the same overrides",
             remedy="calibrate all parts with the same settings", value=tuple(differing),
         )  # fmt: skip
-
-
-def _merged(one: Measured, other: Measured) -> Measured:
-    if isinstance(one, RangeSketch) and isinstance(other, RangeSketch):
-        return one.merge(other)
-    assert isinstance(one, ChannelRange)
-    assert isinstance(other, ChannelRange)
-    return one.merge(other)
 
 
 def _axis(measured: Measured) -> int | None:

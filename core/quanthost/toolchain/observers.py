@@ -15,7 +15,7 @@ from torchao.quantization.pt2e.utils import create_getattr_from_value
 
 from quanthost.arith.affine import qparams_from_range
 from quanthost.arith.estimate import choose_range
-from quanthost.arith.sketch import ChannelRange, RangeSketch
+from quanthost.arith.sketch import ChannelRange, Measured, RangeSketch, merged
 from quanthost.graph.view import constant
 from quanthost.values import (
     DType,
@@ -91,7 +91,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         made.chosen, made.least_scale = self.chosen, self.least_scale
         return made
 
-    def _empty(self) -> RangeSketch | ChannelRange:
+    def _empty(self) -> Measured:
         if self.spec.granularity is Granularity.PER_CHANNEL:
             assert self.spec.axis is not None
             return ChannelRange(self.spec.axis)
@@ -126,11 +126,20 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     def _take_groups(self, tensor: torch.Tensor) -> None:
         self.statistics.update(self._grouped(tensor))
 
-    def take(self, statistics: RangeSketch | ChannelRange) -> None:
+    def take(self, statistics: Measured) -> None:
         """Have seen what another observer of the tensor saw; what is handed in stays as it is."""
         self._qparams = {}
         self.statistics = copy.deepcopy(statistics)
         self._seen[0] += 1
+
+    def apart(self) -> RangeObserver:
+        """One that observes for the same qspec and has seen nothing; see ``add``."""
+        return RangeObserver(spec=self.spec, once=self.once)
+
+    def add(self, other: RangeObserver) -> None:
+        """Have seen what the other saw too."""
+        self._qparams = {}
+        self.statistics = merged(self.statistics, other.statistics)
 
     def _grouped(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.spec.granularity is not Granularity.PER_GROUP:

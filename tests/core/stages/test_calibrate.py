@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from flow_nets import BACKEND, Net, Pair, images, prepared, rand, seeded, untouched
+from flow_nets import BACKEND, Net, Pair, images, prepared, rand, seeded, torch_threads, untouched
 from torch import nn
 
 import quanthost
@@ -127,6 +127,14 @@ def test_numbers_that_are_not_finite_are_refused(pair: PreparedModel, value: flo
   to do:  clean the data, or leave this batch out; an additive mask may hold torch.finfo(dtype).min in place\
  of -inf"""
     )
+
+
+def test_the_first_bad_batch_is_named(net: PreparedModel) -> None:
+    """Also where threads look at several at once."""
+    data = [*images(5), images(1)[0] * float("nan"), torch.zeros(2), *images(5)]
+    with torch_threads(3):
+        assert refused(net, data).startswith("NaN in the tensor 'image' of batch 6")
+        assert refused(net, data[6:], InputError).startswith("batch 1: ")
 
 
 def test_batches_of_other_kinds_are_refused(net: PreparedModel) -> None:
