@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quanthost.errors import ValueCheckError
 
-__all__ = ["HUGE", "MAX_BINS", "ChannelRange", "Measured", "RangeSketch", "merged"]
+__all__ = ["HUGE", "MAX_BINS", "SAMPLED", "ChannelRange", "Measured", "RangeSketch", "merged"]
 
 HUGE = 1e30
 """Magnitude from which a finite value counts as a sentinel (attention masks add -1e30 and beyond)."""
@@ -23,11 +23,14 @@ HUGE = 1e30
 MAX_BINS = 2048
 """Most bins a histogram has: 16 KiB of int64."""
 
+SAMPLED = 1 << 14
+"""About so many values of a large tensor are counted, at a density of 1."""
+
 # Below this width a float32 could not be divided by it without overflow.
 _LEAST_EXPONENT = -126
 _BIN_BITS = MAX_BINS.bit_length() - 1
-# Up to so many values all are binned; of more, about the second number of their roots, at most the last.
-_ALL, _ROOTS, _MOST = 1 << 13, 48, 1 << 14
+# Up to so many values all are binned; of more, so many of their roots, at most SAMPLED.
+_ALL, _ROOTS = 1 << 13, 48
 
 
 @attrs.frozen
@@ -76,7 +79,7 @@ class RangeSketch:
     Widths are powers of two, hence ``x / width`` is exact in binary floating point and doubling the
     width maps bin ``i`` to ``floor(i / 2)``: the state is bit for bit the same for each order and merge of
     the tensors that it was given, and for tensors of up to 8,192 values also for each split of them. Of a
-    larger tensor the histogram counts a systematic sample, chosen by its size and its extremes: every
+    larger tensor the histogram counts a systematic sample, chosen by its size, extremes and a density: every
     ``k``-th value in the order of memory counts ``k`` times, and the extremes count once. Where it starts
     differs between tensors, so that a stream of them is seen at all places.
     """
@@ -108,8 +111,11 @@ class RangeSketch:
         grid = self._grid
         return torch.arange(grid.first, grid.first + grid.size + 1, dtype=torch.float64) * self.bin_width
 
-    def update(self, tensor: Tensor) -> None:
-        """Take in a tensor of any float dtype, shape and layout; nothing of it is kept."""
+    def update(self, tensor: Tensor, density: float = 1.0) -> None:
+        """Take in a tensor of any float dtype, shape and layout; nothing of it is kept.
+
+        ``density``, from 1 on, is how many times as many values of a large tensor are counted.
+        """
         values = _dense(tensor)
         total = values.numel()
         self.count += total
@@ -130,7 +136,7 @@ class RangeSketch:
         if total <= _ALL:
             counts += np.bincount(_bins(array, self._grid), minlength=len(counts))
         else:
-            _count_some_into(counts, array, self._grid, low, high)
+            _count_some_into(counts, array, self._grid, (low, high), density)
 
     def merge(self, other: RangeSketch) -> RangeSketch:
         """The sketch of both streams; neither operand changes."""
@@ -333,11 +339,15 @@ def _bounds(values: Tensor) -> tuple[float, float]:
 
 
 def _count_some_into(
-    counts: NDArray[np.int64], values: NDArray[np.floating], grid: _Grid, low: float, high: float
+    counts: NDArray[np.int64],
+    values: NDArray[np.floating],
+    grid: _Grid,
+    extremes: tuple[float, float],
+    density: float,
 ) -> None:
-    """Add counts whose sum is the number of values; ``low`` and ``high`` are the extremes."""
-    total = len(values)
-    step = _step(total)
+    """Add counts whose sum is the number of values."""
+    total, (low, high) = len(values), extremes
+    step = _step(total, density)
     # the last bits of the extremes are as good as drawn, and the same in each order of the tensors
     start = int(math.ldexp(math.frexp(low)[0] + math.frexp(high)[0], 24)) % step
     index = _bins(values[start : (total - 2) // step * step : step], grid)
@@ -349,9 +359,9 @@ def _count_some_into(
 
 
 @functools.lru_cache(maxsize=4096)
-def _step(total: int) -> int:
+def _step(total: int, density: float) -> int:
     """Prime to the size, so that it meets all columns of an image and all channels alike."""
-    step = max(math.isqrt(total) // _ROOTS, total // _MOST) | 1
+    step = max(math.isqrt(total) // int(density * _ROOTS), total // int(density * SAMPLED)) | 1
     while math.gcd(step, total) > 1:
         step += 2
     return step

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import fx
 
+from quanthost.arith.sketch import SAMPLED
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, tensor_meta
+from quanthost.graph.work import multiplications
 from quanthost.stages.observing import observer_of
 from quanthost.toolchain.observers import RangeObserver
 
-__all__ = ["collecting"]
+__all__ = ["collecting", "density"]
 
 # each takes in the tensors of one observer
 _Takers = Sequence[Callable[[torch.Tensor], None]]
@@ -25,6 +27,8 @@ _SELECTING = frozenset(
         *("expand", "contiguous", "clone", "alias", "slice", "select", "narrow", "max_pool1d", "max_pool2d"),
     )
 )
+# multiplications that take ten times as long as to count one value
+_FOR_A_VALUE = 1024
 _CONVOLUTIONS = frozenset(("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default"))
 
 
@@ -43,6 +47,24 @@ def collecting(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> Ca
     made.recompile()
     forward: Callable[..., object] = made.forward
     return forward
+
+
+def density(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> float:
+    """How densely sketches are to sample, see ``RangeSketch.update``: a value of each for each 1,024 of the
+    multiplications that the graph spends on it, so that counting takes a tenth of what computing takes.
+
+    Of the graph alone, so that all shares of the data are sampled alike.
+    """
+
+    def shape_of(node: object) -> Sequence[object] | None:
+        while isinstance(node, fx.Node) and observer_of(module, node) is not None:
+            node = node.args[0]
+        held = constant(module, node)
+        tensor = tensor_meta(node) if held is None and isinstance(node, fx.Node) else held
+        return None if tensor is None else tuple(tensor.shape)
+
+    total = sum(multiplications(node, shape_of) for node in module.graph.nodes)
+    return max(1.0, total / _FOR_A_VALUE / max(len(observers), 1) / SAMPLED)
 
 
 def _copy(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> fx.Graph:

@@ -15,7 +15,7 @@ from quanthost.errors import CalibrationError, StatisticsError
 from quanthost.graph.operators import draws
 from quanthost.stages.abreast import Team
 from quanthost.stages.batches import digest_of_batch, flat_batch, own_memory
-from quanthost.stages.collecting import collecting
+from quanthost.stages.collecting import collecting, density
 from quanthost.stages.observing import give, of_data, origin_of, taken
 from quanthost.stages.progress import Progress
 from quanthost.stages.records import PreparedModel
@@ -57,6 +57,7 @@ class Collection:
         self._earlier = self._resumed()
         self._observers = [observer for _, observer in of_data(module).values()]
         self._run = collecting(module, self._observers)
+        self._density = density(module, self._observers)
         # what takes in the tensors of a batch that is run, for as many as are run at the same time
         self._free: list[list[Callable[[torch.Tensor], None]]] = []
         # seconds that the last batches took, each
@@ -96,7 +97,9 @@ class Collection:
     ) -> None:
         """Observe batches until it is time to save; then the observers have seen all that was counted."""
         others = [[observer.apart() for observer in self._observers] for _ in range(1, team.size)]
-        self._free = [[observer.taking() for observer in seen] for seen in (*others, self._observers)]
+        self._free = [
+            [observer.taking(self._density) for observer in seen] for seen in (*others, self._observers)
+        ]
         for group in team.each(self._until_time_to_save(flats)):
             for flat, digest in group:
                 self._take_down(digest)

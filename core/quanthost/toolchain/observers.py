@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -116,12 +117,17 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         self._seen[0] += 1
         return tensor
 
-    def taking(self) -> Callable[[torch.Tensor], None]:
-        """What takes in a tensor without all that surrounds the call of a module; of data only."""
+    def taking(self, density: float = 1.0) -> Callable[[torch.Tensor], None]:
+        """What takes in a tensor without all that surrounds the call of a module; of data only.
+
+        ``density`` is that of the sample, see ``RangeSketch.update``.
+        """
         self._qparams = {}
-        if self.spec.granularity is not Granularity.PER_GROUP:
-            return self.statistics.update
-        return self._take_groups
+        if self.spec.granularity is Granularity.PER_GROUP:
+            return self._take_groups
+        if isinstance(self.statistics, RangeSketch) and density > 1.0:
+            return functools.partial(self.statistics.update, density=density)
+        return self.statistics.update
 
     def _take_groups(self, tensor: torch.Tensor) -> None:
         self.statistics.update(self._grouped(tensor))

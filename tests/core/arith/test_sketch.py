@@ -177,6 +177,33 @@ def test_a_sample_meets_borders_as_often_as_they_are(shape: tuple[int, ...]) -> 
     assert share == pytest.approx(1 / shape[-1], rel=0.1)
 
 
+@given(st.integers(8193, 40_000), st.floats(1.0, 20.0), st.integers(0, 99))
+def test_a_denser_sample_counts_as_many(size: int, density: float, seed: int) -> None:
+    """All values in sum, each of the sample as often as before or less, and the same extremes."""
+    tensor = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    plain, dense, other = sketch_of(tensor), RangeSketch(), RangeSketch()
+    dense.update(tensor, density)
+    other.update(tensor.reshape(1, -1), density)
+    assert bits(dense) == bits(other)
+    assert int(dense.histogram.sum()) == size == dense.ordinary
+    assert (dense.minimum, dense.maximum) == (plain.minimum, plain.maximum)
+    assert int((dense.histogram > 0).sum()) >= int((plain.histogram > 0).sum()) * 0.9
+
+
+def test_a_denser_sample_finds_more_of_the_rare() -> None:
+    """A hundred far values of a million: at ten times the density ten times as many are met."""
+    tensor = torch.rand(1_000_003)
+    tensor[::10_007] = 8.0 + torch.rand(100)
+    found = []
+    for density in (1.0, 10.0):
+        sketch = RangeSketch()
+        sketch.update(tensor, density)
+        far = sketch.histogram[sketch.edges()[:-1] >= 8.0]
+        found.append(int((far > 1).sum()))
+        assert abs(int(far.sum()) - 100) < 80 / density**0.5
+    assert found[1] > 4 * found[0]
+
+
 def test_batches_are_sampled_at_different_places() -> None:
     """Values that stand at every 27th place of each batch are found as often as they are."""
     generator = torch.Generator().manual_seed(4)

@@ -15,7 +15,7 @@ import attrs
 import pytest
 import safetensors.torch
 import torch
-from flow_nets import Net, images, prepared, rand, torch_threads
+from flow_nets import Net, images, prepared, rand, seeded, torch_threads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -112,6 +112,22 @@ def test_large_batches_have_all_threads(
     with torch_threads(2):
         again = quanthost.collect_statistics(varied, [*small[:3], large, *small[3:]])
     assert again.to_bytes() == found.to_bytes()
+
+
+def test_more_is_sampled_where_counting_is_little() -> None:
+    """By the multiplications of the graph for each observed tensor: the sketch of the input shows it."""
+    data = [rand(1, 3, 96, 96, seed=seed) for seed in range(3)]
+    for channels, wanted in ((8, 1.0), (400, 9 * 4 * 400 * 96**2 / 1024 / 3 / (1 << 14))):
+        model = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, 1, 3, padding=1)
+        )
+        ready = prepared(seeded(model), data[0])
+        found = quanthost.collect_statistics(ready, data)
+        assert len(found.tensors) == 3
+        by_hand = RangeSketch()
+        for image in data:
+            by_hand.update(image, wanted)
+        assert found.tensors["input_1"] == by_hand
 
 
 class Noisy(nn.Module):
