@@ -114,6 +114,7 @@ _SIZES: dict[str, list[_Arguments]] = {
     "pad": _unary(*_MAPS[:4], pad=[1, 1, 1, 1]),
     "slice.Tensor": [{"self": _T(s), "dim": 1, "start": 0, "end": s[1] // 2, "step": 1} for s in _MAPS],
     "view": [{"self": _T(shape), "size": [shape[0], -1]} for shape in _MAPS],
+    "clone": _unary(),
     "permute": [{"self": _T(s), "dims": [0, *range(len(s) - 1, 0, -1)]} for s in (*_MAPS, (1, 197, 3, 64))],
     "mean.dim": _unary(*_MAPS[:4], dim=[2, 3], keepdim=True),
     "adaptive_avg_pool2d": _unary(*_MAPS[:4], output_size=[1, 1]),

@@ -122,6 +122,7 @@ class _Measuring:
         self._sites: dict[tuple[str, Kernel, Sizes], SiteCost] = {}
         self._conversions: dict[int, ConversionCost] = {}
         self._skipped: dict[str, str] = {}
+        self._tried: set[str] = set()
         self._call = 0.0
 
     @classmethod
@@ -150,6 +151,7 @@ class _Measuring:
             if not listed:
                 self._skipped[row.name] = f"the catalogue has no sizes for {row.pattern}"
             made += [partial(self._capture, row.name, example) for example in listed]
+            self._tried.update({row.name} if listed else {})
         return made
 
     def _capture(self, row: str, example: Example) -> _Found | None:
@@ -232,13 +234,32 @@ class _Measuring:
         return _convert.convert(calibrate(prepared, [captured.example_args]))
 
     def table(self) -> CostTable:
-        measured = {site.row for site in self._sites.values()}
+        sites = [*self._sites.values(), *self._of_twins()]
+        measured = {site.row for site in sites}
+        for row in sorted(self._tried):
+            self._note(row, "its examples become another row before the table sees them")
         return CostTable(
             backend=self._name, machine=machine(),
             versions=[(name, importlib.metadata.version(name)) for name in _VERSIONED],
-            sites=self._sites.values(), conversions=self._conversions.values(),
+            sites=sites, conversions=self._conversions.values(),
             skipped={row: reason for row, reason in self._skipped.items() if row not in measured},
         )  # fmt: skip
+
+    def _of_twins(self) -> Iterator[SiteCost]:
+        """Costs of rows that no example alone can show, since they ask for what is around them.
+
+        A row of the same pattern has the same kernel.
+        """
+        measured = {site.row for site in self._sites.values()}
+        for row in self._backend.table:
+            twin = next(
+                (t.name for t in self._backend.table if t.pattern == row.pattern and t.name in measured), None
+            )
+            if row.name in measured or twin is None:
+                continue
+            for site in self._sites.values():
+                if site.row == twin and site.kernel in {*row.kernels, Kernel.FLOAT}:
+                    yield attrs.evolve(site, row=row.name)
 
 
 def _runnable(converted: ConvertedModel, io: str) -> tuple[LoweredProgram, Callable[[], Any]]:

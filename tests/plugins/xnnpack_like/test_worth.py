@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 import quanthost
+from quanthost.api import SupportTable
 from quanthost.catalogue import examples_of
 from quanthost.errors import RequestError
 from quanthost.host import measuring
@@ -247,3 +248,24 @@ def test_a_constant_that_shares_its_range_with_data() -> None:
     x = torch.linspace(-4, 4, 32).view(1, 4, 8)
     program = quanthost.quantize(Token(), (x,), BACKEND, calibration=[(x,)], placement="all")
     assert (program.run(x) - Token()(x)).abs().max() < 0.04
+
+
+def test_rows_that_no_example_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks for its surroundings costs what its twin does; of the others stands why they have no cost."""
+    measures = measuring._Measuring.of(BACKEND, None)
+    wanted = {"relu", "relu_of_maximum", "view_of_clone", "clone", "conv_batch_norm", "sqrt"}
+    few = SupportTable(tuple(row for row in TABLE if row.name in wanted))
+    monkeypatch.setattr(measures._backend, "table", few)
+    for make in measures.captured(()):
+        measures.add(make())
+    table = measures.table()
+    costs = {name: {(s.kernel, s.sizes): s.seconds for s in table.sites if s.row == name} for name in wanted}
+    assert costs["relu"]
+    assert costs["relu_of_maximum"] == costs["relu"]
+    assert {name for name in wanted if costs[name]} == {"relu", "relu_of_maximum"}
+    reasons = dict(table.skipped)
+    assert reasons.keys() == wanted - {"relu", "relu_of_maximum"}
+    assert reasons["view_of_clone"] == "its examples become another row before the table sees them"
+    assert reasons["clone"].startswith("the toolchain refused the graph")
+    assert reasons["conv_batch_norm"].startswith("the catalogue has no sizes")
+    assert reasons["sqrt"] == "float alone: there is nothing to choose"
