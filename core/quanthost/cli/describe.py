@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quanthost.cli.output import chatter_on_stderr, write, write_json
+from quanthost.host.descriptions import described
 from quanthost.host.discovery import Policy, installed
 from quanthost.toolchain.quiet import quiet_imports
-from quanthost.values import AnyQSpec, BackendInfo, Manifest, Recipe, Role, to_data
+from quanthost.values import BackendInfo, Manifest, Role, to_data
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,13 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["describe"]
 
+_Data = dict[str, Any]
+
 
 def describe(name: str, policy: Policy, *, as_json: bool) -> None:
-    """Load one backend and show what it supports.
+    """Show what one backend supports, which loads it unless it was shown before.
 
     Raises:
         DiscoveryError: the backend is unknown, blocked or broken.
     """
+    found = next((found for found in installed(policy) if found.name == name), None)
+    # what is not installed, or not to be used, is refused by loading it
+    document = _loaded(name, policy) if found is None else described(found, lambda: _loaded(name, policy))
+    if as_json:
+        write_json(document)
+    else:
+        write(*_screen(document))
+
+
+def _loaded(name: str, policy: Policy) -> _Data:
     with chatter_on_stderr(), quiet_imports():
         # late: most plugins load torch
         from quanthost.hooks.backend import TableBackend
@@ -31,15 +44,11 @@ def describe(name: str, policy: Policy, *, as_json: bool) -> None:
         plugins = gather(name, policy)
         info, plugin = plugins.info(name), plugins.plugin(name)
     manifest = next(found.manifest for found in installed(policy) if found.name == name)
-    rows = tuple(plugin.table) if isinstance(plugin, TableBackend) else None
     assert manifest is not None
-    if as_json:
-        write_json(_document(info, manifest, rows))
-    else:
-        write(*_screen(info, manifest, rows))
+    return _document(info, manifest, tuple(plugin.table) if isinstance(plugin, TableBackend) else None)
 
 
-def _document(info: BackendInfo, manifest: Manifest, rows: tuple[Row, ...] | None) -> dict[str, Any]:
+def _document(info: BackendInfo, manifest: Manifest, rows: tuple[Row, ...] | None) -> _Data:
     return {
         "name": info.name,
         "summary": manifest.summary,
@@ -53,11 +62,11 @@ def _document(info: BackendInfo, manifest: Manifest, rows: tuple[Row, ...] | Non
     }
 
 
-def _row_document(row: Row) -> dict[str, Any]:
+def _row_document(row: Row) -> _Data:
     return {
         "name": row.name,
         "pattern": str(row.pattern),
-        "kernels": _kernels(row),
+        "kernels": sorted(kernel.value for kernel in row.kernels),
         "constraints": [
             {"text": rule.text, "kernels": sorted(k.value for k in rule.kernels or row.kernels)}
             for rule in row.constraints
@@ -67,59 +76,55 @@ def _row_document(row: Row) -> dict[str, Any]:
     }
 
 
-def _screen(info: BackendInfo, manifest: Manifest, rows: tuple[Row, ...] | None) -> list[RenderableType]:
+def _screen(document: _Data) -> list[RenderableType]:
     from rich.text import Text
 
     from quanthost.report.layout import facts
 
-    default, *others = info.recipes
+    default, *others = document["recipes"]
+    rows = document["rows"]
     parts: list[RenderableType] = [
         facts(
             [
-                (info.name, manifest.summary),
-                ("requires", ", ".join(manifest.requires) or "nothing"),
-                ("runtime", info.runtime or "portable kernels"),
-                ("options", ", ".join(info.options) or "none"),
-                ("training", "quantization-aware training" if info.qat else "no"),
+                (document["name"], document["summary"]),
+                ("requires", ", ".join(document["requires"]) or "nothing"),
+                ("runtime", document["runtime"] or "portable kernels"),
+                ("options", ", ".join(document["options"]) or "none"),
+                ("training", "quantization-aware training" if document["qat"] else "no"),
             ]
         ),
         Text("\nrecipes", style="bold"),
-        facts([(f"{default.name} (default)", _recipe(default)), *((r.name, _recipe(r)) for r in others)]),
+        facts(
+            [(f"{default['name']} (default)", _recipe(default)), *((r["name"], _recipe(r)) for r in others)]
+        ),
         Text("\nsupport table" if rows is not None else "\nno support table: its hooks decide", style="bold"),
     ]
     return [*parts, *(part for row in rows or () for part in _row(row))]
 
 
-def _row(row: Row) -> list[RenderableType]:
+def _row(row: _Data) -> list[RenderableType]:
     from rich.padding import Padding
     from rich.text import Text
 
     from quanthost.report.layout import facts
 
-    pairs = [("pattern", str(row.pattern))]
-    for number, rule in enumerate(row.constraints):
-        only = (
-            f" ({', '.join(sorted(k.value for k in rule.kernels))} only)" if rule.kernels is not None else ""
-        )
-        pairs.append(("" if number else "must hold", rule.text + only))
-    if row.lowers_to:
-        pairs.append(("runs as", row.lowers_to))
-    head = Text.assemble((row.name, "bold"), f"  {', '.join(_kernels(row))}")
+    pairs = [("pattern", row["pattern"])]
+    for number, rule in enumerate(row["constraints"]):
+        only = f" ({', '.join(rule['kernels'])} only)" if rule["kernels"] != row["kernels"] else ""
+        pairs.append(("" if number else "must hold", rule["text"] + only))
+    if row["lowers_to"]:
+        pairs.append(("runs as", row["lowers_to"]))
+    head = Text.assemble((row["name"], "bold"), f"  {', '.join(row['kernels'])}")
     return [head, Padding(facts(pairs), (0, 0, 0, 2))]
 
 
-def _kernels(row: Row) -> list[str]:
-    return sorted(kernel.value for kernel in row.kernels)
+def _recipe(recipe: _Data) -> str:
+    specs = [(role.value, recipe.get(role.value)) for role in Role]
+    told = "; ".join(f"{role} {_qspec(spec)}" for role, spec in specs if spec is not None)
+    return "\n".join(part for part in (recipe["summary"], told) if part)
 
 
-def _recipe(recipe: Recipe) -> str:
-    roles = ((role, recipe.for_role(role)) for role in Role)
-    specs = "; ".join(f"{role.value} {_qspec(spec)}" for role, spec in roles if spec is not None)
-    return "\n".join(part for part in (recipe.summary, specs) if part)
-
-
-def _qspec(spec: AnyQSpec) -> str:
+def _qspec(spec: _Data) -> str:
     """The parts that are set: ``"int8 per_channel symmetric"``."""
-    parts = to_data(spec)
-    words = [parts.get(key) for key in ("dtype", "granularity", "symmetry", "timing")]
+    words = [spec.get(key) for key in ("dtype", "granularity", "symmetry", "timing")]
     return " ".join(str(word) for word in words if word is not None)

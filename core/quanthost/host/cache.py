@@ -8,10 +8,8 @@ any time. Where it cannot be written to, a run goes on without it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ import attrs
 
 from quanthost.errors import ProgramError, QuanthostError, StatisticsError
 from quanthost.host.eviction import evict, size_limit
+from quanthost.host.folders import VARIABLE, code_digest, default_folder
 from quanthost.host.registry import Group, registered
 from quanthost.stages import ranks
 from quanthost.stages.calibrate import collect_statistics, digest_of_data
@@ -32,20 +31,9 @@ from quanthost.stages.records import CalibratedModel, PreparedModel
 from quanthost.stages.statistics import Statistics
 from quanthost.values import digest, to_data
 
-__all__ = ["VARIABLE", "Cache", "default_folder", "program_key"]
+__all__ = ["Cache", "program_key"]
 
-VARIABLE = "QUANTHOST_CACHE"
 _TOOLCHAIN = ("torch", "torchao", "executorch")
-
-
-def default_folder() -> Path:
-    """The folder that ``QUANTHOST_CACHE`` names, or the user's own for caches."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("quanthost"))
 
 
 @attrs.define
@@ -158,7 +146,7 @@ def program_key(calibrated: CalibratedModel, choices: Mapping[str, Any]) -> str:
         "request": to_data(prepared.request),
         "choices": to_data(dict(choices)),
         "versions": [(name, importlib.metadata.version(name)) for name in _TOOLCHAIN],
-        "code": [_code_digest(name) for name in ("quanthost", *_packages(prepared.request.backends))],
+        "code": [code_digest(name) for name in ("quanthost", *_packages(prepared.request.backends))],
     }
     return digest(parts)
 
@@ -186,18 +174,3 @@ def _read_statistics(path: Path) -> Statistics | None:
         return Statistics.load(path)
     except (OSError, StatisticsError):
         return None
-
-
-def _code_digest(package: str) -> str:
-    """SHA-256 over the Python files of a package: while one is written its version stays as it is."""
-    total = hashlib.sha256(package.encode())
-    module = sys.modules.get(package)
-    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
-    files = [file for folder in folders for file in folder.rglob("*.py")]
-    single = getattr(module, "__file__", None)
-    if not folders and single:
-        files = [Path(single)]
-    for file in sorted(files):
-        total.update(file.name.encode())
-        total.update(file.read_bytes())
-    return total.hexdigest()

@@ -134,8 +134,8 @@ def test_other_code_makes_another_program(tmp_path: Path, monkeypatch: pytest.Mo
     made(tmp_path)
     from quanthost.host import cache
 
-    before = cache._code_digest
-    monkeypatch.setattr(cache, "_code_digest", lambda name: before(name) + "changed" * ("xnnpack" in name))
+    before = cache.code_digest
+    monkeypatch.setattr(cache, "code_digest", lambda name: before(name) + "changed" * ("xnnpack" in name))
     assert made(tmp_path)[1] == ["6 batches from the cache"]
 
 

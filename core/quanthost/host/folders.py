@@ -1,0 +1,44 @@
+"""Folders of the user's own, and digests of code that tell whether what is kept there still holds."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+__all__ = ["VARIABLE", "code_digest", "default_folder"]
+
+VARIABLE = "QUANTHOST_CACHE"
+
+
+def default_folder() -> Path:
+    """The folder that ``QUANTHOST_CACHE`` names, or the user's own for caches."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("quanthost"))
+
+
+def code_digest(package: str) -> str | None:
+    """SHA-256 over the Python files of a package or module, which is not imported for it.
+
+    While a package is written its version stays as it is. ``None`` where there is no such package.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    if not folders and spec.origin:
+        files = [Path(spec.origin)]
+    total = hashlib.sha256(package.encode())
+    for file in sorted(files):
+        total.update(file.name.encode())
+        total.update(file.read_bytes())
+    return total.hexdigest()
