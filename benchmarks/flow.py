@@ -152,8 +152,8 @@ def _page(results: dict[str, Any]) -> str:
         "imports not counted. Memory is the peak of the process, in MiB, with all libraries in it.", "",
         "![Seconds of both sides](flow-beside.svg)", "",
         "| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|", *map(_line, rows), "",
-        "Where the ratio is below 10, a third to a half of the time is `convert`, which runs four times over the",
-        "kept batches to choose estimators and to correct biases; the script does neither. A quarter is",
+        "Where the ratio is below 10, a third to a half of the time is `convert`, which runs four times over",
+        "the kept batches to choose estimators and to correct biases; the script does neither. A quarter is",
         "`capture`: `torch.export` itself.", "",
     ]  # fmt: skip
     found = exponents(rows)
