@@ -10,6 +10,8 @@ from pathlib import Path
 __all__ = ["VARIABLE", "code_digest", "default_folder"]
 
 VARIABLE = "QUANTHOST_CACHE"
+# larger files, such as libraries, are known by their size and time
+_READ = 1 << 20
 
 
 def default_folder() -> Path:
@@ -23,7 +25,7 @@ def default_folder() -> Path:
 
 
 def code_digest(package: str) -> str | None:
-    """SHA-256 over the Python files of a package or module, which is not imported for it.
+    """SHA-256 over the files of a package or module, data among them, which is not imported for it.
 
     While a package is written its version stays as it is. ``None`` where there is no such package.
     """
@@ -34,11 +36,12 @@ def code_digest(package: str) -> str | None:
     if spec is None:
         return None
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    files = [file for folder in folders for file in folder.rglob("*.py")]
+    files = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
     if not folders and spec.origin:
         files = [Path(spec.origin)]
     total = hashlib.sha256(package.encode())
-    for file in sorted(files):
+    for file in sorted(file for file in files if file.is_file()):
         total.update(file.name.encode())
-        total.update(file.read_bytes())
+        size, changed = file.stat().st_size, file.stat().st_mtime_ns
+        total.update(file.read_bytes() if size < _READ else f"{size} {changed}".encode())
     return total.hexdigest()

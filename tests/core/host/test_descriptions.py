@@ -61,13 +61,24 @@ def test_it_is_made_once(asked: Callable[..., int], tmp_path: Path) -> None:
 def test_what_it_depends_on(
     asked: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plugin's code, its manifest, the versions that it needs; what was kept before goes."""
+    """The plugin's code and data, its manifest, the versions that it needs; what was kept before goes."""
     assert asked() == 1
-    (tmp_path / "plugin" / "described_npu" / "rows.py").write_text("ROWS = 2")
+    package = tmp_path / "plugin" / "described_npu"
+    (package / "rows.py").write_text("ROWS = 2")
     assert [asked(), asked()] == [2, 2]
-    assert [asked(manifest=attrs.evolve(MANIFEST, summary="two")), asked()] == [3, 4]
-    monkeypatch.setattr(descriptions, "_version", lambda name: f"{name} 99")
+    (package / "more").mkdir()
+    (package / "more" / "rows.json").write_text("{}")
+    assert [asked(), asked()] == [3, 3]
+    (package / "library.so").write_bytes(bytes(1 << 21))
+    assert [asked(), asked()] == [4, 4]
+    (package / "library.so").write_bytes(bytes(1 << 21) + b"x")
     assert [asked(), asked()] == [5, 5]
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "rows.pyc").write_bytes(b"compiled")
+    assert asked() == 5
+    assert [asked(manifest=attrs.evolve(MANIFEST, summary="two")), asked()] == [6, 7]
+    monkeypatch.setattr(descriptions, "_version", lambda name: f"{name} 99")
+    assert [asked(), asked()] == [8, 8]
     assert len(list((tmp_path / "kept" / "descriptions").iterdir())) == 1
 
 
