@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quanthost.cli.output import chatter_on_stderr, write, write_json
 from quanthost.host.descriptions import described
-from quanthost.host.discovery import Policy, installed
+from quanthost.host.discovery import Installed, Policy, installed
 from quanthost.toolchain.quiet import quiet_imports
 from quanthost.values import BackendInfo, Manifest, Role, to_data
 
@@ -27,15 +28,16 @@ def describe(name: str, policy: Policy, *, as_json: bool) -> None:
         DiscoveryError: the backend is unknown, blocked or broken.
     """
     found = next((found for found in installed(policy) if found.name == name), None)
+    make = partial(_loaded, name, policy, found)
     # what is not installed, or not to be used, is refused by loading it
-    document = _loaded(name, policy) if found is None else described(found, lambda: _loaded(name, policy))
+    document = make() if found is None else described(found, make)
     if as_json:
         write_json(document)
     else:
         write(*_screen(document))
 
 
-def _loaded(name: str, policy: Policy) -> _Data:
+def _loaded(name: str, policy: Policy, found: Installed | None) -> _Data:
     with chatter_on_stderr(), quiet_imports():
         # late: most plugins load torch
         from quanthost.hooks.backend import TableBackend
@@ -43,9 +45,9 @@ def _loaded(name: str, policy: Policy) -> _Data:
 
         plugins = gather(name, policy)
         info, plugin = plugins.info(name), plugins.plugin(name)
-    manifest = next(found.manifest for found in installed(policy) if found.name == name)
-    assert manifest is not None
-    return _document(info, manifest, tuple(plugin.table) if isinstance(plugin, TableBackend) else None)
+    assert found is not None
+    assert found.manifest is not None
+    return _document(info, found.manifest, tuple(plugin.table) if isinstance(plugin, TableBackend) else None)
 
 
 def _document(info: BackendInfo, manifest: Manifest, rows: tuple[Row, ...] | None) -> _Data:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import fx
 
 from quanthost.graph.operators import operator_name
@@ -35,20 +36,17 @@ _COUNTED: Mapping[str, tuple[Callable[[_Shape, _Shape, _Shape], int], int]] = {
 }
 
 
-def multiplications(node: fx.Node, shape_of: Callable[[object], Sequence[object] | None]) -> int:
+def multiplications(node: fx.Node, tensor_of: Callable[[object], torch.Tensor | None]) -> int:
     """Of a convolution or a product of matrices; 0 of all else, and where a size is not known.
 
-    ``shape_of`` gives the shape of a node, ``None`` where it has none.
+    ``tensor_of`` gives the tensor, real or fake, that a node stands for, ``None`` where there is none.
     """
     parts = operator_name(node).split(".")
     counted = _COUNTED.get(parts[1]) if parts[0] == "aten" and len(parts) > 1 else None
     if counted is None:
         return 0
     count, place = counted
-    shapes = [shape_of(each) for each in (node, *node.args[place : place + 2])]
-    known = [
-        [size for size in shape if isinstance(size, int)]
-        for shape in shapes
-        if shape is not None and all(isinstance(size, int) for size in shape)
-    ]
-    return count(*known) if len(known) == 3 else 0
+    tensors = [tensor_of(each) for each in (node, *node.args[place : place + 2])]
+    shapes = [tuple(tensor.shape) for tensor in tensors if tensor is not None]
+    are_known = all(isinstance(size, int) for shape in shapes for size in shape)
+    return count(*shapes) if are_known and len(shapes) == 3 else 0

@@ -154,9 +154,7 @@ def program_key(calibrated: CalibratedModel, choices: Mapping[str, Any]) -> str:
 def _packages(backends: Sequence[str]) -> list[str]:
     """The packages of the backends and of all extensions, which take part in every run."""
     plugins = [plugin for plugin in registered(Group.BACKENDS) if plugin.name in backends]
-    return sorted(
-        {p.entry_point.partition(":")[0].partition(".")[0] for p in [*plugins, *registered(Group.EXTENSIONS)]}
-    )
+    return sorted({plugin.package for plugin in [*plugins, *registered(Group.EXTENSIONS)]})
 
 
 def _name(key: str) -> str:

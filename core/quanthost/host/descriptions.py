@@ -41,9 +41,10 @@ def described(backend: Installed, make: Callable[[], dict[str, Any]]) -> dict[st
 
 def _place(backend: Installed) -> Path | None:
     """A file by the name and by all that the description depends on."""
-    package = backend.entry_point.partition(":")[0].partition(".")[0]
-    code = [code_digest("quanthost"), code_digest(package)]
-    if backend.problem is not None or None in code or registered(Group.EXTENSIONS):
+    if backend.problem is not None or registered(Group.EXTENSIONS):
+        return None
+    code = [code_digest("quanthost"), code_digest(backend.package)]
+    if None in code:
         return None
     needed = backend.manifest.requires if backend.manifest is not None else ()
     versions = [(name, _version(name)) for name in needed]

@@ -42,6 +42,7 @@ def code_digest(package: str) -> str | None:
     total = hashlib.sha256(package.encode())
     for file in sorted(file for file in files if file.is_file()):
         total.update(file.name.encode())
-        size, changed = file.stat().st_size, file.stat().st_mtime_ns
-        total.update(file.read_bytes() if size < _READ else f"{size} {changed}".encode())
+        found = file.stat()
+        large = f"{found.st_size} {found.st_mtime_ns}".encode()
+        total.update(file.read_bytes() if found.st_size < _READ else large)
     return total.hexdigest()

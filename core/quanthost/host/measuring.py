@@ -122,7 +122,7 @@ class _Measuring:
         self._sites: dict[tuple[str, Kernel, Sizes], SiteCost] = {}
         self._conversions: dict[int, ConversionCost] = {}
         self._skipped: dict[str, str] = {}
-        self._tried: set[str] = set()
+        self._tried: list[str] = []
         self._call = 0.0
 
     @classmethod
@@ -150,8 +150,9 @@ class _Measuring:
             listed = list(examples_of(row))
             if not listed:
                 self._skipped[row.name] = f"the catalogue has no sizes for {row.pattern}"
+                continue
+            self._tried.append(row.name)
             made += [partial(self._capture, row.name, example) for example in listed]
-            self._tried.update({row.name} if listed else {})
         return made
 
     def _capture(self, row: str, example: Example) -> _Found | None:
@@ -236,7 +237,7 @@ class _Measuring:
     def table(self) -> CostTable:
         sites = [*self._sites.values(), *self._of_twins()]
         measured = {site.row for site in sites}
-        for row in sorted(self._tried):
+        for row in self._tried:
             self._note(row, "its examples become another row before the table sees them")
         return CostTable(
             backend=self._name, machine=machine(),
@@ -251,15 +252,14 @@ class _Measuring:
         A row of the same pattern has the same kernel.
         """
         measured = {site.row for site in self._sites.values()}
+        shown = [row for row in self._backend.table if row.name in measured]
         for row in self._backend.table:
-            twin = next(
-                (t.name for t in self._backend.table if t.pattern == row.pattern and t.name in measured), None
-            )
-            if row.name in measured or twin is None:
+            if row in shown:
                 continue
-            for site in self._sites.values():
-                if site.row == twin and site.kernel in {*row.kernels, Kernel.FLOAT}:
-                    yield attrs.evolve(site, row=row.name)
+            twin = next((other.name for other in shown if other.pattern == row.pattern), None)
+            kernels = {*row.kernels, Kernel.FLOAT}
+            of_twin = (s for s in self._sites.values() if s.row == twin and s.kernel in kernels)
+            yield from (attrs.evolve(site, row=row.name) for site in of_twin)
 
 
 def _runnable(converted: ConvertedModel, io: str) -> tuple[LoweredProgram, Callable[[], Any]]:

@@ -55,6 +55,11 @@ class Installed:
         """Distribution and entry point, in the words of error messages."""
         return f"distribution {self.origin}, entry point {self.name} = {self.entry_point}"
 
+    @property
+    def package(self) -> str:
+        """The package, or module, that its code lies in."""
+        return self.entry_point.partition(":")[0].partition(".")[0]
+
     def as_entry_point(self) -> EntryPoint:
         return EntryPoint(name=self.name, value=self.entry_point, group=self.group.value)
 

@@ -56,14 +56,13 @@ def density(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> float
     Of the graph alone, so that all shares of the data are sampled alike.
     """
 
-    def shape_of(node: object) -> Sequence[object] | None:
+    def tensor_of(node: object) -> torch.Tensor | None:
         while isinstance(node, fx.Node) and observer_of(module, node) is not None:
             node = node.args[0]
         held = constant(module, node)
-        tensor = tensor_meta(node) if held is None and isinstance(node, fx.Node) else held
-        return None if tensor is None else tuple(tensor.shape)
+        return tensor_meta(node) if held is None and isinstance(node, fx.Node) else held
 
-    total = sum(multiplications(node, shape_of) for node in module.graph.nodes)
+    total = sum(multiplications(node, tensor_of) for node in module.graph.nodes)
     return max(1.0, total / _FOR_A_VALUE / max(len(observers), 1) / SAMPLED)
 
 

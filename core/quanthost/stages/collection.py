@@ -140,14 +140,15 @@ class Collection:
         group: list[_Flat] = []
         begun = time.monotonic()
         for flat in flats:
-            if group and _is_large(flat):
+            large = _is_large(flat)
+            if group and large:
                 yield group
                 group = []
             group.append(flat)
             now = time.monotonic()
             is_time = self._path is not None and now - self._saved >= _SECONDS
             is_enough = max(len(group) * self._took, now - begun) >= _GROUP_SECONDS
-            if is_time or is_enough or _is_large(flat):
+            if is_time or is_enough or large:
                 yield group
                 group, begun = [], time.monotonic()
             if is_time:

@@ -29,12 +29,11 @@ def counted(model: nn.Module, operands: tuple[torch.Tensor, ...], **options: Any
     module = torch.export.export(model, operands, **options).module()
     assert isinstance(module, torch.fx.GraphModule)
 
-    def shape_of(node: object) -> Any:
+    def tensor_of(node: object) -> torch.Tensor | None:
         held = constant(module, node)
-        tensor = tensor_meta(node) if held is None and isinstance(node, torch.fx.Node) else held
-        return None if tensor is None else tuple(tensor.shape)
+        return tensor_meta(node) if held is None and isinstance(node, torch.fx.Node) else held
 
-    return sum(multiplications(node, shape_of) for node in module.graph.nodes)
+    return sum(multiplications(node, tensor_of) for node in module.graph.nodes)
 
 
 CASES: dict[str, tuple[nn.Module, tuple[torch.Tensor, ...]]] = {
