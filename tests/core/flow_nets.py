@@ -68,6 +68,15 @@ class Net(nn.Module):
         return scores
 
 
+class Other(Net):
+    """``Net`` with other weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.head.weight.add_(0.5)
+
+
 class Pair(nn.Module):
     """Two inputs, one of which may be given by name."""
 
