@@ -263,7 +263,8 @@ def _versions() -> dict[str, str]:
     for package in ("torch", "torchao", "executorch", "transformers", "scikit-learn", "scikit-image"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    return versions
+    # its metadata may lack what it was built for: 2.13.0 for 2.13.0+cu130
+    return versions | {"torch": torch.__version__}
 
 
 def _store(row: dict[str, Any]) -> None:
