@@ -17,7 +17,7 @@ from networks import network
 from torch import Tensor, nn
 
 import quanthost
-from quanthost.stages.bits import BitDifference
+from quanthost.inspection.bits import BitDifference
 from quanthost.stages.records import CalibratedModel
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "bits.md"

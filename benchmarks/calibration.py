@@ -32,7 +32,7 @@ from torch import Tensor, fx
 from torchao.quantization.pt2e import HistogramObserver
 
 import quanthost
-from quanthost.stages.observing import of_data
+from quanthost.stages.calibrating.observing import of_data
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RESULTS = Path(__file__).parent / "results" / "calibration.json"

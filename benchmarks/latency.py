@@ -20,9 +20,9 @@ import kept
 from networks import network
 
 import quanthost
-from quanthost.host.costs import load_costs, save_costs
+from quanthost.host.measured_costs import load_costs, save_costs
 from quanthost.host.measuring import measure_costs
-from quanthost.stages.timing import seconds_in_turns
+from quanthost.stages.lowering.timing import seconds_in_turns
 from quanthost.values import CostTable
 
 _ROOT = Path(__file__).resolve().parents[1]

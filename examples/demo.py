@@ -11,8 +11,8 @@ from rich.console import Console
 
 import quanthost
 from quanthost.cli.output import write
-from quanthost.cli.progress import shown
-from quanthost.report.table import summary
+from quanthost.cli.progress_display import shown
+from quanthost.report.decision_table import summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "out" / "efficientnet_lite0.pte"
@@ -64,7 +64,7 @@ def network() -> tuple[Any, Any, list[Any], list[Any]]:
 
 def judge(reference: quanthost.LoweredProgram, program: quanthost.LoweredProgram, photos: list[Any]) -> None:
     """Size, time, error and agreement of the int8 program against the float one."""
-    from quanthost.report.compare import Contestant, compare, comparison_table
+    from quanthost.report.comparison import Contestant, compare, comparison_table
 
     result = compare(
         Contestant(name="float", run=reference.run, size=len(reference.buffer)),

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "reference" / "public-api.txt"
 MODULES = ("quanthost", "quanthost.api", "quanthost.testing")
 HOOKS = "quanthost.hooks.specs"
-_VERSION = "quanthost.host.apirange.API_VERSION"
+_VERSION = "quanthost.host.api_range.API_VERSION"
 _HEAD = "What quanthost promises. Written by scripts/public_api.py --write; see api-policy.md.\n"
 
 

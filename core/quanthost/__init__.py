@@ -16,8 +16,9 @@ from quanthost.errors import QuanthostError
 
 if TYPE_CHECKING:
     from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
-    from quanthost.host.debugging import trace, why
     from quanthost.host.discovery import Policy, installed
+    from quanthost.host.inspecting import trace, why
+    from quanthost.host.loading import load
     from quanthost.host.measuring import measure_costs
     from quanthost.host.pipeline import (
         calibrate,
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
         prepare,
         quantize,
     )
-    from quanthost.host.programs import load
     from quanthost.host.snapshots import snapshot_decisions
-    from quanthost.stages.bits import compare_bits
-    from quanthost.stages.differences import compare_decisions
-    from quanthost.stages.program import LoweredProgram
-    from quanthost.stages.statistics import Statistics, merge_statistics
+    from quanthost.inspection.bits import compare_bits
+    from quanthost.inspection.differences import compare_decisions
+    from quanthost.stages.calibrating.statistics import Statistics, merge_statistics
+    from quanthost.stages.lowering.program import LoweredProgram
     from quanthost.values import (
         ArithmeticProfile,
         Decision,
@@ -105,13 +105,13 @@ _MODULES = {
         "prepare",
         "quantize",
     ),
-    "quanthost.host.programs": ("load",),
-    "quanthost.host.debugging": ("trace", "why"),
+    "quanthost.host.loading": ("load",),
+    "quanthost.host.inspecting": ("trace", "why"),
     "quanthost.host.snapshots": ("snapshot_decisions",),
-    "quanthost.stages.bits": ("compare_bits",),
-    "quanthost.stages.differences": ("compare_decisions",),
-    "quanthost.stages.program": ("LoweredProgram",),
-    "quanthost.stages.statistics": ("Statistics", "merge_statistics"),
+    "quanthost.inspection.bits": ("compare_bits",),
+    "quanthost.inspection.differences": ("compare_decisions",),
+    "quanthost.stages.lowering.program": ("LoweredProgram",),
+    "quanthost.stages.calibrating.statistics": ("Statistics", "merge_statistics"),
     "quanthost.values": (
         "ArithmeticProfile",
         "DType",

@@ -10,7 +10,7 @@ from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.table import Claim, Constraint, Row, Site, SupportTable, constraint
 from quanthost.graph.view import constant, is_dequantize, is_quantize, tensor_meta
 from quanthost.hooks.backend import TableBackend
-from quanthost.hooks.simulation import Runner, compile_portable, execute_portable, simulated_runner
+from quanthost.hooks.simulated import Runner, compile_portable, execute_portable, simulated_runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.hooks.wrapped import WrappedBackend
 from quanthost.values import (

@@ -86,7 +86,7 @@ class _Case(pytest.Item):
 
     def runtest(self) -> None:
         from quanthost.testing.results import Outcome
-        from quanthost.testing.showing import failure_text
+        from quanthost.testing.results_text import failure_text
 
         if self._case is None:
             raise _Wrong(self._problem)

@@ -16,8 +16,8 @@ CORE = PLUGINS.parent / "core"
 SCRIPT = """
 import json
 import quanthost
-from quanthost.host.modules import package_folders
-from quanthost.host.gathering import gather
+from quanthost.host.module_files import package_folders
+from quanthost.host.requests import gather
 
 listed = {backend.name: backend for backend in quanthost.installed()}
 

@@ -14,7 +14,7 @@ import pytest
 from packaging.version import Version
 from sites import TESTS, ask, install
 
-from quanthost.host.apirange import API_VERSION
+from quanthost.host.api_range import API_VERSION
 
 WHEEL = TESTS / "frozen" / "quanthost_frozen-0.1.0-py3-none-any.whl"
 # the bytes that were built for the plugin API 1.0

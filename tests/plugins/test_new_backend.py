@@ -14,7 +14,7 @@ import pytest
 from sites import PLUGINS, ask, install
 
 from quanthost.cli import main
-from quanthost.cli.problems import ExitCode
+from quanthost.cli.exits import ExitCode
 
 ROOT = PLUGINS.parent
 _XNNPACK = "executorch.backends.xnnpack"

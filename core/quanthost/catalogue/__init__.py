@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from quanthost.catalogue.entries import Entry, Variation
-from quanthost.catalogue.listed import CATALOGUE, entries_of, entry_of
-from quanthost.catalogue.modules import PatternModule, fits, innermost, module_of
+from quanthost.catalogue.lookup import CATALOGUE, entries_of, entry_of
 from quanthost.catalogue.operands import Operand
-from quanthost.catalogue.timing import Example, examples_of
+from quanthost.catalogue.pattern_modules import PatternModule, fits, innermost, module_of
+from quanthost.catalogue.timed_sizes import Example, examples_of
 
 __all__ = [
     "CATALOGUE",

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from quanthost.cli import debug_commands, scaffolding, statistics_commands
+from quanthost.cli import debug_commands, new_backend, statistics_commands
+from quanthost.cli.exits import TRACEBACK, Faults, UsageError
 from quanthost.cli.options import (
     ALLOWED,
     Arithmetic,
@@ -29,7 +30,6 @@ from quanthost.cli.options import (
     Recipe,
     policy,
 )
-from quanthost.cli.problems import TRACEBACK, Faults, UsageError
 
 __all__ = ["app", "main"]
 
@@ -130,7 +130,7 @@ def _options(
 @app.command(add_help_option=False)
 def backends(context: typer.Context, json: Json = False, help: _Help = False) -> None:
     """List the installed backends and their recipes; imports none of them."""
-    from quanthost.cli.backends import backends as show
+    from quanthost.cli.commands.backends import backends as show
 
     show(policy(context), as_json=json)
 
@@ -142,7 +142,7 @@ def describe(
     json: Json = False,
 ) -> None:
     """Show a backend's recipes, options and support table."""
-    from quanthost.cli.describe import describe as show
+    from quanthost.cli.commands.describe import describe as show
 
     show(backend, policy(context), as_json=json)
 
@@ -226,7 +226,7 @@ def quantize(
 ) -> None:  # fmt: skip
     """Make a .pte from a model."""
     from quanthost.cli import settings
-    from quanthost.cli.quantize import quantize as work
+    from quanthost.cli.commands.quantize import quantize as work
 
     if json and report not in (None, "json"):
         raise UsageError(
@@ -265,7 +265,7 @@ def measure(
     json: Json = False,
 ) -> None:
     """Measure here what a backend's operators take, in integers and in float."""
-    from quanthost.cli.measure import measure as work
+    from quanthost.cli.commands.measure import measure as work
 
     work(backend, model or [], output, policy(context), force=bool(force), as_json=json)
 
@@ -308,11 +308,11 @@ def check_backend(
 
     Ends with 1 where a case failed.
     """
-    from quanthost.cli.problems import ExitCode
+    from quanthost.cli.exits import ExitCode
     from quanthost.toolchain.quiet import quiet_imports
 
     with quiet_imports():
-        from quanthost.cli.check import check as work
+        from quanthost.cli.commands.check_backend import check as work
 
     conforms = work(
         backend, policy(context), areas=area or (), only=only or (), full=full, expected=expected, json=json,
@@ -329,7 +329,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show what a program is made of, how it was made, and what became of each node."""
-    from quanthost.cli.inspect import inspect as show
+    from quanthost.cli.commands.inspect import inspect as show
 
     show(program, as_json=json, decisions=decisions)
 
@@ -351,7 +351,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Execute a program in the ExecuTorch runtime of this machine."""
-    from quanthost.cli.run import run as work
+    from quanthost.cli.commands.run import run as work
 
     work(program, inputs, as_json=json, output=output, repeat=repeat, force=bool(force))
 
@@ -389,9 +389,9 @@ def golden(
     Ends with 4 where integers differ.
     """
     from quanthost.cli import settings
-    from quanthost.cli.golden import Wanted
-    from quanthost.cli.golden import golden as work
-    from quanthost.cli.problems import ExitCode
+    from quanthost.cli.commands.golden import Wanted
+    from quanthost.cli.commands.golden import golden as work
+    from quanthost.cli.exits import ExitCode
 
     wanted = Wanted(
         model=model, backend=tuple(backend), samples=samples, inputs=inputs, recipe=recipe,
@@ -403,7 +403,7 @@ def golden(
         raise typer.Exit(ExitCode.DIFFERENT)
 
 
-app.command("new-backend")(scaffolding.new_backend)
+app.command("new-backend")(new_backend.new_backend)
 app.command()(statistics_commands.calibrate)
 app.command("merge-stats")(statistics_commands.merge_stats)
 app.command()(debug_commands.why)

@@ -44,8 +44,8 @@ def why(
 ) -> None:
     """Show each row that was tried for an operator, and where it stopped."""
     from quanthost.cli import settings
-    from quanthost.cli.why import Wanted
-    from quanthost.cli.why import why as work
+    from quanthost.cli.commands.explain_node import Wanted
+    from quanthost.cli.commands.explain_node import why as work
 
     wanted = Wanted(
         model=model, node=node, backend=tuple(backend), recipe=recipe, inputs=inputs,
@@ -75,8 +75,8 @@ def trace(
 ) -> None:
     """Show the graph after each stage, each node with what was decided on it."""
     from quanthost.cli import settings
-    from quanthost.cli.trace import Wanted
-    from quanthost.cli.trace import trace as work
+    from quanthost.cli.commands.show_trace import Wanted
+    from quanthost.cli.commands.show_trace import trace as work
 
     wanted = Wanted(
         model=model, backend=tuple(backend), recipe=recipe, inputs=inputs, stages=tuple(stage or ()),
@@ -102,8 +102,8 @@ def decisions(
 ) -> None:
     """Keep what would be decided on models, for 'diff'; needs no data and lowers nothing."""
     from quanthost.cli import settings
-    from quanthost.cli.differences import Wanted
-    from quanthost.cli.differences import decisions as work
+    from quanthost.cli.commands.diff import Wanted
+    from quanthost.cli.commands.diff import decisions as work
 
     wanted = Wanted(
         models=tuple(model), backend=tuple(backend), recipe=recipe, placement=placement or "cost",
@@ -132,8 +132,8 @@ def diff(
 
     Ends with 4 where decisions differ.
     """
-    from quanthost.cli.differences import diff as work
-    from quanthost.cli.problems import ExitCode
+    from quanthost.cli.commands.diff import diff as work
+    from quanthost.cli.exits import ExitCode
 
     if not work(old, new, tuple(backend or ()), policy(context), as_json=json):
         raise typer.Exit(ExitCode.DIFFERENT)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quanthost.cli.problems import UsageError
+from quanthost.cli.exits import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from quanthost.cli.problems import UsageError
+from quanthost.cli.exits import UsageError
 from quanthost.cli.references import is_reference
 from quanthost.errors import ValueCheckError
 from quanthost.values import Override, from_data

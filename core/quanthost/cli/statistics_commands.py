@@ -37,7 +37,7 @@ def calibrate(
 ) -> None:
     """Collect range statistics from data, or go on where a stopped run left off."""
     from quanthost.cli import settings
-    from quanthost.cli.statistics import Wanted, collect
+    from quanthost.cli.commands.range_statistics import Wanted, collect
 
     wanted = Wanted(
         model=model, backend=tuple(backend), calibration=calibration, inputs=inputs, recipe=recipe,
@@ -56,6 +56,6 @@ def merge_stats(
     json: Json = False,
 ) -> None:
     """Merge the statistics of all shards, as if one process had seen the data."""
-    from quanthost.cli.statistics import merge
+    from quanthost.cli.commands.range_statistics import merge
 
     merge(parts, output, force=bool(force), as_json=json)

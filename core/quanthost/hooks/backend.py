@@ -11,7 +11,7 @@ from quanthost.errors import RequestError
 from quanthost.graph.matcher import match_table
 from quanthost.graph.table import Claim, Row, Site, SupportTable
 from quanthost.graph.view import GraphView, tensor_meta
-from quanthost.hooks.simulation import Runner
+from quanthost.hooks.simulated import Runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import (
     AnyQSpec,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from quanthost.errors import RequestError
-from quanthost.hooks.simulation import Runner
+from quanthost.hooks.simulated import Runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import BackendInfo, Decision, Kernel, Match, PieceRecord, QSpecChoice, Refusal, Request
 
@@ -68,7 +68,7 @@ class WrappedBackend:
         quantizer = self._quantizer(request)
         if quantizer is None:
             return []
-        from quanthost.hooks.annotated import matches
+        from quanthost.hooks.annotated_matches import matches
 
         found = matches(quantizer, graph_module, self.info.name, self._kernel(request))
         return [match for match in found if open_nodes.issuperset(match.nodes)]

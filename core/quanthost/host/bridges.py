@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from quanthost.hooks.manager import Plugins
-from quanthost.host.costs import Costs
 from quanthost.host.discovery import Policy
-from quanthost.host.gathering import Backend, Options, gather, make_request
-from quanthost.stages.prepare import HostQuantizer, recipe_of
+from quanthost.host.measured_costs import Costs
+from quanthost.host.requests import Backend, Options, gather, make_request
+from quanthost.stages.preparing.prepare import HostQuantizer, recipe_of
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
 from quanthost.values import Kernel, Override, Placement, Request

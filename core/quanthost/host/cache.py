@@ -21,14 +21,14 @@ from quanthost.errors import ProgramError, QuanthostError, StatisticsError
 from quanthost.host.eviction import evict, size_limit
 from quanthost.host.folders import VARIABLE, code_digest, default_folder
 from quanthost.host.registry import Group, registered
-from quanthost.stages import ranks
-from quanthost.stages.calibrate import collect_statistics, digest_of_data
-from quanthost.stages.files import read_program
-from quanthost.stages.observing import of_data, origin_of
-from quanthost.stages.program import LoweredProgram
+from quanthost.stages.calibrating import ranks
+from quanthost.stages.calibrating.calibrate import collect_statistics, digest_of_data
+from quanthost.stages.calibrating.observing import of_data, origin_of
+from quanthost.stages.calibrating.statistics import Statistics
+from quanthost.stages.lowering.files import read_program
+from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.progress import Progress
 from quanthost.stages.records import CalibratedModel, PreparedModel
-from quanthost.stages.statistics import Statistics
 from quanthost.values import digest, to_data
 
 __all__ = ["Cache", "program_key"]

@@ -19,9 +19,9 @@ from quanthost.errors import (
     DuplicateBackendError,
     UnknownBackendError,
 )
-from quanthost.host.apirange import API_VERSION
+from quanthost.host.api_range import API_VERSION
 from quanthost.host.manifests import check_manifest, read
-from quanthost.host.modules import is_importable
+from quanthost.host.module_files import is_importable
 from quanthost.host.policy import ENVIRONMENT, Policy
 from quanthost.host.registry import Group, Installed, registered
 

@@ -11,8 +11,8 @@ import attrs
 from packaging.specifiers import InvalidSpecifier
 
 from quanthost.errors import ApiVersionError, DiscoveryError, ManifestError, ValueCheckError
-from quanthost.host.apirange import API_VERSION, admits
-from quanthost.host.modules import package_folders
+from quanthost.host.api_range import API_VERSION, admits
+from quanthost.host.module_files import package_folders
 from quanthost.values import Manifest
 
 if TYPE_CHECKING:

@@ -20,16 +20,16 @@ from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
 from quanthost.hooks.specs import LoweringOptions, hookimpl
 from quanthost.host import discovery
-from quanthost.stages import convert as _convert
-from quanthost.stages import lower as _lower
-from quanthost.stages import prepare as _prepare
-from quanthost.stages.calibrate import calibrate
-from quanthost.stages.capture import CapturedModel, capture
-from quanthost.stages.planning import Chosen, site_sizes
-from quanthost.stages.program import LoweredProgram
+from quanthost.stages.calibrating.calibrate import calibrate
+from quanthost.stages.capturing.capture import CapturedModel, capture
+from quanthost.stages.converting import convert as _convert
+from quanthost.stages.lowering import lower as _lower
+from quanthost.stages.lowering.program import LoweredProgram
+from quanthost.stages.lowering.timing import machine, seconds_in_turns, seconds_of
+from quanthost.stages.preparing import prepare as _prepare
+from quanthost.stages.preparing.planning import Chosen, site_sizes
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import ConvertedModel
-from quanthost.stages.timing import machine, seconds_in_turns, seconds_of
 from quanthost.values import (
     ConversionCost,
     CostTable,

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
-from quanthost.host.costs import Costs
-from quanthost.host.gathering import Backend, Options, gather, make_request
-from quanthost.stages import convert as _convert
-from quanthost.stages import prepare as _prepare
-from quanthost.stages.calibrate import calibrate, collect_statistics
-from quanthost.stages.capture import CapturedModel, capture
-from quanthost.stages.program import LoweredProgram
+from quanthost.host.measured_costs import Costs
+from quanthost.host.requests import Backend, Options, gather, make_request
+from quanthost.stages.calibrating.calibrate import calibrate, collect_statistics
+from quanthost.stages.calibrating.statistics import Statistics
+from quanthost.stages.capturing.capture import CapturedModel, capture
+from quanthost.stages.converting import convert as _convert
+from quanthost.stages.lowering.program import LoweredProgram
+from quanthost.stages.preparing import prepare as _prepare
 from quanthost.stages.progress import Progress, silent
-from quanthost.stages.statistics import Statistics
 from quanthost.toolchain.quiet import quiet_imports
 from quanthost.values import Kernel, Override, Placement, Representation
 
@@ -85,18 +85,18 @@ def convert(
     representation: Representation | str = "qdq",
     arithmetic: ArithmeticProfile | str | None = None,
 ) -> ConvertedModel:
-    """Make the quantized graph; see ``quanthost.stages.convert``."""
+    """Make the quantized graph; see ``quanthost.stages.converting.convert``."""
     return _convert.convert(calibrated, representation, arithmetic)
 
 
 def lower(
     converted: ConvertedModel, io: str = "float", *, intermediates: bool = False, lowering: str = "quick"
 ) -> LoweredProgram:
-    """Make the program; see ``quanthost.stages.lower``."""
+    """Make the program; see ``quanthost.stages.lowering.lower``."""
     plugins = discovery.plugin_records(converted.calibrated.prepared.plugins.registered)
     with quiet_imports():
         # late: ExecuTorch comes with it
-        from quanthost.stages import lower as _lower
+        from quanthost.stages.lowering import lower as _lower
 
     return _lower.lower(converted, plugins, io=io, intermediates=intermediates, lowering=lowering)
 

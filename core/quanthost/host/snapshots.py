@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from quanthost.errors import ProgramError, RequestError, ValueCheckError
 from quanthost.host.discovery import Policy, plugin_records
-from quanthost.stages.staging import write_whole
-from quanthost.stages.versions import versions
+from quanthost.stages.lowering.versions import versions
+from quanthost.stages.whole_files import write_whole
 from quanthost.values import Override, Placement, ProgramRecord, from_data, to_json
-from quanthost.values.snapshot import FORMAT, ModelDecisions, Snapshot
+from quanthost.values.decision_snapshot import FORMAT, ModelDecisions, Snapshot
 
 if TYPE_CHECKING:
-    from quanthost.host.gathering import Backend, Options
-    from quanthost.stages.capture import CapturedModel
+    from quanthost.host.requests import Backend, Options
+    from quanthost.stages.capturing.capture import CapturedModel
 
 __all__ = ["load_snapshot", "save_snapshot", "snapshot_decisions"]
 
@@ -42,8 +42,8 @@ def snapshot_decisions(
         QuanthostError: ``prepare`` would raise it.
     """
     # late: a snapshot is read and compared without torch
-    from quanthost.host.gathering import gather, make_request
-    from quanthost.stages.snapshot import model_decisions
+    from quanthost.host.requests import gather, make_request
+    from quanthost.inspection.snapshot import model_decisions
 
     plugins = gather(backend, policy)
     request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)

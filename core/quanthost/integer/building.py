@@ -13,7 +13,7 @@ from quanthost.arith.rescale import Multipliers
 from quanthost.graph.operators import argument
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, is_dequantize
-from quanthost.integer import operators as ops
+from quanthost.integer import kernels as ops
 from quanthost.integer.numbers import (
     Numbers,
     effective_scales,

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from quanthost.arith.bounds import check_width
 from quanthost.graph.operators import argument
 from quanthost.graph.view import constant
-from quanthost.integer import operators as ops
+from quanthost.integer import kernels as ops
 from quanthost.integer.building import Builder, Rule, held, static_count
 from quanthost.integer.normalizing import LayerNorm, Softmax
 from quanthost.integer.numbers import Numbers, function_table

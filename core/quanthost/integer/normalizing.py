@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from quanthost.arith.rescale import powers_of_two
+from quanthost.integer.kernels import IntegerOperator
 from quanthost.integer.numbers import Numbers
-from quanthost.integer.operators import IntegerOperator
 
 __all__ = ["LayerNorm", "Softmax", "integer_root"]
 

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from quanthost.graph.operators import argument
 from quanthost.graph.view import constant, is_dequantize
-from quanthost.integer import operators as ops
+from quanthost.integer import kernels as ops
 from quanthost.integer.building import Builder, Rule, each
 from quanthost.integer.numbers import Numbers
 from quanthost.integer.sites import Island, base_name, weight_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from quanthost.graph.operators import argument
-from quanthost.integer import operators as ops
+from quanthost.integer import kernels as ops
 from quanthost.integer.building import Builder, Rule, each, static_count
 from quanthost.integer.numbers import Numbers
 from quanthost.integer.sites import Island, Operand, base_name

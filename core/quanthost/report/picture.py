@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from xml.etree import ElementTree as Xml
 
-from quanthost.report.layers import Layout, lay_out
-from quanthost.report.table import short_operator
-from quanthost.values.trace import Mark, TracedGraph, TracedNode
+from quanthost.report.decision_table import short_operator
+from quanthost.report.picture_layout import Layout, lay_out
+from quanthost.values.traced_graph import Mark, TracedGraph, TracedNode
 
 __all__ = ["picture"]
 

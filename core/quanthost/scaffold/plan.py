@@ -10,7 +10,7 @@ import attrs
 
 from quanthost.errors import RequestError
 from quanthost.host.discovery import installed
-from quanthost.host.modules import is_importable
+from quanthost.host.module_files import is_importable
 from quanthost.values import FP32_HALF_EVEN, PROFILES, ArithmeticProfile
 
 __all__ = ["Kind", "Plan", "Wrapped", "make_plan"]

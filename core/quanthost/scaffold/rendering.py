@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 
 import jinja2
 
-from quanthost.host.apirange import API_VERSION
+from quanthost.host.api_range import API_VERSION
 from quanthost.scaffold.plan import Kind, Plan
 
 __all__ = ["render"]

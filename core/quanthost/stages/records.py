@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import fx
 
     from quanthost.hooks.manager import Plugins
-    from quanthost.stages.capture import CapturedModel
-    from quanthost.stages.statistics import Statistics
+    from quanthost.stages.calibrating.statistics import Statistics
+    from quanthost.stages.capturing.capture import CapturedModel
 
 __all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
 
@@ -71,8 +71,8 @@ class CalibratedModel:
         return tuple(batch.leaves for batch in held)
 
     def with_estimator(self, estimator: RangeEstimator | Estimator | str) -> CalibratedModel:
-        """Another estimator on the same statistics; see ``quanthost.stages.estimating``."""
-        from quanthost.stages.estimating import with_estimator
+        """Another estimator on the same statistics; see ``quanthost.stages.calibrating.estimating``."""
+        from quanthost.stages.calibrating.estimating import with_estimator
 
         return with_estimator(self, estimator)
 

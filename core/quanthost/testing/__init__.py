@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from quanthost.testing.cases.samples import Branches
 from quanthost.testing.check import check_backend
 from quanthost.testing.expectations import Expectation, Expectations, Tolerance
 from quanthost.testing.results import Area, CaseResult, Conformance, Outcome
-from quanthost.testing.samples import Branches
 
 __all__ = [
     "Area",

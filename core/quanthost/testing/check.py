@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from quanthost.errors import RequestError
 from quanthost.host.discovery import Policy
-from quanthost.stages.timing import cores
+from quanthost.stages.lowering.timing import cores
+from quanthost.testing.cases.samples import variations_of
 from quanthost.testing.expectations import Expectation, Expectations
+from quanthost.testing.proving.subject import Subject
 from quanthost.testing.results import Area, CaseResult, Conformance
 from quanthost.testing.running import Run
-from quanthost.testing.samples import variations_of
-from quanthost.testing.subject import Subject
 
 __all__ = ["check_backend"]
 

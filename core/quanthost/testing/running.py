@@ -22,32 +22,32 @@ from quanthost.errors import ProgramError
 from quanthost.graph.table import Row
 from quanthost.host.discovery import Policy
 from quanthost.testing.areas import (
+    arithmetic,
     hooks,
     networks,
-    numbers,
     persistence,
     placement,
     qspecs,
-    table,
-    tableless,
+    rows,
+    without_table,
 )
+from quanthost.testing.cases.samples import variations_of
+from quanthost.testing.crash_notes import LastWords
 from quanthost.testing.expectations import Expectations
-from quanthost.testing.lastwords import LastWords
+from quanthost.testing.proving.session import Check, Fault, Session, Skip
+from quanthost.testing.proving.shrinking import smallest
+from quanthost.testing.proving.subject import Subject
 from quanthost.testing.results import Area, CaseResult, Outcome
-from quanthost.testing.samples import variations_of
-from quanthost.testing.session import Check, Fault, Session, Skip
-from quanthost.testing.shrinking import smallest
-from quanthost.testing.subject import Subject
 from quanthost.toolchain.quiet import import_quietly
 
 __all__ = ["Ran", "Run", "rerun_line"]
 
 _CHECKS: dict[Area, Callable[[Session], Iterator[Check]]] = {
     Area.HOOKS: hooks.checks,
-    Area.TABLE: table.checks,
+    Area.TABLE: rows.checks,
     Area.QSPECS: qspecs.checks,
     Area.PLACEMENT: placement.checks,
-    Area.NUMBERS: numbers.checks,
+    Area.NUMBERS: arithmetic.checks,
     Area.PERSISTENCE: persistence.checks,
     Area.NETWORKS: networks.checks,
 }
@@ -117,7 +117,7 @@ class Run:
         )  # fmt: skip
         checks = [
             check for area in self.areas if _may_have(area.value, self.patterns)
-            for check in (*_CHECKS[area](session), *tableless.checks(session, area))
+            for check in (*_CHECKS[area](session), *without_table.checks(session, area))
             if _is_chosen(check.id, self.patterns)
         ]  # fmt: skip
         # what is no row's is made in each process: all of them come to the same shares

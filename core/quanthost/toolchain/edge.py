@@ -16,14 +16,14 @@ from torch.export import ExportedProgram
 
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
-from quanthost.toolchain.decompose import local_decompositions
-from quanthost.toolchain.forgetting import forgotten_graphs
-from quanthost.toolchain.lazily import compiled_when_called
-from quanthost.toolchain.lookups import remembered_lookups
+from quanthost.toolchain.fast.constants import give_up_constants, joined, shared_constants
+from quanthost.toolchain.fast.decompose import local_decompositions
+from quanthost.toolchain.fast.forgetting import forgotten_graphs
+from quanthost.toolchain.fast.lazy_code import compiled_when_called
+from quanthost.toolchain.fast.lookups import remembered_lookups
+from quanthost.toolchain.fast.retrace import incremental
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
 from quanthost.toolchain.quiet import quiet
-from quanthost.toolchain.retrace import incremental
-from quanthost.toolchain.sharing import give_up_constants, joined, shared_constants
 
 __all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
 

@@ -24,7 +24,7 @@ from quanthost.graph.leaves import finite
 from quanthost.graph.provenance import Location
 from quanthost.graph.rewrite import ORIGIN, Rewriter
 from quanthost.graph.writes import find_writes
-from quanthost.toolchain.patching import Patch
+from quanthost.toolchain.fast.patching import Patch
 from quanthost.toolchain.quiet import quiet
 
 __all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines", "without_writes"]

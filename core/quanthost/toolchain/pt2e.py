@@ -32,9 +32,9 @@ from torchao.quantization.pt2e.quantizer import (
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.sharing import Point
 from quanthost.graph.view import constant, is_quantize
-from quanthost.toolchain.forgetting import forgotten_graphs
-from quanthost.toolchain.lazily import compiled_when_called
-from quanthost.toolchain.naming import counted_names
+from quanthost.toolchain.fast.forgetting import forgotten_graphs
+from quanthost.toolchain.fast.lazy_code import compiled_when_called
+from quanthost.toolchain.fast.naming import counted_names
 from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
 from quanthost.toolchain.quiet import quiet
 from quanthost.values import (

@@ -7,9 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quanthost.values.backend import BackendInfo
+    from quanthost.values.backend_info import BackendInfo
     from quanthost.values.codec import digest, from_data, from_json, to_data, to_json
-    from quanthost.values.costs import ConversionCost, CostTable, Latency, Prices, SiteCost, Sizes
+    from quanthost.values.cost_table import ConversionCost, CostTable, Latency, Prices, SiteCost, Sizes
     from quanthost.values.decision import Cause, Decision, Gain, Match, QSpecChoice, Refusal, Verdict
     from quanthost.values.manifest import Manifest
     from quanthost.values.override import Override
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ArithmeticProfile,
         Rescaling,
     )
-    from quanthost.values.program import (
+    from quanthost.values.program_record import (
         LeafSource,
         OutputLeaf,
         PieceRecord,
@@ -111,9 +111,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "backend": ("BackendInfo",),
+    "backend_info": ("BackendInfo",),
     "codec": ("digest", "from_data", "from_json", "to_data", "to_json"),
-    "costs": ("ConversionCost", "CostTable", "Latency", "Prices", "SiteCost", "Sizes"),
+    "cost_table": ("ConversionCost", "CostTable", "Latency", "Prices", "SiteCost", "Sizes"),
     "decision": ("Cause", "Decision", "Gain", "Match", "QSpecChoice", "Refusal", "Verdict"),
     "manifest": ("Manifest",),
     "override": ("Override",),
@@ -128,7 +128,7 @@ _MODULES = {
         "TOSA",
         "TOSA_DOUBLE_ROUND",
     ),
-    "program": (
+    "program_record": (
         "LeafSource",
         "OutputLeaf",
         "PieceRecord",

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from quanthost.values import checks
-from quanthost.values.costs import CostTable
+from quanthost.values.cost_table import CostTable
 from quanthost.values.override import Override
 
 __all__ = ["Placement", "Representation", "Request"]

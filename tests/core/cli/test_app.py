@@ -8,15 +8,14 @@ import subprocess
 import sys
 
 import pytest
+from cli_kit import Cli
 from typer.main import get_group
 
 from quanthost.cli.app import app
 from quanthost.errors import RequestError
 from quanthost.host.discovery import Installed, Policy
 
-from .conftest import Cli
-
-_LISTING = "quanthost.cli.backends.installed"
+_LISTING = "quanthost.cli.commands.backends.installed"
 
 
 def _raise(error: Exception) -> object:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
+from quanthost.cli.exits import UsageError
 from quanthost.cli.output import chatter_on_stderr, refuse_existing, write, write_json
-from quanthost.cli.problems import UsageError
-from quanthost.report.layout import columns
+from quanthost.report.columns import columns
 
 
 def test_a_pipe_gets_plain_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

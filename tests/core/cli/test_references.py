@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quanthost.cli.problems import UsageError
+from quanthost.cli.exits import UsageError
 from quanthost.cli.references import Reference, is_reference
 from quanthost.errors import QuanthostError, RequestError
 

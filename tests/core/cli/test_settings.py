@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quanthost.cli.problems import UsageError
+from quanthost.cli.exits import UsageError
 from quanthost.cli.settings import (
     Report,
     merge,

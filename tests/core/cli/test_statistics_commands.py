@@ -7,11 +7,10 @@ from pathlib import Path
 
 import attrs
 import pytest
+from cli_kit import BACKEND, Cli
 
 import quanthost
 from quanthost import Statistics
-
-from .conftest import BACKEND, Cli
 
 pytestmark = pytest.mark.usefixtures("workplace")
 

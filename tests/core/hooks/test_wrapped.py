@@ -51,8 +51,9 @@ from quanthost.api import (
 )
 from quanthost.errors import RequestError, TableError
 from quanthost.hooks.manager import Plugins
-from quanthost.report.pte import read_pte
-from quanthost.stages import lower, prepare
+from quanthost.report.pte_file import read_pte
+from quanthost.stages.lowering import lower
+from quanthost.stages.preparing import prepare
 from quanthost.toolchain.runtime import Executor
 from quanthost.values import Match, Override, Request, Verdict
 

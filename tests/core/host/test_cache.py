@@ -20,7 +20,7 @@ import quanthost
 from quanthost import Override
 from quanthost.arith.sketch import RangeSketch
 from quanthost.errors import RequestError
-from quanthost.stages.program import LoweredProgram
+from quanthost.stages.lowering.program import LoweredProgram
 
 DATA = images(6)
 
@@ -228,7 +228,7 @@ KILLED = """
     import torch, quanthost
     from flow_nets import BACKEND, Net, images
     from killing import dies_somewhere, ended, forked
-    from quanthost.stages import calibrate
+    from quanthost.stages.calibrating import calibrate
 
     calibrate._SECONDS = 0.0
     base = Path(sys.argv[1])

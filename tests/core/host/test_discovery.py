@@ -21,7 +21,7 @@ from quanthost.errors import (
     ManifestError,
     UnknownBackendError,
 )
-from quanthost.host.apirange import API_VERSION
+from quanthost.host.api_range import API_VERSION
 from quanthost.host.discovery import Group, Policy, check_loaded, extensions, installed, load
 from quanthost.values import BackendInfo, Kernel, Recipe
 

@@ -9,7 +9,7 @@ import pytest
 from fake_site import Site
 
 from quanthost.errors import ApiVersionError, DiscoveryError, ManifestError
-from quanthost.host.apirange import API_VERSION
+from quanthost.host.api_range import API_VERSION
 from quanthost.host.manifests import check_manifest, read
 from quanthost.values import BackendInfo, Kernel, Manifest, Recipe
 

@@ -12,18 +12,18 @@ from torch import nn
 import quanthost
 from quanthost.errors import ProgramError, RequestError
 from quanthost.host.snapshots import load_snapshot, save_snapshot
-from quanthost.values.snapshot import Snapshot
+from quanthost.values.decision_snapshot import Snapshot
 
 BACKEND = "xnnpack_like"
 
 
 @pytest.fixture(scope="module")
-def captured() -> quanthost.stages.capture.CapturedModel:
+def captured() -> quanthost.stages.capturing.capture.CapturedModel:
     return quanthost.capture(nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval(), (torch.ones(1, 4),))
 
 
 @pytest.fixture(scope="module")
-def made(captured: quanthost.stages.capture.CapturedModel) -> Snapshot:
+def made(captured: quanthost.stages.capturing.capture.CapturedModel) -> Snapshot:
     kept = quanthost.Override(module_name="0", keep_float=True)
     return quanthost.snapshot_decisions({"net": captured}, BACKEND, overrides=[kept], placement="all")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from quanthost.arith.bounds import accumulator_bound
 from quanthost.arith.rescale import Multipliers
+from quanthost.integer.kernels import Add, Convolution, Form, Linear, Multiply, Output, Rescale, set_form
 from quanthost.integer.numbers import Numbers, effective_scales
-from quanthost.integer.operators import Add, Convolution, Form, Linear, Multiply, Output, Rescale, set_form
 from quanthost.values import GEMMLOWP, SINGLE_ROUNDING
 
 each_form = pytest.mark.parametrize("form", [Form.EAGER, Form.PORTABLE])

@@ -11,8 +11,8 @@ import pytest
 from quanthost.errors import ProgramError
 from quanthost.report import picture as module
 from quanthost.report.picture import picture
-from quanthost.report.trace import graph_text, save_trace
-from quanthost.values.trace import Mark, Trace, TracedGraph, TracedNode
+from quanthost.report.trace_text import graph_text, save_trace
+from quanthost.values.traced_graph import Mark, Trace, TracedGraph, TracedNode
 
 SVG = "{http://www.w3.org/2000/svg}"
 GRAPH = TracedGraph(

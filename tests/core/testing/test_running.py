@@ -12,12 +12,12 @@ from toy_backends import backend
 
 from quanthost.errors import RequestError
 from quanthost.testing import check_backend, running
-from quanthost.testing.lastwords import LastWords
+from quanthost.testing.crash_notes import LastWords
 from quanthost.testing.running import _may_have, _owners, _wants
 
 ENDED = """
 import os
-from quanthost.testing.lastwords import LastWords
+from quanthost.testing.crash_notes import LastWords
 with LastWords() as words:
     words.say("int8_static", ["conv/plain", "conv/unbatched"])
     {then}

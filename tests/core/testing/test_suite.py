@@ -26,7 +26,7 @@ from quanthost.api import (
 )
 from quanthost.errors import RequestError, TableError, UnknownBackendError
 from quanthost.testing import Area, Conformance, Expectation, Outcome, check_backend
-from quanthost.testing.session import Session
+from quanthost.testing.proving.session import Session
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from two_ways import Convolutional, converted, same_program
 import quanthost
 from quanthost.api import Kernel
 from quanthost.errors import RequestError
-from quanthost.toolchain import decompose, retrace
+from quanthost.toolchain.fast import decompose, retrace
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ from quanthost.api import SupportTable
 from quanthost.catalogue import examples_of
 from quanthost.errors import RequestError
 from quanthost.host import measuring
-from quanthost.host.costs import load_costs, save_costs
-from quanthost.stages import prepare as stage
-from quanthost.stages.capture import capture
+from quanthost.host.measured_costs import load_costs, save_costs
+from quanthost.stages.capturing.capture import capture
+from quanthost.stages.preparing import prepare as stage
 from quanthost.values import ConversionCost, CostTable, Kernel, SiteCost
 from quanthost_xnnpack_like.rows import TABLE
 
@@ -184,7 +184,7 @@ def test_saved_costs(net: nn.Module, measured: CostTable, tmp_path: Path) -> Non
 
 
 def test_mistakes(net: nn.Module, measured: CostTable, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("quanthost.host.costs.costs_path", lambda name: tmp_path / f"{name}.json")
+    monkeypatch.setattr("quanthost.host.measured_costs.costs_path", lambda name: tmp_path / f"{name}.json")
     with pytest.raises(RequestError, match="quanthost measure xnnpack_like"):
         quantize(net, optimize_for="latency")
     with pytest.raises(RequestError, match="optimize_for='speed'"):

@@ -16,15 +16,15 @@ from quanthost.graph.pattern import op
 from quanthost.graph.table import Row, SupportTable
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
-from quanthost.stages.capture import CapturedModel
-from quanthost.stages.prepare import PlannedGraph, plan
-from quanthost.testing.judging import decided
-from quanthost.testing.proving import captured_of
-from quanthost.testing.rearranging import rename, shuffle
-from quanthost.testing.samples import Regime, Sample, of_operator
-from quanthost.testing.seeing import seen_of
-from quanthost.testing.session import Check, Fault, Session, Verdict
-from quanthost.testing.watching import Watcher
+from quanthost.stages.capturing.capture import CapturedModel
+from quanthost.stages.preparing.prepare import PlannedGraph, plan
+from quanthost.testing.cases.rearranged import rename, shuffle
+from quanthost.testing.cases.samples import Regime, Sample, of_operator
+from quanthost.testing.proving.flow import captured_of
+from quanthost.testing.proving.judging import decided
+from quanthost.testing.proving.row_checks import seen_of
+from quanthost.testing.proving.session import Check, Fault, Session, Verdict
+from quanthost.testing.proving.watching import Watcher
 from quanthost.toolchain.partition import Partitioner
 from quanthost.values import BackendInfo, DType, Kernel, QSpec, Recipe, Request
 

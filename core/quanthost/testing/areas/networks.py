@@ -7,11 +7,11 @@ from functools import partial
 
 import torch
 
-from quanthost.testing.judging import computing
-from quanthost.testing.nets import NETWORKS
-from quanthost.testing.proving import Failed, Proved
-from quanthost.testing.samples import Sample
-from quanthost.testing.session import Check, Fault, Session, Verdict
+from quanthost.testing.cases.samples import Sample
+from quanthost.testing.cases.small_networks import NETWORKS
+from quanthost.testing.proving.flow import Failed, Proved
+from quanthost.testing.proving.judging import computing
+from quanthost.testing.proving.session import Check, Fault, Session, Verdict
 from quanthost.values import Kernel, Recipe
 from quanthost.values import Verdict as Decided
 

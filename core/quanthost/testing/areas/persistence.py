@@ -13,16 +13,16 @@ import torch
 
 from quanthost.catalogue import CATALOGUE
 from quanthost.errors import ManifestError, QuanthostError, RequestError
+from quanthost.host.loading import load
 from quanthost.host.manifests import check_manifest
-from quanthost.host.programs import load
-from quanthost.stages.calibrate import calibrate
-from quanthost.stages.convert import convert
-from quanthost.stages.lower import lower
-from quanthost.stages.prepare import prepare, recipe_of
-from quanthost.stages.program import LoweredProgram
-from quanthost.testing.proving import captured_of, inputs_of
-from quanthost.testing.samples import Regime, Sample, of_operator
-from quanthost.testing.session import Check, Fault, Session, Skip, Verdict
+from quanthost.stages.calibrating.calibrate import calibrate
+from quanthost.stages.converting.convert import convert
+from quanthost.stages.lowering.lower import lower
+from quanthost.stages.lowering.program import LoweredProgram
+from quanthost.stages.preparing.prepare import prepare, recipe_of
+from quanthost.testing.cases.samples import Regime, Sample, of_operator
+from quanthost.testing.proving.flow import captured_of, inputs_of
+from quanthost.testing.proving.session import Check, Fault, Session, Skip, Verdict
 from quanthost.toolchain.partition import Partitioner
 from quanthost.values import Kernel, ProgramRecord, Recipe, codec
 

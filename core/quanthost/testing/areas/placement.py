@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from quanthost.graph.table import Row
-from quanthost.testing.areas.table import varied
-from quanthost.testing.chains import around
-from quanthost.testing.judging import CHAIN_SLACK, computing, differs
-from quanthost.testing.proving import Failed, Proved
-from quanthost.testing.samples import Sample
-from quanthost.testing.session import Check, Fault, Session, Trial, Verdict
+from quanthost.testing.areas.rows import varied
+from quanthost.testing.cases.chains import around
+from quanthost.testing.cases.samples import Sample
+from quanthost.testing.proving.flow import Failed, Proved
+from quanthost.testing.proving.judging import CHAIN_SLACK, computing, differs
+from quanthost.testing.proving.session import Check, Fault, Session, Trial, Verdict
 from quanthost.values import Kernel, Recipe
 
 __all__ = ["checks"]

@@ -13,10 +13,10 @@ from quanthost.catalogue import Entry, entry_of
 from quanthost.graph.operators import arguments, operator_name
 from quanthost.graph.table import Row
 from quanthost.graph.view import tensor_meta
-from quanthost.testing.proving import Converted, Failed
-from quanthost.testing.samples import Sample
-from quanthost.testing.session import Check, Fault, Session, Verdict
-from quanthost.testing.sited import Integers, Sited
+from quanthost.testing.cases.samples import Sample
+from quanthost.testing.proving.flow import Converted, Failed
+from quanthost.testing.proving.operator_sites import Integers, Sited
+from quanthost.testing.proving.session import Check, Fault, Session, Verdict
 from quanthost.values import FixedQSpec, Granularity, Kernel, QSpec, Recipe, Role, SharedQSpec, Symmetry
 
 __all__ = ["JUDGES", "checks"]

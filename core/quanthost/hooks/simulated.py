@@ -1,0 +1,97 @@
+"""For authors without hardware: programs run here, with a function in place of the delegate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from quanthost.values import PieceRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+    from quanthost.toolchain.simulator.interpreter import Interpreter
+
+__all__ = ["Runner", "compile_portable", "execute_portable", "simulated_runner"]
+
+Runner = Callable[[list[Any]], list[Any]]
+
+
+def simulated_runner(
+    program: bytes,
+    pieces: Sequence[PieceRecord],
+    delegates: Mapping[str, Callable[[bytes, list[Tensor]], Sequence[Tensor]]],
+) -> Runner | None:
+    """What ``quanthost_create_runner`` returns where no runtime here has the delegate.
+
+    The program's instructions are carried out one by one: operators outside of delegates in torch, a
+    delegated piece by the function for its delegate.
+
+    Args:
+        program: The ``.pte``, as the hook gets it.
+        pieces: The program's delegated calls, as the hook gets them.
+        delegates: A function for each delegate's id. It takes what ``preprocess`` made of the piece, and the
+            piece's input tensors in order, and returns its results in order: tensors of the dtypes and
+            shapes that the partition has. It must not write into the inputs.
+
+    Returns:
+        The runner; ``None`` where the program calls none of the delegates, so that the ExecuTorch runtime
+        runs it. Its first call reads the program, and raises ``ProgramError`` where it has several methods,
+        control flow, or another delegate.
+    """
+    if not any(piece.delegate in delegates for piece in pieces):
+        return None
+    return _Simulated(program, pieces, delegates)
+
+
+class _Simulated:
+    """The runner; it reads its program when it is first called, since many programs are never run here."""
+
+    def __init__(
+        self, program: bytes, pieces: Sequence[PieceRecord], delegates: Mapping[str, Callable[..., Any]]
+    ) -> None:
+        self._given = (program, pieces, delegates)
+        self._interpreter: Interpreter | None = None
+        self._lock = Lock()
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:
+        from quanthost.toolchain.simulator.interpreter import Interpreter
+
+        with self._lock:
+            if self._interpreter is None:
+                self._interpreter = Interpreter(*self._given)
+        return self._interpreter(inputs)
+
+
+def compile_portable(partition: ExportedProgram) -> bytes:
+    """A partition as a ``.pte`` of its own, on ExecuTorch's portable and quantized kernels.
+
+    It computes what the partition says: floats between ``dequantize`` and ``quantize``. A ``preprocess``
+    that returns it, and ``execute_portable``, make a delegate to begin with.
+
+    Args:
+        partition: The edge program that ``preprocess`` is given; it stays as it is.
+
+    Raises:
+        LoweringError: a size that the partition takes as an input is not the size of an input tensor.
+    """
+    from quanthost.toolchain import portable
+
+    return portable.compile_portable(partition)
+
+
+def execute_portable(blob: bytes, inputs: Sequence[Any]) -> list[Tensor]:
+    """Run what ``compile_portable`` made in the ExecuTorch runtime of this machine.
+
+    Args:
+        blob: The ``.pte``; a loaded one is kept for the next call.
+        inputs: The partition's inputs in order; sizes among them are left out.
+
+    Raises:
+        ProgramError: the runtime refused or failed.
+    """
+    from quanthost.toolchain import portable
+
+    return portable.execute_portable(blob, inputs)

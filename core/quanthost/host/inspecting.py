@@ -1,0 +1,96 @@
+"""The debugger as app developers and backend authors call it, with backends by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from quanthost.host.discovery import Policy
+from quanthost.host.measured_costs import Costs
+from quanthost.host.requests import Backend, Options, gather, make_request
+from quanthost.inspection.trace import trace as trace_stages
+from quanthost.inspection.why import explain
+from quanthost.stages.capturing.capture import CapturedModel, capture
+from quanthost.values import Override, Placement
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from quanthost.values.explanation import Explanation
+    from quanthost.values.traced_graph import Trace
+
+__all__ = ["trace", "why"]
+
+
+def why(
+    model: CapturedModel | ExportedProgram | nn.Module,
+    node: str,
+    backend: Backend,
+    recipe: str | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    placement: Placement | str = Placement.COST,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
+    options: Options | None = None,
+    policy: Policy | None = None,
+    lowered: bool = True,
+) -> Explanation:
+    """Why an operator became what it is: each row that was tried, and where it stopped.
+
+    Args:
+        model: What ``capture`` returned; or a model, which is captured with ``inputs`` and ``kwargs``.
+        node: A node of the captured graph; or an operator (``"conv2d"``) or a module's dotted path, as a
+            glob, for each node of it.
+        backend: As for ``prepare``, with ``recipe``, ``overrides``, ``placement``, ``optimize_for``,
+            ``costs``, ``options`` and ``policy``.
+        lowered: Also convert and lower, with ranges of the example inputs, to see what the partitioners
+            make of it. ``False`` answers sooner, for the captured graph alone.
+
+    Raises:
+        RequestError: no node, operator or module is named so; recipe or option does not exist.
+        QuanthostError: the model cannot be captured or prepared. Where it cannot be lowered, the answer
+            says why.
+    """
+    plugins = gather(backend, policy)
+    request = make_request(
+        plugins, recipe=recipe, overrides=overrides, placement=placement, options=options,
+        optimize_for=optimize_for, costs=costs,
+    )  # fmt: skip
+    captured = model if isinstance(model, CapturedModel) else capture(model, inputs, kwargs)
+    return explain(captured, plugins, request, node, lowered=lowered)
+
+
+def trace(
+    model: CapturedModel | ExportedProgram | nn.Module,
+    backend: Backend,
+    recipe: str | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    placement: Placement | str = Placement.COST,
+    optimize_for: str = "accuracy",
+    costs: Costs | None = None,
+    options: Options | None = None,
+    policy: Policy | None = None,
+) -> Trace:
+    """The graph after each stage, each node with what was decided on it.
+
+    Ranges are those of the example inputs. The arguments are those of ``why``;
+    ``quanthost.report.trace_text.save_trace`` writes the graphs as text and as pictures.
+
+    Raises:
+        QuanthostError: the model cannot be captured or prepared. Where a later stage refuses, the
+            trace ends there and says why.
+    """
+    plugins = gather(backend, policy)
+    request = make_request(
+        plugins, recipe=recipe, overrides=overrides, placement=placement, options=options,
+        optimize_for=optimize_for, costs=costs,
+    )  # fmt: skip
+    captured = model if isinstance(model, CapturedModel) else capture(model, inputs, kwargs)
+    return trace_stages(captured, plugins, request)

@@ -1,0 +1,159 @@
+"""Decisions for a reader: counted, grouped by what they have in common, or one after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import attrs
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from quanthost.report.columns import Cell, columns
+from quanthost.values import Cause, Decision, Verdict
+
+__all__ = ["Group", "group_decisions", "headlines", "listing", "short_operator", "summary"]
+
+_CAUSES = {
+    Cause.ROW: "a row",
+    Cause.CONSTRAINT: "a row's constraint",
+    Cause.NO_ROW: "no row",
+    Cause.RECIPE: "the recipe",
+    Cause.OVERRIDE: "an override",
+    Cause.REFUSAL: "refused",
+    Cause.COST: "no gain",
+    Cause.CONSTANT: "constant",
+    Cause.FUSED: "fused",
+}
+_ORDER = tuple(Verdict)
+_STYLES = {Verdict.QUANTIZED: "green", Verdict.FLOAT: "yellow", Verdict.FOLDED: "dim"}
+
+
+@attrs.frozen(kw_only=True)
+class Group:
+    """Nodes of one operator that share verdict, cause, row and placement, in graph order."""
+
+    operator: str
+    verdict: Verdict
+    cause: Cause
+    row: str | None
+    delegated: bool | None
+    placement: str | None
+    members: tuple[Decision, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.members)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The different reasons, in order of appearance."""
+        return tuple(dict.fromkeys(decision.reason for decision in self.members))
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The delegated pieces that hold a node of the group, in order of appearance."""
+        found = (decision.partition for decision in self.members)
+        return tuple(dict.fromkeys(name for name in found if name is not None))
+
+
+def group_decisions(decisions: Iterable[Decision]) -> tuple[Group, ...]:
+    """The groups: by verdict, then the largest first, then in graph order."""
+    found: dict[tuple[object, ...], list[Decision]] = {}
+    for decision in decisions:
+        found.setdefault(_key(decision), []).append(decision)
+    groups = [
+        Group(
+            operator=first.operator, verdict=first.verdict, cause=first.cause, row=first.row,
+            delegated=first.delegated, placement=first.placement, members=tuple(members),
+        )
+        for members in found.values()
+        for first in members[:1]
+    ]  # fmt: skip
+    return tuple(sorted(groups, key=lambda group: (_ORDER.index(group.verdict), -group.count)))
+
+
+def _key(decision: Decision) -> tuple[object, ...]:
+    return (
+        *(decision.operator, decision.verdict, decision.cause, decision.row),
+        *(decision.delegated, decision.placement),
+    )
+
+
+def headlines(decisions: Sequence[Decision]) -> tuple[str, ...]:
+    """How many nodes have which verdict, what kept nodes from being quantized, and how many are delegated."""
+    verdicts = Counter(decision.verdict for decision in decisions)
+    lines = [f"{_nodes(len(decisions))}: {_counts((v.value, verdicts[v]) for v in _ORDER)}"]
+    causes = Counter(decision.cause for decision in decisions if decision.verdict is Verdict.FLOAT)
+    if causes:
+        lines.append(f"float because of: {_counts((_CAUSES[c], causes[c]) for c in Cause)}")
+    if any(decision.delegated is not None for decision in decisions):
+        inside = [decision for decision in decisions if decision.delegated]
+        pieces = len({decision.partition for decision in inside})
+        lines.append(f"delegated: {_nodes(len(inside))} in {pieces} piece{'s' * (pieces != 1)}")
+    return tuple(lines)
+
+
+def summary(decisions: Sequence[Decision]) -> Lines:
+    """The headlines and a table of the groups, which fits a screen for a network of some hundred nodes."""
+    groups = group_decisions(decisions)
+    lowered = any(group.delegated is not None for group in groups)
+    headers = ["operator", "nodes", "verdict", *(["delegated"] if lowered else []), "why"]
+    rows = (_group_row(group, lowered) for group in groups)
+    table = columns(headers, rows, numeric=["nodes"], whole=["verdict"])
+    return Lines(*map(Text, headlines(decisions)), Text(), table)
+
+
+def listing(decisions: Iterable[Decision]) -> Table:
+    """One entry a node, in graph order: node and module, operator, verdict, piece and all reasons."""
+    return columns(
+        ["node", "operator", "verdict", "delegated", "why"], map(_decision_row, decisions), whole=["verdict"]
+    )
+
+
+def _group_row(group: Group, lowered: bool) -> list[Cell]:
+    where = [_where(group.members[0], group.partitions)] if lowered else []
+    return [short_operator(group.operator), str(group.count), _verdict(group.verdict), *where, _why(group)]
+
+
+def _decision_row(decision: Decision) -> list[Cell]:
+    module = f"\n{decision.module}" if decision.module else ""
+    placement = f"; {decision.placement}" if decision.placement is not None else ""
+    return [
+        Text.assemble(decision.node, (module, "dim")), short_operator(decision.operator),
+        _verdict(decision.verdict),
+        _where(decision, () if decision.partition is None else (decision.partition,)),
+        decision.reason + placement,
+    ]  # fmt: skip
+
+
+def short_operator(name: str) -> str:
+    """The name without what nearly all have: ``aten.conv2d.default`` → ``conv2d``."""
+    return name.removeprefix("aten.").removesuffix(".default")
+
+
+def _verdict(verdict: Verdict) -> Text:
+    return Text(verdict.value, style=_STYLES[verdict])
+
+
+def _where(decision: Decision, partitions: Sequence[str]) -> str:
+    """What is folded or not yet lowered is nowhere."""
+    if decision.delegated:
+        return partitions[0] if len(partitions) == 1 else f"{len(partitions)} pieces"
+    return "" if decision.delegated is None or decision.verdict is Verdict.FOLDED else "no"
+
+
+def _why(group: Group) -> str:
+    first, *others = group.reasons
+    more = f" (and {len(others)} more reasons)" if len(others) > 1 else ""
+    return first + (f" (or: {others[0]})" if len(others) == 1 else more)
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' * (count != 1)}"
+
+
+def _counts(pairs: Iterable[tuple[str, int]]) -> str:
+    """``"8 quantized, 3 float"``; zeros are left out."""
+    return ", ".join(f"{count} {name}" for name, count in pairs if count) or "none"

@@ -1,0 +1,234 @@
+"""One pass of calibration over the data: what is observed, and what of it a checkpoint has already."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import fx
+
+from quanthost.errors import CalibrationError, StatisticsError
+from quanthost.graph.operators import draws
+from quanthost.stages.calibrating.batches import digest_of_batch, flat_batch, own_memory
+from quanthost.stages.calibrating.forward import collecting, density
+from quanthost.stages.calibrating.observing import give, of_data, origin_of, taken
+from quanthost.stages.calibrating.sample import Sample
+from quanthost.stages.calibrating.statistics import Part, Shard, Statistics, sum_of_digests
+from quanthost.stages.calibrating.threads import Team
+from quanthost.stages.progress import Progress
+from quanthost.stages.records import PreparedModel
+
+__all__ = ["Collection"]
+
+# how often a calibration writes down what it has
+_SECONDS = 10.0
+# values from which a batch keeps all threads busy, and several at once would take much memory
+_LARGE = 1 << 20
+# batches that take less go to a thread together, for about so long: to wake one for each costs as much
+_GROUP_SECONDS = 0.005
+
+_Flat: TypeAlias = Sequence[Any]
+_Group: TypeAlias = Sequence[_Flat]
+_Digested: TypeAlias = list[tuple[_Flat, str]]
+
+
+class Collection:
+    """Observes a share of the data with the observers of a module; see ``collect_statistics``."""
+
+    def __init__(
+        self,
+        prepared: PreparedModel,
+        module: fx.GraphModule,
+        shard: Shard | None,
+        checkpoint: Path | str | None,
+        unsaved: Callable[[StatisticsError], None] | None,
+    ) -> None:
+        self._prepared, self._shard, self._unsaved = prepared, shard, unsaved
+        self._path = None if checkpoint is None else Path(checkpoint)
+        self._module = module
+        self._origin = origin_of(prepared)
+        self._sample = Sample()
+        self._count, self._digest = 0, sum_of_digests()
+        # what the checkpoint saw, until the data has come to the same place
+        self._earlier = self._resumed()
+        self._observers = [observer for _, observer in of_data(module).values()]
+        self._run = collecting(module, self._observers)
+        self._density = density(module, self._observers)
+        # what takes in the tensors of a batch that is run, for as many as are run at the same time
+        self._free: list[list[Callable[[torch.Tensor], None]]] = []
+        # seconds that the last batches took, each
+        self._took = math.inf
+        self._saved = time.monotonic()
+        self._ended = False
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]  # torch does not say what it returns
+    def run(self, batches: Iterable[Any], progress: Progress) -> Statistics:
+        """Observe the share's batches, and keep the result."""
+        several = not (self._prepared.captured.train or _draws(self._module))
+        total = self._total(batches)
+        with Team(self._observe, threads=several, alone=lambda group: _is_large(group[0])) as team:
+            flats = self._flats(batches, progress, total)
+            while not self._ended:
+                self._advance(team, flats, progress, total)
+                if not self._ended:
+                    self._save(self._statistics(complete=False))
+                    self._saved = time.monotonic()
+        if self._earlier is not None:
+            raise _other_data(self._path, self._earlier.batches, f"{self._count} batches")
+        if self._count == 0 and self._shard is None:
+            raise CalibrationError(
+                "calibration data with no batch", needed="at least one batch", stage="calibrate",
+                remedy="check that the loader is not empty, and that a generator was not already used up",
+            )  # fmt: skip
+        found = self._statistics(complete=True)
+        self._save(found)
+        return found
+
+    def _advance(
+        self,
+        team: Team[_Group, _Digested],
+        flats: Iterable[_Flat],
+        progress: Progress,
+        total: int | None,
+    ) -> None:
+        """Observe batches until it is time to save; then the observers have seen all that was counted."""
+        others = [[observer.apart() for observer in self._observers] for _ in range(1, team.size)]
+        self._free = [
+            [observer.taking(self._density) for observer in seen] for seen in (*others, self._observers)
+        ]
+        for group in team.each(self._until_time_to_save(flats)):
+            for flat, digest in group:
+                self._take_down(digest)
+                if all(isinstance(leaf, torch.Tensor) for leaf in flat):
+                    self._sample = self._sample.offered(digest, flat)
+                progress.batch(self._count, total)
+        for seen in others:
+            for observer, other in zip(self._observers, seen):
+                observer.add(other)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]  # each thread has a switch of its own
+    def _observe(self, group: _Group) -> _Digested:
+        takers = self._free.pop()
+        begun = time.monotonic()
+        digested = []
+        for flat in group:
+            self._run(takers, *flat)
+            digested.append((flat, digest_of_batch(flat)))
+        self._took = (time.monotonic() - begun) / len(group)
+        self._free.append(takers)
+        return digested
+
+    def _flats(self, batches: Iterable[Any], progress: Progress, total: int | None) -> Iterator[_Flat]:
+        """What is to be run, without what the checkpoint has seen."""
+        signature = self._prepared.captured.signature
+        for position, batch in enumerate(batches):
+            if self._shard is not None and not self._shard.has(position):
+                continue
+            flat = flat_batch(batch, signature, position + 1)
+            if self._earlier is None:
+                yield own_memory(flat)
+                continue
+            self._take_down(digest_of_batch(flat))
+            self._skip(self._earlier)
+            progress.batch(self._count, total)
+
+    def _until_time_to_save(self, flats: Iterable[_Flat]) -> Iterator[_Group]:
+        group: list[_Flat] = []
+        begun = time.monotonic()
+        for flat in flats:
+            large = _is_large(flat)
+            if group and large:
+                yield group
+                group = []
+            group.append(flat)
+            now = time.monotonic()
+            is_time = self._path is not None and now - self._saved >= _SECONDS
+            is_enough = max(len(group) * self._took, now - begun) >= _GROUP_SECONDS
+            if is_time or is_enough or large:
+                yield group
+                group, begun = [], time.monotonic()
+            if is_time:
+                return
+        if group:
+            yield group
+        self._ended = True
+
+    def _take_down(self, digest: str) -> None:
+        self._count += 1
+        self._digest = sum_of_digests(self._digest, digest)
+
+    def _save(self, found: Statistics) -> None:
+        if self._path is None:
+            return
+        try:
+            found.save(self._path)
+        except StatisticsError as error:
+            if self._unsaved is None:
+                raise
+            self._unsaved(error)
+            self._path = None
+
+    def _total(self, batches: Iterable[Any]) -> int | None:
+        if not isinstance(batches, Sized):
+            return None
+        if self._shard is None:
+            return len(batches)
+        return len(range(self._shard.number - 1, len(batches), self._shard.count))
+
+    def _skip(self, earlier: Statistics) -> None:
+        if self._count < earlier.batches:
+            return
+        if self._digest != earlier.parts[0].data:
+            raise _other_data(self._path, earlier.batches, "other ones")
+        self._earlier = None
+
+    def _resumed(self) -> Statistics | None:
+        if self._path is None or not self._path.exists():
+            return None
+        earlier = Statistics.load(self._path)
+        earlier.check_origin(self._origin)
+        seen = [part.shard for part in earlier.parts]
+        if seen != [self._shard]:
+            raise StatisticsError(
+                f"a checkpoint of {', '.join(str(shard or 'all data') for shard in seen)}",
+                needed=f"one of {self._shard or 'all data'}", where=str(self._path), value=earlier,
+                remedy="name another file for this share of the data",
+            )  # fmt: skip
+        missing = give(self._module, earlier.tensors)
+        if missing:
+            raise StatisticsError(
+                f"a checkpoint without the tensors {', '.join(missing[:5])}", where=str(self._path),
+                needed="the recipe and the overrides that it was begun with", value=earlier,
+                remedy="name another file for these settings",
+            )  # fmt: skip
+        self._sample = earlier.sample
+        return earlier if earlier.batches else None
+
+    def _statistics(self, *, complete: bool) -> Statistics:
+        part = Part(self._shard, self._count, self._digest)
+        return Statistics(
+            origin=self._origin, parts=(part,), tensors=taken(self._module), sample=self._sample,
+            complete=complete,
+        )  # fmt: skip
+
+
+def _draws(module: fx.GraphModule) -> bool:
+    """Whether it draws random numbers, which threads would take from one source by turns of their own."""
+    graphs = [part.graph for part in module.modules() if isinstance(part, fx.GraphModule)]
+    return any(draws(node) for graph in graphs for node in graph.nodes)
+
+
+def _is_large(flat: _Flat) -> bool:
+    return bool(sum(leaf.numel() for leaf in flat if isinstance(leaf, torch.Tensor)) >= _LARGE)
+
+
+def _other_data(path: Path | None, count: int, seen: str) -> StatisticsError:
+    return StatisticsError(
+        f"a checkpoint of {count} batches before data that begins with {seen}", where=str(path),
+        needed="the same data in the same order", stage="calibrate",
+        remedy="pass the data that the checkpoint was begun with, or name another file",
+    )  # fmt: skip

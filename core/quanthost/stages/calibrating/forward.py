@@ -1,0 +1,126 @@
+"""The program that calibration runs for each batch: the observed graph, and nothing that shows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import fx
+
+from quanthost.arith.sketch import SAMPLED
+from quanthost.graph.operators import argument, operator_name
+from quanthost.graph.rewrite import Rewriter
+from quanthost.graph.view import constant, tensor_meta
+from quanthost.graph.work import multiplications
+from quanthost.stages.calibrating.observing import observer_of
+from quanthost.toolchain.observers import RangeObserver
+
+__all__ = ["collecting", "density"]
+
+# each takes in the tensors of one observer
+_Takers = Sequence[Callable[[torch.Tensor], None]]
+
+# operators of which each result is one of the values that they read
+_SELECTING = frozenset(
+    (
+        *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "squeeze", "unsqueeze"),
+        *("expand", "contiguous", "clone", "alias", "slice", "select", "narrow", "max_pool1d", "max_pool2d"),
+    )
+)
+# multiplications that take ten times as long as to count one value
+_FOR_A_VALUE = 1024
+_CONVOLUTIONS = frozenset(("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default"))
+
+
+def collecting(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> Callable[..., object]:
+    """A function of what takes in the tensors of these observers, in their order, and of the flat inputs.
+
+    Straight code: observers are called without the ways of a module, those of constants and of what
+    ranges at run time are left out, and so is whatever no observer needs. Where tensors share an observer
+    it looks at what a reshape or a maximum pooling reads, not at what it gives, since those are the
+    same values again. The function changes nothing, so that several threads may call it at once.
+    """
+    made = fx.GraphModule(module, _copy(module, observers))
+    for node in list(made.graph.nodes):
+        _scale_channels(made, node)
+    made.graph.eliminate_dead_code(is_impure_node=_does_something)
+    made.recompile()
+    forward: Callable[..., object] = made.forward
+    return forward
+
+
+def density(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> float:
+    """How densely sketches are to sample, see ``RangeSketch.update``: a value of each for each 1,024 of the
+    multiplications that the graph spends on it, so that counting takes a tenth of what computing takes.
+
+    Of the graph alone, so that all shares of the data are sampled alike.
+    """
+
+    def tensor_of(node: object) -> torch.Tensor | None:
+        while isinstance(node, fx.Node) and observer_of(module, node) is not None:
+            node = node.args[0]
+        held = constant(module, node)
+        return tensor_meta(node) if held is None and isinstance(node, fx.Node) else held
+
+    total = sum(multiplications(node, tensor_of) for node in module.graph.nodes)
+    return max(1.0, total / _FOR_A_VALUE / max(len(observers), 1) / SAMPLED)
+
+
+def _copy(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> fx.Graph:
+    """The graph with calls of the takers in place of observers, and without its outputs."""
+    numbers = {observer: number for number, observer in enumerate(observers)}
+    copies: dict[fx.Node, fx.Node] = {}
+    graph = fx.Graph()
+    takers = graph.placeholder("takers")
+    for node in module.graph.nodes:
+        observer = observer_of(module, node)
+        if observer is not None:
+            copies[node] = copies[node.args[0]]
+            if observer in numbers and not _repeats(module, node):
+                graph.call_function(_take, (takers, numbers[observer], copies[node]))
+        elif node.op != "output":
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(None)
+    return graph
+
+
+def _take(takers: _Takers, number: int, tensor: torch.Tensor) -> None:
+    takers[number](tensor)
+
+
+def _repeats(module: fx.GraphModule, node: fx.Node) -> bool:
+    tensor = node.args[0]
+    if not isinstance(tensor, fx.Node) or tensor.op != "call_function" or not tensor.args:
+        return False
+    before = tensor.args[0]
+    if not isinstance(before, fx.Node) or observer_of(module, before) is not observer_of(module, node):
+        return False
+    parts = operator_name(tensor).split(".")
+    return parts[0] == "aten" and parts[1] in _SELECTING
+
+
+def _scale_channels(module: fx.GraphModule, node: fx.Node) -> None:
+    """A convolution of each channel with one number, as batch norms become, by torch's batch norm.
+
+    Torch calls as many convolutions as there are channels, and takes a hundred times as long.
+    """
+    if operator_name(node) not in _CONVOLUTIONS:
+        return
+    weight, bias = (constant(module, argument(node, name)) for name in ("weight", "bias"))
+    if weight is None or bias is None or weight.numel() != argument(node, "groups"):
+        return
+    source = tensor_meta(argument(node, "input"))
+    # a tensor without batches has its channels elsewhere
+    if source is None or source.dim() != weight.dim():
+        return
+    if any(step != 1 for step in argument(node, "stride")) or any(argument(node, "padding")):
+        return
+    rewriter = Rewriter(module, node)
+    scale, zero, one = weight.detach().reshape(-1), torch.zeros_like(bias), torch.ones_like(bias)
+    scaled = (rewriter.constant(value, "_collecting") for value in (scale, bias.detach(), zero, one))
+    norm = torch.ops.aten.batch_norm.default
+    rewriter.replace_with(rewriter.call(norm, argument(node, "input"), *scaled, False, 0.0, 0.0, False))
+
+
+def _does_something(node: fx.Node) -> bool:
+    return bool(node.is_impure()) or node.target is _take

@@ -1,0 +1,151 @@
+"""``convert``: observers become quantize and dequantize, in the representation that was asked for."""
+
+from __future__ import annotations
+
+import attrs
+from torch import fx
+
+from quanthost.errors import ConversionError, QuanthostError, RequestError
+from quanthost.graph.garbage import collecting_rarely
+from quanthost.graph.rewrite import drop_idle_dropout
+from quanthost.integer.conversion import ACCUMULATING, IntegerForms, to_integers
+from quanthost.stages.calibrating.calibrate import calibrate
+from quanthost.stages.converting.refine import refine
+from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
+from quanthost.toolchain import pt2e
+from quanthost.toolchain.fast.lazy_code import compiled_when_called
+from quanthost.values import (
+    FP32_HALF_EVEN,
+    PROFILES,
+    ArithmeticProfile,
+    Decision,
+    Refinement,
+    Representation,
+    Rescaling,
+    Verdict,
+)
+
+__all__ = ["convert"]
+
+
+@collecting_rarely()
+def convert(
+    calibrated: CalibratedModel | PreparedModel,
+    representation: Representation | str = Representation.QDQ,
+    arithmetic: ArithmeticProfile | str | None = None,
+) -> ConvertedModel:
+    """Make the quantized graph, which runs in eager torch.
+
+    A ``PreparedModel`` serves where no data is needed: after training with ``qat=True``, or with a recipe
+    without static ranges. Batch norm and dropout are switched to evaluation.
+
+    Args:
+        calibrated: What ``calibrate`` returned.
+        representation: ``"qdq"`` has float operators between dequantize and quantize; ``"reference"`` sums
+            products in int32 and rescales them in float32, other operators stay as in ``"qdq"``;
+            ``"integer"`` has integer operators alone, but for islands, whose reasons the decisions give.
+        arithmetic: How the integer forms rescale: a profile, or the name of one that quanthost has. The
+            first backend's own where ``None``.
+
+    Raises:
+        RequestError: the representation or the profile is unknown, or they do not go together.
+        CalibrationError: a static range has seen no data.
+        ConversionError: torchao could not convert the graph, or a number of it does not fit the profile.
+    """
+    wanted = _representation(representation)
+    if isinstance(calibrated, PreparedModel):
+        calibrated = _without_data(calibrated)
+    profile = _profile(arithmetic, wanted, calibrated.prepared)
+    module = pt2e.deep_copy(calibrated.module)
+    if calibrated.prepared.request.qat:
+        pt2e.switch_to_eval(module)
+        drop_idle_dropout(module)
+    try:
+        with compiled_when_called():
+            converted, refinement = _converted(module, calibrated)
+        converted.recompile()
+    except QuanthostError:
+        raise
+    except Exception as error:
+        raise ConversionError(
+            f"torchao could not convert the graph: {error}", needed="a graph that convert_pt2e accepts",
+            stage="convert", remedy="keep the operator named above in float by an override, and report it",
+        ) from error  # fmt: skip
+    decisions = calibrated.prepared.decisions
+    if profile is not None:
+        only = ACCUMULATING if wanted is Representation.REFERENCE else None
+        forms = to_integers(converted, profile, only)
+        decisions = tuple(_with_form(decision, forms) for decision in decisions)
+    return ConvertedModel(
+        calibrated=calibrated, module=converted, representation=wanted, arithmetic=profile,
+        decisions=decisions, refinement=refinement,
+    )  # fmt: skip
+
+
+def _with_form(decision: Decision, forms: IntegerForms) -> Decision:
+    """The decision with what the integer form made of the node."""
+    island = forms.islands.get(decision.node)
+    if island is None:
+        return attrs.evolve(decision, form=forms.made.get(decision.node))
+    told = island if decision.verdict is Verdict.QUANTIZED else decision.reason
+    return attrs.evolve(decision, form=f"float island: {told}")
+
+
+def _converted(
+    module: fx.GraphModule, calibrated: CalibratedModel
+) -> tuple[fx.GraphModule, Refinement | None]:
+    if calibrated.prepared.request.qat:
+        return pt2e.convert(module, qat=True), None
+    return refine(module, calibrated.sample)
+
+
+def _representation(given: Representation | str) -> Representation:
+    try:
+        return Representation(given)
+    except ValueError:
+        raise RequestError(
+            f"the representation {given!r}", stage="convert", value=given,
+            needed="one of " + ", ".join(r.value for r in Representation), remedy="choose one of these",
+        ) from None  # fmt: skip
+
+
+def _profile(
+    given: ArithmeticProfile | str | None, wanted: Representation, prepared: PreparedModel
+) -> ArithmeticProfile | None:
+    """How integer forms rescale; ``None`` where there are none."""
+    if wanted is Representation.QDQ:
+        if given is None:
+            return None
+        raise RequestError(
+            "an arithmetic profile for the representation qdq", stage="convert", value=given,
+            needed="the representation reference or integer: q/dq form computes in float",
+            remedy="leave the profile out, or choose representation='integer'",
+        )  # fmt: skip
+    if isinstance(given, str):
+        profile = PROFILES.get(given)
+        if profile is None:
+            raise RequestError(
+                f"the arithmetic profile {given!r}", stage="convert", value=given,
+                needed="one of " + ", ".join(PROFILES),
+                remedy="choose one of these, or pass an ArithmeticProfile",
+            )  # fmt: skip
+    else:
+        profile = given if given is not None else _own_profile(prepared)
+    if wanted is Representation.REFERENCE and profile.rescaling is not Rescaling.FP32_HALF_EVEN:
+        raise RequestError(
+            f"the arithmetic profile {profile.name} for the representation reference", stage="convert",
+            needed=f"{FP32_HALF_EVEN.name}: the reference representation rescales in float32", value=given,
+            remedy="choose representation='integer' for other profiles",
+        )  # fmt: skip
+    return profile
+
+
+def _own_profile(prepared: PreparedModel) -> ArithmeticProfile:
+    infos = (prepared.plugins.info(name) for name in prepared.request.backends)
+    return next((info.arithmetic for info in infos if info.arithmetic is not None), FP32_HALF_EVEN)
+
+
+def _without_data(prepared: PreparedModel) -> CalibratedModel:
+    if prepared.request.qat:
+        return CalibratedModel(prepared=prepared, module=prepared.module)
+    return calibrate(prepared, None)

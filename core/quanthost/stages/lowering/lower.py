@@ -1,0 +1,285 @@
+"""``lower``: the converted graph becomes a program, delegated as the backends' tables say."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.fx.graph import CodeGen
+
+from quanthost.errors import LoweringError, QuanthostError, RequestError
+from quanthost.graph.garbage import collecting_rarely
+from quanthost.graph.leaves import ConstantSpec
+from quanthost.graph.outputs import plan_outputs
+from quanthost.graph.signature import Signature
+from quanthost.hooks.specs import LoweringOptions
+from quanthost.integer.kernels import Form, set_form
+from quanthost.stages.capturing.capture import CapturedModel
+from quanthost.stages.lowering import ends
+from quanthost.stages.lowering.files import program_digest
+from quanthost.stages.lowering.program import LoweredProgram
+from quanthost.stages.lowering.taps import tap
+from quanthost.stages.lowering.timing import machine, seconds_of
+from quanthost.stages.lowering.versions import versions
+from quanthost.stages.preparing.decisions import place
+from quanthost.stages.records import ConvertedModel, PreparedModel
+from quanthost.toolchain.edge import EdgeResult, Watch, to_program
+from quanthost.toolchain.export import export
+from quanthost.toolchain.fast.lazy_code import compiled_when_called
+from quanthost.toolchain.fast.lift import lift
+from quanthost.toolchain.fast.retrace import copy_graph
+from quanthost.toolchain.partition import Partitioner
+from quanthost.toolchain.runtime import register_kernels
+from quanthost.values import (
+    Latency,
+    OutputLeaf,
+    PieceRecord,
+    PluginRecord,
+    ProgramRecord,
+    Representation,
+    TensorQParams,
+)
+
+__all__ = ["lower"]
+
+# seconds spent to see what a call takes
+_MEASURING = 0.5
+_LOWERINGS = ("quick", "upstream")
+
+
+@collecting_rarely()
+def lower(
+    converted: ConvertedModel,
+    plugins: Sequence[PluginRecord] = (),
+    *,
+    io: str = "float",
+    intermediates: bool = False,
+    lowering: str = "quick",
+    watch: Watch | None = None,
+) -> LoweredProgram:
+    """Make the program.
+
+    A reference or integer representation is lowered to the runtime's portable kernels, without a delegate:
+    no delegate computes from its operators.
+
+    Args:
+        converted: What ``convert`` returned.
+        plugins: The distributions that took part, for the record.
+        io: ``"float"`` quantizes inputs and dequantizes outputs inside the program; ``"int8"``, ``"uint8"``
+            or ``"int16"`` leaves them integers of that type, whose parameters the record has.
+        intermediates: Let the program also return the integers of each quantized operator, which
+            ``LoweredProgram.intermediates`` gives by name.
+        lowering: ``"quick"`` spares ExecuTorch's functions what they would trace to find it unchanged;
+            ``"upstream"`` leaves them as they are. Both give the same program.
+        watch: Is shown the edge graph as each partitioner has tagged it, and as it is once all have.
+
+    Raises:
+        RequestError: ``io`` or ``lowering`` is unknown, or an input or output has no integers of that type.
+        LoweringError: nothing is computed, or the toolchain refuses the graph.
+    """
+    if lowering not in _LOWERINGS:
+        raise RequestError(
+            f"lowering={lowering!r}", needed="one of " + ", ".join(_LOWERINGS), stage="lower",
+            remedy="choose one of these", value=lowering,
+        )  # fmt: skip
+    prepared = converted.calibrated.prepared
+    captured, request = prepared.captured, prepared.request
+    with compiled_when_called():
+        ready = _ready(converted, io, intermediates=intermediates)
+    edge, modules = _lower_graph(ready.module, converted, quick=lowering == "quick", watch=watch)
+    pieces = tuple(
+        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
+    )
+    runner = prepared.plugins.runner(edge.buffer, request, pieces)
+    record = ProgramRecord(
+        program_digest=program_digest(edge.buffer),
+        backends=request.backends,
+        recipe=request.recipe,
+        representation=converted.representation.value,
+        plugins=tuple(plugins),
+        versions=versions(),
+        overrides=request.overrides,
+        options=request.options,
+        qat=request.qat,
+        model=captured.model_class,
+        model_digest=captured.digest,
+        data_digest=converted.calibrated.data_digest,
+        signature=ready.signature.to_json(),
+        outputs=ready.outputs,
+        intermediates=ready.tapped,
+        quantized_inputs=ready.quantized_inputs,
+        quantized_outputs=ready.quantized_outputs,
+        pieces=pieces,
+        outside=tuple(name for _, name in edge.outside),
+        runtime_modules=modules,
+        decisions=place(converted.decisions, edge, _delegating(prepared)),
+        refinement=converted.refinement,
+        own_runner=runner is not None,
+    )
+    program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
+    if prepared.latency is None:
+        return program
+    latency = _measured(program, prepared.latency, captured, io)
+    return attrs.evolve(program, record=attrs.evolve(record, latency=latency))
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Ready:
+    """The graph in the form that is lowered, and what is noted of it on the way."""
+
+    module: fx.GraphModule
+    signature: Signature
+    outputs: tuple[OutputLeaf, ...]
+    tapped: tuple[str, ...]
+    quantized_inputs: tuple[TensorQParams, ...]
+    quantized_outputs: tuple[TensorQParams, ...]
+
+
+def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready:
+    """A copy of the converted graph with the ends, outputs and operators that its program has.
+
+    Raises:
+        LoweringError: nothing is computed.
+    """
+    prepared = converted.calibrated.prepared
+    module = copy_graph(converted.module)
+    quantized_inputs, quantized_outputs = ends.input_qparams(module), ends.output_qparams(module)
+    signature = prepared.captured.signature
+    if io != "float":
+        signature = ends.keep_integers(module, signature, io)
+    outputs = plan_outputs(module)
+    _refuse_empty(module, outputs)
+    tapped = tap(module) if intermediates else ()
+    if converted.representation is not Representation.QDQ:
+        in_float = converted.representation is Representation.REFERENCE
+        set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
+        ends.write_out(module)
+    elif not _delegating(prepared):
+        ends.write_group_scales(module)
+    return _Ready(
+        module=module, signature=signature, outputs=outputs, tapped=tapped,
+        quantized_inputs=quantized_inputs, quantized_outputs=quantized_outputs,
+    )  # fmt: skip
+
+
+def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: str) -> Latency:
+    """What was expected, with what a call takes on this machine."""
+    if io != "float":
+        return attrs.evolve(latency, note=f"not measured: inputs are {io}, the examples are float")
+    try:
+        call = program.repeatable(*captured.example_args, **captured.example_kwargs)
+    except QuanthostError as error:
+        return attrs.evolve(latency, note=f"not measured: {str(error).splitlines()[0]}")
+    return attrs.evolve(latency, measured=seconds_of(call, budget=_MEASURING), machine=machine())
+
+
+def _delegating(prepared: PreparedModel) -> list[str]:
+    return [name for name in prepared.request.backends if prepared.plugins.info(name).runtime]
+
+
+def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> None:
+    if module.graph.output_node().args[0]:
+        return
+    raise LoweringError(
+        f"a model whose {len(outputs)} outputs are inputs or constants", stage="lower",
+        needed="at least one output that is computed", remedy="lower the part of the model that computes",
+    )  # fmt: skip
+
+
+def _lower_graph(
+    module: fx.GraphModule, converted: ConvertedModel, *, quick: bool, watch: Watch | None
+) -> tuple[EdgeResult, tuple[str, ...]]:
+    prepared = converted.calibrated.prepared
+    plugins, request = prepared.plugins, prepared.request
+    delegated = converted.representation is Representation.QDQ
+    partitioners = plugins.partitioners(request, Partitioner) if delegated else []
+    options = plugins.lowering_options(request)
+    modules = tuple(dict.fromkeys(name for o in options for name in o.runtime_modules))
+    with contextlib.ExitStack() as stack:
+        for option in options:
+            if option.around is not None:
+                stack.enter_context(option.around())
+        try:
+            register_kernels(modules)
+            exported = _export_again(module, converted, quick=quick)
+            edge = to_program(
+                exported, partitioners=partitioners,
+                passes=[p for option in options for p in option.passes],
+                edge_config=_first(options, "edge_compile_config"),
+                backend_config=_first(options, "backend_config"), quick=quick, watch=watch,
+            )  # fmt: skip
+        except QuanthostError:
+            raise
+        except Exception as error:
+            raise LoweringError(
+                f"the toolchain refused the graph: {_why(error)}",
+                needed="a graph that torch.export and ExecuTorch accept", stage="lower",
+                plugin=", ".join(request.backends),
+                remedy="keep the operator named above in float or outside by an override, and report it",
+            ) from error  # fmt: skip
+    return edge, modules
+
+
+def _why(error: BaseException) -> str:
+    """What the error says, and what the first one in its chain says, which is the nearest to the graph."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    said = [str(each).strip() or type(each).__name__ for each in (error, first)]
+    return "; ".join(dict.fromkeys(said))
+
+
+def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: bool) -> ExportedProgram:
+    """The graph as a program, its inputs in a row, without the arguments that tracing fixed."""
+    captured = converted.calibrated.prepared.captured
+    fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for node, is_fixed in zip(placeholders, fixed):
+        if is_fixed:
+            module.graph.erase_node(node)
+    module.graph.set_codegen(CodeGen())
+    examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
+    shapes = _flat_shapes(captured)
+    given = [
+        ends.example(node, _contiguous(leaf))
+        for node, leaf, is_fixed in zip(placeholders, examples, fixed)
+        if not is_fixed
+    ]
+    with compiled_when_called():
+        lifted = lift(module, given) if shapes is None and quick else None
+    if lifted is not None:
+        return lifted
+    module.recompile()
+    varying = None if shapes is None else [s for s, is_fixed in zip(shapes, fixed) if not is_fixed]
+    return export(module, given, None, varying)
+
+
+def _flat_shapes(captured: CapturedModel) -> list[Any] | None:
+    """The dynamic dimensions of each leaf of the inputs."""
+    if captured.dynamic_shapes is None:
+        return None
+    in_args, in_kwargs = captured.signature.in_spec.children()
+    args, named = (
+        captured.dynamic_shapes[: in_args.num_children],
+        captured.dynamic_shapes[in_args.num_children :],
+    )
+    leaves: list[Any] = [
+        *in_args.flatten_up_to(args),
+        *in_kwargs.flatten_up_to(dict(zip(in_kwargs.context or (), named))),
+    ]
+    return leaves
+
+
+def _contiguous(leaf: Any) -> Any:
+    """A program reads its inputs as contiguous, whatever strides the examples had."""
+    return leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _first(options: list[LoweringOptions], name: str) -> Any:
+    """The value of the first backend that sets it."""
+    return next((getattr(o, name) for o in options if getattr(o, name) is not None), None)

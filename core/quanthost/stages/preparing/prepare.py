@@ -1,0 +1,225 @@
+"""``prepare``: the captured graph with observers where a backend's rows and the recipe want them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import attrs
+from torch import fx
+
+from quanthost.errors import RequestError, TableError
+from quanthost.graph.fold import fold_batch_norms, not_trainable
+from quanthost.graph.garbage import collecting_rarely
+from quanthost.graph.layouts import forget_layouts
+from quanthost.graph.operators import operator_name
+from quanthost.graph.provenance import NodeInfo, node_infos, source_line
+from quanthost.graph.rewrite import functionalize, tag_origins
+from quanthost.hooks.manager import Plugins
+from quanthost.stages.capturing.capture import CapturedModel
+from quanthost.stages.preparing.decisions import decide
+from quanthost.stages.preparing.planning import Planned, plan_quantization
+from quanthost.stages.records import PreparedModel
+from quanthost.toolchain import pt2e
+from quanthost.toolchain.export import graph_module as private_copy
+from quanthost.toolchain.export import without_writes
+from quanthost.values import Decision, Latency, Recipe, Request
+
+__all__ = ["HostQuantizer", "PlannedGraph", "plan", "prepare", "recipe_of"]
+
+
+def recipe_of(plugins: Plugins, request: Request) -> Recipe:
+    """The recipe that a request names, which every backend of the request must have.
+
+    Raises:
+        RequestError: a backend has no recipe of that name, cannot train, or has no such option.
+    """
+    for backend in request.backends:
+        info = plugins.info(backend)
+        if info.recipe(request.recipe) is None:
+            raise RequestError(
+                f"the recipe {request.recipe!r}, which {backend} does not have", plugin=backend,
+                needed="one of " + ", ".join(r.name for r in info.recipes), value=request.recipe,
+                remedy=_nearest(request.recipe, [r.name for r in info.recipes]), stage="prepare",
+            )  # fmt: skip
+        if request.qat and not info.qat:
+            raise RequestError(
+                "qat=True", needed="a backend that supports quantization-aware training",
+                plugin=backend, stage="prepare", remedy="calibrate instead, or choose another backend",
+            )  # fmt: skip
+        for name, _ in request.options:
+            if name not in info.options:
+                raise RequestError(
+                    f"the option {name!r}, which {backend} does not have", plugin=backend,
+                    needed=f"one of {', '.join(info.options)}" if info.options else "no option",
+                    remedy="correct or remove it", stage="prepare", value=name,
+                )  # fmt: skip
+    recipe = plugins.info(request.backends[0]).recipe(request.recipe)
+    assert recipe is not None
+    return recipe
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"ask for {near[0]!r}" if near else "choose one of these recipes"
+
+
+class HostQuantizer(pt2e.CallbackQuantizer):
+    """The torchao quantizer of a request: what ``prepare`` uses and what ``as_quantizer`` hands out.
+
+    After ``prepare_pt2e`` its ``decisions`` say what became of each node of the graph it was given, and
+    ``planned`` how that came about.
+    """
+
+    def __init__(self, plugins: Plugins, request: Request, nodes: tuple[NodeInfo, ...] | None = None) -> None:
+        super().__init__(
+            transform=self._transform_graph, plan=self.plan, check=self._check_graph, qat=request.qat
+        )
+        self.plugins, self.request = plugins, request
+        self.decisions: tuple[Decision, ...] = ()
+        self.planned: Planned | None = None
+        self.latency: Latency | None = None
+        self._nodes = nodes
+        self._recipe = recipe_of(plugins, request)
+
+    def _transform_graph(self, graph_module: fx.GraphModule) -> fx.GraphModule:
+        if self._nodes is None:
+            tag_origins(graph_module)
+            self._nodes = tuple(node_infos(graph_module.graph))
+            _refuse_writes(
+                functionalize(graph_module), needed="a graph that makes new tensors",
+                remedy="call run_decompositions({}) on the exported program before .module()",
+            )  # fmt: skip
+        forget_layouts(graph_module)
+        return self.plugins.transform(graph_module, self.request)
+
+    def plan(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
+        """The plan for a transformed graph; sets ``planned``, ``decisions`` and ``latency``."""
+        nodes = self._nodes if self._nodes is not None else tuple(node_infos(graph_module.graph))
+        planned = plan_quantization(graph_module, nodes, self.request, self.plugins)
+        self.planned = planned
+        self.decisions = decide(nodes, graph_module, planned, self.request, self._recipe)
+        self.latency = planned.latency
+        return planned.plan
+
+    def _check_graph(self, graph_module: fx.GraphModule) -> None:
+        problems = self.plugins.validate(
+            graph_module=graph_module, decisions=self.decisions, request=self.request
+        )
+        if problems:
+            first = problems[0]
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise TableError(
+                f"{first.message}{more}", needed="a graph that the backend accepts", stage="prepare",
+                node=first.node, remedy=first.remedy, value=problems,
+            )  # fmt: skip
+
+
+@collecting_rarely()
+def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> PreparedModel:
+    """Insert observers (fake quantize modules where ``request.qat``) into a copy of the captured graph.
+
+    Raises:
+        RequestError: the recipe or an option does not exist, the model was captured in the wrong mode, or
+            one that is trained writes in place into what others read, or has a batch norm that cannot be
+            trained with its convolution.
+        OverrideError: an override matches nothing or cannot be honoured.
+        TableError: a backend's validation refuses the graph, or two of its rows tie.
+    """
+    graph, nodes = _own_graph(captured, request)
+    quantizer = HostQuantizer(plugins, request, nodes)
+    module = pt2e.prepare(graph, quantizer, qat=request.qat)
+    return PreparedModel(
+        captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
+        latency=quantizer.latency,
+    )  # fmt: skip
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PlannedGraph:
+    """What ``prepare`` would do: the graph that the backends rewrote, the plan for it, and the decisions.
+
+    ``nodes`` describe the captured graph, ``rewritten`` is without observers.
+    """
+
+    nodes: tuple[NodeInfo, ...]
+    rewritten: fx.GraphModule
+    planned: Planned
+    decisions: tuple[Decision, ...]
+
+
+def plan(
+    captured: CapturedModel,
+    plugins: Plugins,
+    request: Request,
+    *,
+    arrange: Callable[[fx.GraphModule], None] = lambda _: None,
+) -> PlannedGraph:
+    """Decide as ``prepare`` does, on a graph of its own, and insert nothing.
+
+    ``arrange`` may name and order the nodes of the graph anew before the backends see it.
+
+    Raises:
+        QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
+    """
+    graph, nodes = _own_graph(captured, request)
+    arrange(graph)
+    quantizer = HostQuantizer(plugins, request, nodes)
+    graph = quantizer.transform_for_annotation(graph)
+    quantizer.plan(graph)
+    assert quantizer.planned is not None
+    return PlannedGraph(
+        nodes=nodes, rewritten=graph, planned=quantizer.planned, decisions=quantizer.decisions
+    )
+
+
+def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
+    """A copy of the captured graph that may be changed, as backends get it, and what its nodes were."""
+    if request.qat != captured.train:
+        seen, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
+        raise RequestError(
+            f"a model captured for {seen} with qat={request.qat}", needed=f"a model captured for {needed}",
+            stage="prepare", remedy=f"call capture(..., train={request.qat}) first",
+        )  # fmt: skip
+    graph = private_copy(captured.exported)
+    nodes = tuple(node_infos(graph.graph))
+    writers = functionalize(graph)
+    if captured.train:
+        _refuse_writes(
+            writers, needed="a forward that makes new tensors, where it is trained",
+            remedy="write torch.cat, torch.where or masked_fill in place of the assignment",
+        )  # fmt: skip
+        _refuse_untrainable(graph)
+        # training must leave the float model as it is
+        graph = pt2e.deep_copy(graph, share=False)
+    elif writers:
+        graph = without_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
+    if not captured.train:
+        fold_batch_norms(graph)
+    return graph, nodes
+
+
+def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> None:
+    if not writers:
+        return
+    line = source_line(writers[0])
+    raise RequestError(
+        f"{operator_name(writers[0])} writes into a tensor that others read", needed=needed,
+        where=None if line is None else line.described(), stage="prepare", node=writers[0].name,
+        remedy=remedy, value=tuple(node.name for node in writers),
+    )  # fmt: skip
+
+
+def _refuse_untrainable(graph_module: fx.GraphModule) -> None:
+    found = not_trainable(graph_module)
+    if not found:
+        return
+    layer, reason = found[0]
+    line = source_line(layer)
+    raise RequestError(
+        f"{layer.name} with a batch norm behind it, which cannot be trained together: {reason}",
+        needed="a convolution with a weight of its own, and a batch norm with running statistics",
+        where=None if line is None else line.described(), stage="prepare", node=layer.name,
+        remedy="give each batch norm a convolution module of its own, or calibrate with qat=False",
+        value=tuple(node.name for node, _ in found),
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Decisions are counted and grouped without losing one."""
+
+from __future__ import annotations
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from quanthost.report.decision_table import group_decisions, headlines, listing, short_operator, summary
+from quanthost.values import Cause, Decision, Verdict
+
+
+def _quantized(node: str, operator: str = "aten.conv2d.default", **fields: object) -> Decision:
+    made = Decision(
+        node=node, operator=operator, verdict=Verdict.QUANTIZED, cause=Cause.ROW, reason="row conv",
+        row="conv", backend="npu", recipe="int8_static", delegated=True, partition="Npu/0",
+        placement="taken by the delegate",
+    )  # fmt: skip
+    return attrs.evolve(made, **fields)  # type: ignore[arg-type]  # fields of a Decision
+
+
+def _float(node: str, reason: str = "no row has it", **fields: object) -> Decision:
+    made = Decision(
+        node=node, operator="aten.cumsum.default", verdict=Verdict.FLOAT, cause=Cause.NO_ROW, reason=reason,
+        delegated=False, placement="portable kernels run it",
+    )  # fmt: skip
+    return attrs.evolve(made, **fields)  # type: ignore[arg-type]  # fields of a Decision
+
+
+def _text(renderable: object, width: int = 80) -> str:
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+_DECISIONS = st.lists(
+    st.builds(
+        Decision,
+        node=st.uuids().map(str),
+        operator=st.sampled_from(["aten.relu.default", "aten.add.Tensor"]),
+        verdict=st.sampled_from(Verdict),
+        cause=st.sampled_from(Cause),
+        reason=st.sampled_from(["one", "two", "three"]),
+        row=st.sampled_from([None, "conv"]),
+        delegated=st.sampled_from([True, False]),
+        partition=st.sampled_from([None, "Npu/0", "Npu/1"]),
+    )
+)
+
+
+@given(_DECISIONS)
+def test_groups_hold_each_decision_once(decisions: list[Decision]) -> None:
+    """Members of all groups are the decisions, and those of one group differ in reason and piece alone."""
+    groups = group_decisions(decisions)
+    members = [member for group in groups for member in group.members]
+    assert sorted(member.node for member in members) == sorted(decision.node for decision in decisions)
+    for group in groups:
+        for member in group.members:
+            assert (member.operator, member.verdict, member.cause) == (
+                group.operator, group.verdict, group.cause,
+            )  # fmt: skip
+            assert (member.row, member.delegated) == (group.row, group.delegated)
+
+
+def test_groups_are_ordered_by_verdict_then_count() -> None:
+    """Quantized first, the largest group of a verdict first, a tie in graph order."""
+    decisions = [
+        _float("a"), _quantized("b", "aten.relu.default"), _quantized("c"), _quantized("d"),
+        _quantized("e", "aten.add.Tensor"),
+    ]  # fmt: skip
+    shown = [(short_operator(group.operator), group.count) for group in group_decisions(decisions)]
+    assert shown == [("conv2d", 2), ("relu", 1), ("add.Tensor", 1), ("cumsum", 1)]
+
+
+def test_headlines_count_verdicts_causes_and_pieces() -> None:
+    """The causes are those of float nodes alone."""
+    folded = _float("z", verdict=Verdict.FOLDED, cause=Cause.CONSTANT)
+    decisions = [_quantized("a"), _quantized("b", partition="Npu/1"), _float("c"), folded]
+    assert headlines(decisions) == (
+        "4 nodes: 2 quantized, 1 float, 1 folded",
+        "float because of: 1 no row",
+        "delegated: 2 nodes in 2 pieces",
+    )
+
+
+def test_headlines_before_lowering_say_nothing_of_delegation() -> None:
+    """Where no decision knows its place, the line and the column are left out."""
+    decisions = [_quantized("a", delegated=None, partition=None, placement=None)]
+    assert headlines(decisions) == ("1 node: 1 quantized",)
+    assert "delegated" not in _text(summary(decisions))
+
+
+def test_headlines_of_nothing() -> None:
+    """A program without call nodes has a line too."""
+    assert headlines([]) == ("0 nodes: none",)
+
+
+def test_summary_names_piece_pieces_or_none() -> None:
+    """One piece by name, several by number, a node outside by ``no``, a folded one by nothing."""
+    folded = _float("f", operator="aten.dropout.default", verdict=Verdict.FOLDED, cause=Cause.CONSTANT)
+    text = _text(
+        summary([
+            _quantized("a"), _quantized("b", "aten.relu.default"),
+            _quantized("c", "aten.relu.default", partition="Npu/1"), _float("d"), folded,
+        ])
+    )  # fmt: skip
+    rows = {line.split()[0]: line.split()[1:5] for line in text.splitlines()[5:]}
+    assert rows["conv2d"] == ["1", "quantized", "Npu/0", "row"]
+    assert rows["relu"] == ["2", "quantized", "2", "pieces"]
+    assert rows["cumsum"] == ["1", "float", "no", "no"]
+    assert rows["dropout"] == ["1", "folded", "no", "row"]
+
+
+def test_summary_says_that_there_are_more_reasons() -> None:
+    """Two reasons are both shown, of more the first and how many others."""
+    two = _text(summary([_float("a", "first"), _float("b", "second")]), 120)
+    assert "first (or: second)" in two
+    three = _text(summary([_float("a", "first"), _float("b", "second"), _float("c", "third")]), 120)
+    assert "first (and 2 more reasons)" in three
+
+
+def test_summary_of_150_nodes_fits_a_screen() -> None:
+    """What repeats is one line, whatever the depth of the network."""
+    kinds = ("conv2d", "relu", "add.Tensor", "hardswish", "mean.dim")
+    decisions = [_quantized(f"n{i}", f"aten.{kinds[i % 5]}") for i in range(145)]
+    decisions += [_float(f"f{i}") for i in range(5)]
+    assert len(_text(summary(decisions)).splitlines()) <= 24
+
+
+def test_listing_has_each_node_with_module_and_reasons() -> None:
+    """Node, the module that an override would name, the verdict's reason and that of the placement."""
+    text = _text(listing([_quantized("conv2d_3", module="body.4"), _float("cumsum")]), 120)
+    first, second, third = text.splitlines()[1:]
+    assert first.split()[:4] == ["conv2d_3", "conv2d", "quantized", "Npu/0"]
+    assert "row conv; taken by the delegate" in first
+    assert second.strip() == "body.4"
+    assert "no row has it; portable kernels run it" in third
+
+
+def test_short_operator() -> None:
+    """Namespace and overload go only where they are the common ones."""
+    names = ("aten.conv2d.default", "aten.add.Tensor", "mylib.op.default", "getitem")
+    assert [short_operator(name) for name in names] == ["conv2d", "add.Tensor", "mylib.op", "getitem"]

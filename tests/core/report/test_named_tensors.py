@@ -1,0 +1,25 @@
+"""Nested results get one name for each leaf."""
+
+from __future__ import annotations
+
+import torch
+
+from quanthost.report.named_tensors import named_leaves, named_tensors
+
+
+def test_names_are_paths() -> None:
+    """A lone tensor has the plain name; indices and keys are written as Python writes them."""
+    x = torch.zeros(1)
+    assert [name for name, _ in named_leaves(x)] == ["output"]
+    nested = (x, {"a": [x, None], "b": 3})
+    assert [name for name, _ in named_leaves(nested)] == [
+        "output[0]", "output[1]['a'][0]", "output[1]['a'][1]", "output[1]['b']",
+    ]  # fmt: skip
+
+
+def test_only_tensors_are_tensors() -> None:
+    """Numbers and ``None`` stay behind, and the tensors themselves are handed on."""
+    x = torch.zeros(1)
+    found = named_tensors((None, x, 3))
+    assert list(found) == ["output[1]"]
+    assert found["output[1]"] is x
