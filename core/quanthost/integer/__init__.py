@@ -1,1 +1,1 @@
-"""Operators on integers: what a q/dq graph becomes when every number in it is exact."""
+"""The integer form of quantized graphs: rules that rewrite q/dq operators, and the kernels they insert."""

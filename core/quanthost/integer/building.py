@@ -1,4 +1,4 @@
-"""What every rule of conversion is built with: operands, modules on integers, functions as tables."""
+"""The builder that rules use to rewrite a q/dq graph: finds operands, inserts integer modules and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from quanthost.arith.rescale import Multipliers
 from quanthost.graph.operators import argument
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, is_dequantize
-from quanthost.integer import kernels as ops
+from quanthost.integer.kernels.elementwise import Rescale
+from quanthost.integer.kernels.forms import Output
+from quanthost.integer.kernels.tables import Interpolation, Lookup
 from quanthost.integer.numbers import (
     Numbers,
     effective_scales,
@@ -24,16 +26,16 @@ from quanthost.integer.numbers import (
 from quanthost.integer.sites import Island, Operand, base_name, numbers_of, title, weight_of
 from quanthost.values import ArithmeticProfile
 
-__all__ = ["Builder", "Rule", "each", "held", "static_count"]
+__all__ = ["Builder", "Rule", "constant_or_fill", "per_dimension", "static_count"]
 
-# operators whose result has the numbers of their operand, in another place or less of them
+# operators that only select or rearrange the integers of their operand
 _MOVERS = frozenset((
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "squeeze",
     "unsqueeze", "slice", "select", "narrow", "expand", "expand_as", "repeat", "clone", "contiguous", "alias",
     "detach", "flip", "roll", "index_select", "gather", "index", "amax", "amin",
     "view_as", "movedim", "unfold", "pixel_shuffle", "pixel_unshuffle",
 ))  # fmt: skip
-# functions that XNNPACK computes in another order of steps than torch, for other last bits in float32:
+# functions whose steps XNNPACK orders differently from torch, so that the last bits of float32 differ:
 # src/reference/unary-elementwise.cc
 _SINGLE: Mapping[str, Callable[[Tensor], Tensor]] = {
     "hardswish": lambda x: x / 6.0 * (x + 3.0).clamp(0.0, 6.0)
@@ -41,15 +43,15 @@ _SINGLE: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 class Builder:
-    """A graph between its q/dq form and its integer form.
+    """Rewrites a graph from its q/dq form to its integer form.
 
-    ``made`` says of captured names what became of them, ``integers`` are the nodes that have integers
-    without being a call of an operator of this package; ``moves`` allows operators that only move data.
+    ``forms`` describes by captured name what became of operators. ``integers`` are the nodes with integers
+    that do not call an operator of this package. ``moves`` allows operators that only move data.
     """
 
     def __init__(self, module: fx.GraphModule, profile: ArithmeticProfile, *, moves: bool) -> None:
         self.module, self.profile, self.moves = module, profile, moves
-        self.made: dict[str, str] = {}
+        self.forms: dict[str, str] = {}
         self.moved: dict[fx.Node, Operand] = {}
         self.integers: set[fx.Node] = set()
 
@@ -57,7 +59,11 @@ class Builder:
         return [self.operand(node, before) for node in nodes]
 
     def operand(self, node: object, before: fx.Node) -> Operand:
-        """The integers behind a float node, also through operators that only move data."""
+        """The integers behind a float node; looks through operators that only move data.
+
+        Raises:
+            Island: there are none.
+        """
         if not isinstance(node, fx.Node):
             raise Island(f"an operand is {node!r}")
         if is_dequantize(node):
@@ -71,21 +77,21 @@ class Builder:
         if base_name(node) not in _MOVERS or not self.moves:
             raise Island(f"it reads {title(node)}, which is not quantized")
         source = self.operand(node.args[0], before)
-        made = self.same(node, node, node.target, source.node, *node.args[1:], **node.kwargs)
-        self.made[title(node)] = "moves integers"
-        self.moved[node] = Operand(made, source.numbers)
+        moved = self.move(node, node, node.target, source.node, *node.args[1:], **node.kwargs)
+        self.forms[title(node)] = "moves integers"
+        self.moved[node] = Operand(moved, source.numbers)
         return self.moved[node]
 
     def call(self, before: fx.Node, core: fx.Node, operator: nn.Module, *operands: fx.Node) -> fx.Node:
-        """A call of an operator, which has the name of what it stands for."""
+        """Insert a call of an integer operator, named after the captured operator that it replaces."""
         name = f"{title(core)}_integer"
         while hasattr(self.module, name):
             name += "_"
         self.module.add_module(name, operator)
         with self.module.graph.inserting_before(before):
-            made = self.module.graph.call_module(name, operands)
-        made.meta = {key: value for key, value in core.meta.items() if key != "val"}
-        return made
+            call = self.module.graph.call_module(name, operands)
+        call.meta = {key: value for key, value in core.meta.items() if key != "val"}
+        return call
 
     def output(
         self,
@@ -97,10 +103,13 @@ class Builder:
         *,
         averages: bool = False,
         products: int | None = None,
-    ) -> ops.Output:
-        """The way from an accumulator of the scale ``Π factors`` to the result.
+    ) -> Output:
+        """Make the rescaling of an accumulator of scale ``Π factors`` to the result.
 
         Several scales broadcast over the accumulator in ``shape``.
+
+        Raises:
+            ConversionError: an accumulator or a multiplier does not fit the profile.
         """
         bounds = torch.as_tensor(bound, dtype=torch.int64).reshape(-1)
         check_width(bounds, self.profile.accumulator_bits, operator=title(core))
@@ -111,33 +120,32 @@ class Builder:
         )
         offset = out.zero_point if averages and self.profile.mean_includes_zero_point else 0
         shaped = multipliers.shaped(shape)
-        return ops.Output(shaped, out, bound=int(bounds.max()), products=products, offset=offset)
+        return Output(shaped, out, bound=int(bounds.max()), products=products, offset=offset)
 
     def function(
         self, quantize: fx.Node, operand: Operand, chain: Sequence[fx.Node], out: Numbers
     ) -> fx.Node:
+        """Insert a chain of functions of one number as a table; an empty chain requantizes."""
         numbers = operand.numbers
         core = chain[-1] if chain else quantize
         if numbers.high - numbers.low > 255:
             if chain:
                 return self._interpolation(quantize, operand, chain, out)
             output = self.output(core, [numbers.scale], out, numbers.reach)
-            return self.call(quantize, core, ops.Rescale(output, zero_point=numbers.zero_point), operand.node)
+            return self.call(quantize, core, Rescale(output, zero_point=numbers.zero_point), operand.node)
         places = self.profile.leaky_relu_places
         if len(chain) == 1 and base_name(chain[0]) == "leaky_relu" and places is not None:
             table = leaky_relu_table(numbers, out, float(argument(chain[0], "negative_slope")), places)
-            return self.call(
-                quantize, core, ops.Lookup(table, low=numbers.low, function="leaky_relu"), operand.node
-            )
-        table = function_table(lambda real: self._values(chain, real), numbers, out, self.profile)
-        lookup = ops.Lookup(table, low=numbers.low, function=_label(chain))
+        else:
+            table = function_table(lambda real: self._values(chain, real), numbers, out, self.profile)
+        lookup = Lookup(table, low=numbers.low, function=_label(chain))
         return self.call(quantize, core, lookup, operand.node)
 
     def _values(self, chain: Sequence[fx.Node], real: Tensor) -> Tensor:
-        """What functions behind each other make of real numbers, in their dtype."""
+        """The results of a chain of functions for real numbers, in their dtype."""
         for node in chain:
             args = [constant(self.module, a) if isinstance(a, fx.Node) else a for a in node.args]
-            args = [real if given is node.args[0] else a for given, a in zip(node.args, args)]
+            args = [real if original is node.args[0] else a for original, a in zip(node.args, args)]
             single = _SINGLE.get(base_name(node)) if real.dtype is torch.float32 else None
             real = node.target(*args, **node.kwargs) if single is None else single(real)
         return real
@@ -147,34 +155,34 @@ class Builder:
     ) -> fx.Node:
         n = operand.numbers
         levels = torch.arange(n.low, n.low + 2**16)
-        wanted = out.nearest(self._values(chain, n.real(levels)))
+        exact = out.nearest(self._values(chain, n.real(levels)))
         ends = torch.arange(n.low, n.low + 2**16 + 1, 2**7)
         real = self._values(chain, n.real(ends)) / out.scale
-        # beyond what the output holds a line would be pulled away from its end
+        # points beyond the output's range would bend the last line inside it
         limits = (out.low - out.zero_point, out.high - out.zero_point)
         points = torch.round(real.nan_to_num(nan=0.0).clamp(*limits) * 2**8).to(torch.int64)
-        operator = ops.Interpolation(points, out, low=n.low, function=_label(chain))
-        operator.error = int((operator(levels).to(torch.int64) - wanted).abs().max())
+        operator = Interpolation(points, out, low=n.low, function=_label(chain))
+        operator.error = int((operator(levels).to(torch.int64) - exact).abs().max())
         return self.call(quantize, chain[-1], operator, operand.node)
 
-    def requantized(self, before: fx.Node, operand: Operand, out: Numbers) -> fx.Node:
-        """An operand in the numbers of the result."""
+    def requantize(self, before: fx.Node, operand: Operand, out: Numbers) -> fx.Node:
+        """The operand with the scale and zero point of the result."""
         if operand.numbers == out:
             return operand.node
         return self.function(before, operand, (), out)
 
-    def same(self, before: fx.Node, core: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-        """A call of an operator that moves integers, in the place of a float one."""
+    def move(self, before: fx.Node, core: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        """Insert a call of an operator that moves integers, in place of a float one."""
         with self.module.graph.inserting_before(before):
-            made = self.module.graph.call_function(target, args, kwargs)
-        made.meta = {key: value for key, value in core.meta.items() if key != "val"}
-        self.integers.add(made)
-        return made
+            call = self.module.graph.call_function(target, args, kwargs)
+        call.meta = {key: value for key, value in core.meta.items() if key != "val"}
+        self.integers.add(call)
+        return call
 
-    def taken(self, before: fx.Node, core: fx.Node, node: fx.Node, dim: int, places: Tensor) -> fx.Node:
-        """The elements at some places along a dimension."""
-        kept = Rewriter(self.module, before).constant(places, f"_{title(core)}_places")
-        return self.same(before, core, torch.ops.aten.index_select.default, node, dim, kept)
+    def select(self, before: fx.Node, core: fx.Node, node: fx.Node, dim: int, places: Tensor) -> fx.Node:
+        """Insert a selection of the elements at some places along a dimension."""
+        index = Rewriter(self.module, before).constant(places, f"_{title(core)}_places")
+        return self.move(before, core, torch.ops.aten.index_select.default, node, dim, index)
 
     def accumulate(
         self,
@@ -185,24 +193,26 @@ class Builder:
         scale: Tensor | float,
         out: Numbers,
         shape: Sequence[int],
-    ) -> ops.Output:
+    ) -> Output:
+        """The output of a sum of products with constant weights ``rows [C, K]``."""
         n = operand.numbers
         bound = accumulator_bound(rows, n.low, n.high, n.zero_point, bias)
         products = int(accumulator_bound(rows, n.low, n.high, n.zero_point, None).max())
         return self.output(core, [n.scale, scale], out, bound, shape, products=products)
 
     def bias(self, core: fx.Node, node: object, operand: Operand, scale: Tensor | float) -> Tensor | None:
+        """The bias in units of the accumulator, int64."""
         if node is None:
             return None
-        held = constant(self.module, node)
-        if held is None:
+        bias = constant(self.module, node)
+        if bias is None:
             assert isinstance(node, fx.Node)
-            if not is_dequantize(node) or (kept := constant(self.module, node.args[0])) is None:
+            if not is_dequantize(node) or (integers := constant(self.module, node.args[0])) is None:
                 raise Island("its bias is computed")
-            return kept.detach().to(torch.int64)
-        made = quantize_bias(held.detach(), operand.numbers.scale, scale)
-        check_width(made.abs(), 32, operator=f"bias of {title(core)}")
-        return made
+            return integers.detach().to(torch.int64)
+        integers = quantize_bias(bias.detach(), operand.numbers.scale, scale)
+        check_width(integers.abs(), 32, operator=f"bias of {title(core)}")
+        return integers
 
 
 def _label(chain: Sequence[fx.Node]) -> str:
@@ -210,32 +220,34 @@ def _label(chain: Sequence[fx.Node]) -> str:
 
 
 def static_count(sizes: Sequence[Any]) -> int:
+    """The number of elements; raises ``Island`` if a size is dynamic."""
     if not all(isinstance(size, int) for size in sizes):
-        raise Island("the number of elements that it averages is not known beforehand")
+        raise Island("the number of elements that it averages is dynamic")
     return int(torch.Size(sizes).numel())
 
 
-def each(value: Any, rank: int, default: int) -> list[int]:
+def per_dimension(value: Any, rank: int, default: int) -> list[int]:
+    """An argument that is one number, a list or ``None`` as one number for each dimension."""
     if value is None:
         return [default] * rank
     values = [value] if isinstance(value, int) else list(value)
     return values * rank if len(values) == 1 else values
 
 
-def held(b: Builder, node: object, shape: Sequence[int], fill: float) -> Tensor:
-    """A constant, also one that was quantized, or ``fill`` where there is none."""
+def constant_or_fill(b: Builder, node: object, shape: Sequence[int], fill: float) -> Tensor:
+    """The real values of a float or quantized constant, or ``fill`` if the argument is absent."""
     if node is None:
         return torch.full(tuple(shape), fill)
-    kept = constant(b.module, node)
-    if kept is not None:
-        return kept.detach()
+    value = constant(b.module, node)
+    if value is not None:
+        return value.detach()
     weight = weight_of(b.module, node)
     scale = weight.scale if isinstance(weight.scale, float) else weight.scale.double()
     return weight.values.double() * scale
 
 
 Rule = Callable[[Builder, fx.Node, fx.Node, Numbers], fx.Node]
-"""Makes an operator's integer form: of a builder, the quantize node, the operator and the result's numbers.
+"""Builds an operator's integer form from a builder, the quantize node, the operator and the result's numbers.
 
-It returns the node of integers, and raises ``Island`` where there is none.
+Returns the node of integers; raises ``Island`` if the operator has no integer form.
 """

@@ -1,4 +1,4 @@
-"""From q/dq form to integer form: what lies between dequantize and quantize becomes exact operators."""
+"""Converts a q/dq graph to integer form: operators between dequantize and quantize become integer modules."""
 
 from __future__ import annotations
 
@@ -37,31 +37,30 @@ ACCUMULATING = frozenset((
     "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "linear", "addmm",
     "mm", "bmm", "matmul",
 ))  # fmt: skip
-"""Operators that sum products: those which the reference representation has in integer form."""
+"""Operators that sum products; the reference representation has only these in integer form."""
 
 
 @attrs.frozen
 class IntegerForms:
-    """What became of the operators: ``made`` describes the integer ones, ``islands`` tells why others
-    stay float.
+    """What became of the operators, by captured name.
 
-    Both go by the captured node's name.
+    ``integer`` describes the integer forms; ``islands`` has the reasons why other operators stay float.
     """
 
-    made: dict[str, str]
+    integer: dict[str, str]
     islands: dict[str, str]
 
 
 def to_integers(
     module: fx.GraphModule, profile: ArithmeticProfile, only: frozenset[str] | None = None
 ) -> IntegerForms:
-    """Rewrite a q/dq graph that the caller owns; ``only`` names the operators to take, all where ``None``.
+    """Rewrite a q/dq graph in place; ``only`` names the operators to convert, ``None`` converts all.
 
-    What lies between the dequantized operands of an operator and the quantize after it becomes one module on
-    integers. Float operators that have no such form stay, between dequantize and quantize: islands.
+    The nodes from an operator's dequantized operands to the quantize after it become one module on integers.
+    Operators without an integer form stay in float between dequantize and quantize: they are islands.
 
     Raises:
-        ArithmeticRangeError: an accumulator, a multiplier or a bias does not fit the profile.
+        ConversionError: an accumulator, a multiplier or a bias does not fit the profile.
     """
     return _Conversion(module, profile, only).run()
 
@@ -84,11 +83,9 @@ class _Conversion:
         self.module.delete_all_unused_submodules()
         _drop_unread(self.module)
         self.module.recompile()
-        left = {title(node) for node in self._floats()}
-        return IntegerForms(
-            made=self.builder.made,
-            islands={n: self.islands.get(n, "its result is not quantized") for n in left},
-        )
+        floats = {title(node) for node in self._floats()}
+        islands = {name: self.islands.get(name, "its result is not quantized") for name in floats}
+        return IntegerForms(integer=self.builder.forms, islands=islands)
 
     def _floats(self) -> Iterator[fx.Node]:
         for node in self.module.graph.nodes:
@@ -108,27 +105,27 @@ class _Conversion:
         try:
             if out is None:
                 raise Island("its result is not quantized with one static range")
-            made = self._made(quantize, chain, core, out)
+            result = self._build(quantize, chain, core, out)
         except Island as reason:
             self.islands.update(dict.fromkeys((title(n) for n in (*chain, core)), str(reason)))
             return
-        quantize.replace_all_uses_with(made)
-        if made.op != "placeholder" and site_of(made) is None:
-            mark_site(made, quantize)
+        quantize.replace_all_uses_with(result)
+        if result.op != "placeholder" and site_of(result) is None:
+            mark_site(result, quantize)
         for node in (*chain, core):
             if node.op == "call_function" and not is_dequantize(node):
-                self.builder.made.setdefault(title(node), f"integers, {self.profile.name}")
+                self.builder.forms.setdefault(title(node), f"integers, {self.profile.name}")
         self.module.graph.erase_node(quantize)
 
     def _chain(self, node: fx.Node) -> Iterator[fx.Node]:
-        """Functions of one tensor that lie behind each other, the last first."""
+        """The functions of one tensor that end in a node, the last first."""
         while is_function_of_one(self.module, node) and not is_quantize(node) and not is_dequantize(node):
             yield node
             node = node.args[0]
 
-    def _made(self, quantize: fx.Node, chain: Sequence[fx.Node], core: fx.Node, out: Numbers) -> fx.Node:
+    def _build(self, quantize: fx.Node, chain: Sequence[fx.Node], core: fx.Node, out: Numbers) -> fx.Node:
         if self.only is not None and base_name(core) not in self.only:
-            raise Island("the reference representation has no integer form of it")
+            raise Island("the reference representation has no integer form for it")
         bounds = [clamp_bounds(node) for node in chain]
         rule = _RULES.get(base_name(core))
         if rule is not None and all(bound is not None for bound in bounds):
@@ -145,7 +142,7 @@ class _Conversion:
 
 
 def _drop_unread(module: fx.GraphModule) -> None:
-    """Remove the constants that the graph no longer reads: a program would hold them all the same."""
+    """Remove the constants that the graph no longer reads; a program would store them otherwise."""
     read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
     called = {str(node.target) for node in module.graph.find_nodes(op="call_module")}
     for path, owner in list(module.named_modules()):
@@ -157,7 +154,7 @@ def _drop_unread(module: fx.GraphModule) -> None:
 
 
 def _infer_shapes(module: fx.GraphModule) -> None:
-    """Give each node its fake tensor: quantize and dequantize have none."""
+    """Give each node its fake tensor; ``convert_pt2e`` leaves quantize and dequantize without one."""
     inputs = [node.meta["val"] for node in module.graph.find_nodes(op="placeholder")]
     mode = next((value.fake_mode for value in inputs if hasattr(value, "fake_mode")), FakeTensorMode())
     with torch.no_grad():

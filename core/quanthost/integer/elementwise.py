@@ -1,8 +1,8 @@
-"""Operators element by element, and those that normalize."""
+"""Rules that build the integer forms of elementwise operators, softmax and layer norm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -10,9 +10,11 @@ from torch import Tensor, fx
 from quanthost.arith.bounds import check_width
 from quanthost.graph.operators import argument
 from quanthost.graph.view import constant
-from quanthost.integer import kernels as ops
-from quanthost.integer.building import Builder, Rule, held, static_count
-from quanthost.integer.normalizing import LayerNorm, Softmax
+from quanthost.integer.building import Builder, Rule, constant_or_fill, static_count
+from quanthost.integer.kernels.elementwise import Add, Divide, Extremum
+from quanthost.integer.kernels.normalizing import LayerNorm, Softmax
+from quanthost.integer.kernels.products import Multiply
+from quanthost.integer.kernels.tables import Lookup
 from quanthost.integer.numbers import Numbers, function_table
 from quanthost.integer.sites import Island, base_name, title, weight_of
 
@@ -25,19 +27,20 @@ def _multiply(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.
         core, [first.numbers.scale, second.numbers.scale], out, first.numbers.reach * second.numbers.reach
     )
     zero_points = (first.numbers.zero_point, second.numbers.zero_point)
-    return b.call(quantize, core, ops.Multiply(output, zero_points=zero_points), first.node, second.node)
+    return b.call(quantize, core, Multiply(output, zero_points=zero_points), first.node, second.node)
 
 
 def _extremum(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
-    # rounding and clamping keep the order: whichever is largest before is so after
-    first, second = (b.requantized(quantize, operand, out) for operand in b.operands(core.args[:2], quantize))
-    return b.call(quantize, core, ops.Extremum(largest=base_name(core) == "maximum"), first, second)
+    # rounding and clamping keep the order, so the operands may be requantized first
+    first, second = (b.requantize(quantize, operand, out) for operand in b.operands(core.args[:2], quantize))
+    return b.call(quantize, core, Extremum(largest=base_name(core) == "maximum"), first, second)
 
 
 def _prelu(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
-    numbers = (operand := b.operands([core.args[0]], quantize)[0]).numbers
+    operand = b.operand(core.args[0], quantize)
+    numbers = operand.numbers
     if numbers.high - numbers.low > 255:
-        raise Island("a table of more than 8 bits")
+        raise Island("its input has more than 8 bits")
     slopes = constant(b.module, core.args[1])
     if slopes is not None:
         real = slopes.detach().reshape(-1, 1)
@@ -48,15 +51,11 @@ def _prelu(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Nod
         table = _prelu_of_products(b, core, numbers, out)
     table = table.reshape(-1, len(numbers.levels))
     table = table if len(table) > 1 else table[0]
-    return b.call(quantize, core, ops.Lookup(table, low=numbers.low, function="prelu"), operand.node)
-
-
-def _prelu_with(slopes: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x: torch.where(x >= 0, x, x * slopes.to(x.dtype))
+    return b.call(quantize, core, Lookup(table, low=numbers.low, function="prelu"), operand.node)
 
 
 def _prelu_of_products(b: Builder, core: fx.Node, numbers: Numbers, out: Numbers) -> Tensor:
-    """With quantized slopes, as XNNPACK's src/qs8-vprelu and LiteRT's reference: two multipliers."""
+    """The table for quantized slopes: two multipliers, as in XNNPACK's src/qs8-vprelu and LiteRT."""
     slopes = weight_of(b.module, core.args[1])
     if not isinstance(slopes.scale, float):
         raise Island("its slopes have more than one scale")
@@ -72,20 +71,20 @@ def _add(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     if argument(core, "alpha", 1) != 1:
         raise Island(f"alpha is {argument(core, 'alpha')}")
     first, second = b.operands(core.args[:2], quantize)
-    operator = ops.Add(b.profile, first.numbers, second.numbers, out, subtracts=base_name(core) == "sub")
+    operator = Add(b.profile, first.numbers, second.numbers, out, subtracts=base_name(core) == "sub")
     return b.call(quantize, core, operator, first.node, second.node)
 
 
 def _divide(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     if argument(core, "rounding_mode", None) is not None:
         raise Island(f"it rounds to the {argument(core, 'rounding_mode')}")
-    over, under = b.operands(core.args[:2], quantize)
-    operator = ops.Divide(over.numbers, under.numbers, out)
-    return b.call(quantize, core, operator, over.node, under.node)
+    numerator, divisor = b.operands(core.args[:2], quantize)
+    operator = Divide(numerator.numbers, divisor.numbers, out)
+    return b.call(quantize, core, operator, numerator.node, divisor.node)
 
 
 def _softmax(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
-    operand = b.operands([core.args[0]], quantize)[0]
+    operand = b.operand(core.args[0], quantize)
     dim = int(argument(core, "dim"))
     size = core.args[0].meta["val"].shape[dim]
     count = size if isinstance(size, int) else Softmax.MOST
@@ -97,11 +96,12 @@ def _softmax(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.N
 
 
 def _layer_norm(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
-    operand = b.operands([core.args[0]], quantize)[0]
+    operand = b.operand(core.args[0], quantize)
     shape = argument(core, "normalized_shape")
     count = static_count(shape)
     weight, bias = (
-        held(b, argument(core, key), shape, fill) for key, fill in (("weight", 1.0), ("bias", 0.0))
+        constant_or_fill(b, argument(core, key), shape, fill)
+        for key, fill in (("weight", 1.0), ("bias", 0.0))
     )
     operator = LayerNorm(
         operand.numbers, out, count=count, rank=len(shape), weight=weight, bias=bias,

@@ -1,4 +1,4 @@
-"""How a tensor's integers stand for real numbers, and which scale an accumulator is multiplied by."""
+"""How integers represent real numbers: affine parameters, accumulator scales, biases, function tables."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Numbers:
         return max(self.high - self.zero_point, self.zero_point - self.low)
 
     def real(self, numbers: Tensor) -> Tensor:
-        """What the integers stand for, float64."""
+        """The real values of integers, float64."""
         return (numbers - self.zero_point).double() * self.scale
 
     def nearest(self, real: Tensor) -> Tensor:
         """The integers nearest to real numbers (float64), ties to even, saturated; int64.
 
-        NaN becomes the zero point, as it stands for no number.
+        NaN becomes the zero point.
         """
         rounded = torch.round(real / self.scale).nan_to_num(nan=0.0) + self.zero_point
         return rounded.clamp(self.low, self.high).to(torch.int64)
 
     def clamped(self, low: float, high: float) -> Numbers:
-        """The same between the integers nearest to two real bounds."""
+        """The same scale and zero point, limited to the integers nearest to two real bounds."""
         ends = self.nearest(torch.tensor([low, high], dtype=torch.float64))
         return attrs.evolve(self, low=int(ends[0]), high=int(ends[1]))
 
@@ -54,8 +54,8 @@ class Numbers:
 def effective_scales(profile: ArithmeticProfile, factors: Sequence[Tensor | float], out: float) -> Tensor:
     """The product of ``factors`` over ``out``, one-dimensional.
 
-    float32 after each step, from left to right, where the target computes in float32 (XNNPACK's
-    ``input_scale * filter_scale / output_scale``); float64 else, as LiteRT's
+    For targets that compute in float32, each step from left to right is rounded to float32 (XNNPACK's
+    ``input_scale * filter_scale / output_scale``); for others all is float64, as in LiteRT's
     ``GetQuantizedConvolutionMultipler``.
     """
     dtype = torch.float32 if profile.rescaling is Rescaling.FP32_HALF_EVEN else torch.float64
@@ -68,9 +68,9 @@ def effective_scales(profile: ArithmeticProfile, factors: Sequence[Tensor | floa
 def quantize_bias(bias: Tensor, input_scale: float, weight_scale: Tensor | float) -> Tensor:
     """A float bias in units of the accumulator, int64; not saturated, so that the caller can refuse.
 
-    As ``quantized_decomposed.quantize_per_channel`` does it for ExecuTorch's delegates: times the
-    reciprocal of ``weight_scale × input_scale`` in float32, ties to even; ``quantize_per_tensor`` takes the
-    reciprocal in float64.
+    As in ``quantized_decomposed.quantize_per_channel`` for ExecuTorch's delegates: times the reciprocal of
+    ``weight_scale × input_scale`` in float32, ties to even. For a single scale the reciprocal is float64,
+    as in ``quantize_per_tensor``.
     """
     if isinstance(weight_scale, Tensor):
         inverse: Tensor | float = 1.0 / (weight_scale.to(torch.float32) * input_scale)
@@ -82,25 +82,25 @@ def quantize_bias(bias: Tensor, input_scale: float, weight_scale: Tensor | float
 def function_table(
     function: Callable[[Tensor], Tensor], numbers: Numbers, out: Numbers, profile: ArithmeticProfile
 ) -> Tensor:
-    """What a function of real numbers makes of each level, in integers of ``out``.
+    """The result of a function of real numbers for each level, in integers of ``out``.
 
-    float32 where the target computes so, as XNNPACK's src/reference/unary-elementwise.cc: dequantized,
-    the function, times the reciprocal of the scale, plus the zero point; ties of that sum to even. Else the
-    integer nearest to the real result.
+    For targets that compute in float32, as in XNNPACK's src/reference/unary-elementwise.cc: dequantize,
+    apply the function, multiply by the reciprocal of the scale, add the zero point, round ties to even.
+    For others, the integer nearest to the real result.
     """
     if profile.rescaling is not Rescaling.FP32_HALF_EVEN:
         return out.nearest(function(numbers.real(numbers.levels)).double()).to(out.dtype)
     scale, inverse = torch.tensor(numbers.scale), 1.0 / torch.tensor(out.scale)
-    made = function((numbers.levels - numbers.zero_point).float() * scale) * inverse + out.zero_point
-    levels = torch.round(made.nan_to_num(nan=out.zero_point, posinf=out.high, neginf=out.low))
+    results = function((numbers.levels - numbers.zero_point).float() * scale) * inverse + out.zero_point
+    levels = torch.round(results.nan_to_num(nan=out.zero_point, posinf=out.high, neginf=out.low))
     return levels.clamp(out.low, out.high).to(out.dtype)
 
 
 def leaky_relu_table(numbers: Numbers, out: Numbers, slope: float, places: int) -> Tensor:
-    """Results of leaky ReLU for each level, with slopes in fixed point.
+    """The results of leaky ReLU for each level, with slopes in fixed point.
 
     XNNPACK, src/qs8-vlrelu/scalar-select.c.in: ``(q - zero_point) × m + 2^(places - 1) >> places``, where
-    ``m`` is the slope times both scales' ratio times ``2^places``, in float32, ties to even.
+    ``m`` is the slope times the ratio of the scales times ``2^places``, in float32, ties to even.
     """
     ratio = torch.tensor(numbers.scale, dtype=torch.float32) / torch.tensor(out.scale, dtype=torch.float32)
     slopes = torch.stack([ratio, ratio * torch.tensor(slope, dtype=torch.float32)])

@@ -1,4 +1,4 @@
-"""Operators that sum products: with a constant weight, or of two computed tensors."""
+"""Rules that build the integer forms of convolutions, linear layers and matrix products."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, fx
 
 from quanthost.graph.operators import argument
 from quanthost.graph.view import constant, is_dequantize
-from quanthost.integer import kernels as ops
-from quanthost.integer.building import Builder, Rule, each
+from quanthost.integer.building import Builder, Rule, per_dimension
+from quanthost.integer.kernels.products import Convolution, Linear, MatMul
 from quanthost.integer.numbers import Numbers
 from quanthost.integer.sites import Island, base_name, weight_of
 
@@ -18,7 +18,7 @@ __all__ = ["PRODUCTS"]
 
 
 def _convolution(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
-    operand = b.operands([core.args[0]], quantize)[0]
+    operand = b.operand(core.args[0], quantize)
     weight = weight_of(b.module, argument(core, "weight"))
     rank = weight.values.dim() - 2
     transposed = "transpose" in base_name(core) or bool(argument(core, "transposed", False))
@@ -28,12 +28,12 @@ def _convolution(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> 
         raise Island(f"its weight has scales along dimension {weight.axis}")
     rows = _rows(weight.values, groups) if transposed else weight.values.flatten(1)
     output = b.accumulate(core, operand, rows, bias, weight.scale, out, [-1, *[1] * rank])
-    stride, dilation = (each(argument(core, key), rank, 1) for key in ("stride", "dilation"))
+    stride, dilation = (per_dimension(argument(core, key), rank, 1) for key in ("stride", "dilation"))
     padding, pad = _padding(argument(core, "padding"), weight.values.shape[2:], dilation)
-    operator = ops.Convolution(
+    operator = Convolution(
         weight.values, bias, output, zero_point=operand.numbers.zero_point, stride=stride,
         padding=padding, pad=pad, dilation=dilation, transposed=transposed, groups=groups,
-        output_padding=each(argument(core, "output_padding"), rank, 0),
+        output_padding=per_dimension(argument(core, "output_padding"), rank, 0),
     )  # fmt: skip
     return b.call(quantize, core, operator, operand.node)
 
@@ -45,9 +45,9 @@ def _rows(weight: Tensor, groups: int) -> Tensor:
 
 
 def _padding(value: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Padding of both sides, and what ``torch.nn.functional.pad`` takes where the sides differ."""
+    """Padding of both sides; if the sides differ, instead the argument of ``torch.nn.functional.pad``."""
     if not isinstance(value, str):
-        return each(value, len(kernel), 0), []
+        return per_dimension(value, len(kernel), 0), []
     totals = [d * (k - 1) if value == "same" else 0 for k, d in zip(kernel, dilation)]
     if not any(total % 2 for total in totals):
         return [total // 2 for total in totals], []
@@ -58,43 +58,39 @@ def _padding(value: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tupl
 def _linear(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     name = base_name(core)
     if name == "linear":
-        given = (core.args[0], argument(core, "weight"), argument(core, "bias"))
+        x, matrix, addend = core.args[0], argument(core, "weight"), argument(core, "bias")
     elif name == "addmm":
-        given = (argument(core, "mat1"), argument(core, "mat2"), argument(core, "self"))
+        x, matrix, addend = argument(core, "mat1"), argument(core, "mat2"), argument(core, "self")
         if argument(core, "alpha", 1) != 1 or argument(core, "beta", 1) != 1:
             raise Island("alpha or beta is not 1")
     else:
-        given = (core.args[0], core.args[1], None)
-    operand = b.operands([given[0]], quantize)[0]
-    weight = weight_of(b.module, given[1])
+        x, matrix, addend = core.args[0], core.args[1], None
+    operand = b.operand(x, quantize)
+    weight = weight_of(b.module, matrix)
     values = weight.values if name == "linear" else weight.values.t()
     axis = None if weight.axis is None else (weight.axis if name == "linear" else 1 - weight.axis)
     if axis:
         raise Island("its weight has scales along its rows")
-    bias = b.bias(core, given[2], operand, weight.scale)
+    bias = b.bias(core, addend, operand, weight.scale)
     output = b.accumulate(core, operand, values, bias, weight.scale, out, [-1])
-    operator = ops.Linear(values.contiguous(), bias, output, zero_point=operand.numbers.zero_point)
+    operator = Linear(values.contiguous(), bias, output, zero_point=operand.numbers.zero_point)
     return b.call(quantize, core, operator, operand.node)
 
 
 def _matmul(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     other = core.args[1]
     if isinstance(other, fx.Node) and is_dequantize(other):
-        held = constant(b.module, other.args[0])
-        if held is not None and held.dim() == 2:
+        weight = constant(b.module, other.args[0])
+        if weight is not None and weight.dim() == 2:
             return _linear(b, quantize, core, out)
     first, second = b.operands(core.args[:2], quantize)
     depth = core.args[0].meta["val"].shape[-1]
     if not isinstance(depth, int):
-        raise Island("the number of products that it sums is not known beforehand")
-    output = b.output(
-        core,
-        [first.numbers.scale, second.numbers.scale],
-        out,
-        depth * first.numbers.reach * second.numbers.reach,
-    )
+        raise Island("the number of products that it sums is dynamic")
+    bound = depth * first.numbers.reach * second.numbers.reach
+    output = b.output(core, [first.numbers.scale, second.numbers.scale], out, bound)
     zero_points = (first.numbers.zero_point, second.numbers.zero_point)
-    return b.call(quantize, core, ops.MatMul(output, zero_points=zero_points), first.node, second.node)
+    return b.call(quantize, core, MatMul(output, zero_points=zero_points), first.node, second.node)
 
 
 PRODUCTS: Mapping[str, Rule] = {

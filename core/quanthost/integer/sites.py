@@ -1,4 +1,4 @@
-"""What an integer operator needs to know of its place in a q/dq graph: operands, weights, clamps."""
+"""Reads the nodes around an operator in a q/dq graph: scales, integer weights, clamps, names of results."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
 
 
 class Island(Exception):
-    """An operator that stays float, and why."""
+    """Raised with the reason why an operator stays in float."""
 
 
 @attrs.frozen
 class Operand:
-    """A node of integers, and what they stand for."""
+    """A node of integers with their scale and zero point."""
 
     node: fx.Node
     numbers: Numbers
@@ -42,7 +42,7 @@ class Operand:
 
 @attrs.frozen
 class Weight:
-    """A constant of integers without zero point; ``scale`` float32 ``[C]`` along ``axis``, or one number."""
+    """Constant integers with zero point 0; ``scale`` is float32 ``[C]`` along ``axis``, or one number."""
 
     values: Tensor
     scale: Tensor | float
@@ -50,7 +50,7 @@ class Weight:
 
 
 def base_name(node: fx.Node) -> str:
-    """``"conv2d"``: the operator without namespace and overload, ``""`` for what is no aten operator."""
+    """``"conv2d"``: the operator without namespace and overload, ``""`` if it is not an aten operator."""
     if node.op != "call_function":
         return ""
     parts = operator_name(node).split(".")
@@ -58,7 +58,7 @@ def base_name(node: fx.Node) -> str:
 
 
 def title(node: fx.Node) -> str:
-    """The captured node's name, the node's own where it has none."""
+    """The name of the captured node that a node comes from, else the node's own."""
     return origin(node) or node.name
 
 
@@ -66,39 +66,37 @@ _SITE = "quanthost_site"
 
 
 def site_of(node: fx.Node) -> str | None:
-    """Whose result a node makes in integers, by the captured name or the input's; ``None`` for others."""
+    """The captured node or input whose result a node computes in integers; ``None`` for other nodes."""
     if node.op in ("placeholder", "get_attr", "output"):
         return None
     if is_quantize(node) and isinstance(node.args[0], fx.Node):
-        return _made_by(node.args[0])
+        return _producer(node.args[0])
     name: str | None = node.meta.get(_SITE)
     return name
 
 
-def _made_by(node: fx.Node) -> str:
-    """The operator's name; what is dequantized only to have other numbers has that of its source."""
+def _producer(node: fx.Node) -> str:
+    """The operator's name; a tensor that is only requantized keeps the name of its source."""
     source = node.args[0] if is_dequantize(node) else None
-    return f"{_source_name(source)}, requantized" if isinstance(source, fx.Node) else title(node)
-
-
-def _source_name(node: fx.Node) -> str:
-    return site_of(node) or node.name
+    if isinstance(source, fx.Node):
+        return f"{site_of(source) or source.name}, requantized"
+    return title(node)
 
 
 def mark_site(node: fx.Node, quantize: fx.Node) -> None:
-    """Let a node stand for the result that a quantize node made."""
+    """Record that a node replaces the result of a quantize node."""
     node.meta[_SITE] = site_of(quantize)
 
 
 def numbers_of(node: fx.Node) -> Numbers | None:
-    """What the integers on a per-tensor quantize or dequantize node stand for; ``None`` for other nodes."""
+    """The scale and zero point of a per-tensor quantize or dequantize node; ``None`` for other nodes."""
     if not operator_name(node).endswith("quantize_per_tensor.default"):
         return None
     scale, zero_point = argument(node, "scale"), argument(node, "zero_point")
     if not isinstance(scale, (int, float)) or not isinstance(zero_point, int):
         return None
     return Numbers(
-        # a float32 scale: what every kernel computes with
+        # every kernel computes with a float32 scale
         scale=float(torch.tensor(scale, dtype=torch.float32)), zero_point=zero_point,
         low=argument(node, "quant_min"), high=argument(node, "quant_max"), dtype=argument(node, "dtype"),
     )  # fmt: skip
@@ -108,10 +106,10 @@ def weight_of(module: fx.GraphModule, node: object) -> Weight:
     """The integers behind a dequantized constant.
 
     Raises:
-        Island: it is no quantized constant.
+        Island: the weight is not a quantized constant.
     """
-    held = constant(module, node.args[0]) if isinstance(node, fx.Node) and is_dequantize(node) else None
-    if held is None or not isinstance(node, fx.Node):
+    integers = constant(module, node.args[0]) if isinstance(node, fx.Node) and is_dequantize(node) else None
+    if integers is None or not isinstance(node, fx.Node):
         raise Island("its weight is not quantized")
     name = operator_name(node)
     if name.endswith("dequantize_per_channel.default"):
@@ -119,37 +117,37 @@ def weight_of(module: fx.GraphModule, node: object) -> Weight:
         axis = int(argument(node, "axis"))
         if scales is None:
             raise Island("the scales of its weight are computed")
-        return Weight(_centred(held, zero_points, axis), scales.detach().to(torch.float32), axis)
+        return Weight(_centre(integers, zero_points, axis), scales.detach().to(torch.float32), axis)
     if name.endswith("dequantize_per_channel_group.default"):
-        return _grouped(module, node, held)
+        return _merge_groups(module, node, integers)
     numbers = numbers_of(node)
     if numbers is None:
         raise Island(f"its weight is dequantized by {name}, which has no integer form")
-    return Weight(_centred(held, torch.tensor(numbers.zero_point), None), numbers.scale, None)
+    return Weight(_centre(integers, torch.tensor(numbers.zero_point), None), numbers.scale, None)
 
 
 _GROUP_PLACES = 7
 
 
-def _grouped(module: fx.GraphModule, node: fx.Node, held: Tensor) -> Weight:
-    """One scale a row: the largest of its groups, of which the others are multiples of ``2^-7``.
+def _merge_groups(module: fx.GraphModule, node: fx.Node, integers: Tensor) -> Weight:
+    """Give each row one scale: the largest of its groups; the others become multiples of ``2^-7`` of it.
 
-    The multiples are part of the weight's integers, so that one accumulator sums all groups. A group's
-    scale is off by at most ``2^-8`` of the row's largest.
+    The weight's integers are multiplied by the multiples, so that one accumulator sums all groups. The
+    error of a group's scale is at most ``2^-8`` of the row's largest.
     """
     scales, zero_points = (constant(module, argument(node, key)) for key in ("scales", "zero_points"))
     if scales is None:
         raise Island("the scales of its weight are computed")
     if zero_points is not None and bool(zero_points.any()):
-        raise Island("groups of its weight have zero points")
+        raise Island("its weight has groups with zero points")
     rows, groups = scales.shape
     largest = scales.detach().double().amax(1)
     multiples = torch.round(scales.detach().double() / largest[:, None] * 2**_GROUP_PLACES).to(torch.int16)
-    values = held.detach().reshape(rows, groups, -1).to(torch.int16) * multiples[:, :, None]
-    return Weight(values.reshape(held.shape), (largest * 2.0**-_GROUP_PLACES).to(torch.float32), 0)
+    values = integers.detach().reshape(rows, groups, -1).to(torch.int16) * multiples[:, :, None]
+    return Weight(values.reshape(integers.shape), (largest * 2.0**-_GROUP_PLACES).to(torch.float32), 0)
 
 
-def _centred(values: Tensor, zero_points: Tensor | None, axis: int | None) -> Tensor:
+def _centre(values: Tensor, zero_points: Tensor | None, axis: int | None) -> Tensor:
     if zero_points is None or not bool(zero_points.any()):
         return values.detach()
     shape = [1] * values.dim()
@@ -175,7 +173,7 @@ def clamp_bounds(node: fx.Node) -> tuple[float, float] | None:
 
 
 def is_function_of_one(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether each element of the result is a function of the same element of one tensor."""
+    """Whether each element of the result depends only on the same element of one tensor."""
     op = overload(node) if node.op == "call_function" else None
     if op is None or not node.args or not isinstance(node.args[0], fx.Node):
         return False
@@ -184,9 +182,9 @@ def is_function_of_one(module: fx.GraphModule, node: fx.Node) -> bool:
     others = [source for source in node.all_input_nodes if source is not node.args[0]]
     if sum(argument is node.args[0] for argument in node.args) > 1 and base_name(node) not in ("mul", "add"):
         return False
-    held = [constant(module, source) for source in others]
-    return all(value is not None and value.numel() == 1 for value in held)
+    values = [constant(module, source) for source in others]
+    return all(value is not None and value.numel() == 1 for value in values)
 
 
-# functions that torch 2.13 does not tag
+# functions that torch 2.13 does not tag as pointwise
 _POINTWISE = ("hardswish", "hardsigmoid", "hardtanh", "relu6", "silu", "mish", "selu", "celu", "softplus")

@@ -1,4 +1,4 @@
-"""Matches and decisions: where a row holds, and the verdict with its reason on each node."""
+"""Matches (where a support row holds) and decisions (the verdict and reason for each node)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPEC = checks.kind(QSpec, FixedQSpec, DerivedQSpec, SharedQSpec)
 
 
 class Verdict(enum.Enum):
-    """What became of a node of the captured graph."""
+    """What happened to a node of the captured graph."""
 
     QUANTIZED = "quantized"
     FLOAT = "float"
@@ -25,7 +25,7 @@ class Verdict(enum.Enum):
 
 
 class Cause(enum.Enum):
-    """What brought the verdict about."""
+    """What determined the verdict."""
 
     ROW = "row"
     CONSTRAINT = "constraint"
@@ -39,10 +39,10 @@ class Cause(enum.Enum):
 
 
 class Gain(enum.Enum):
-    """What integer arithmetic brings an operator by itself.
+    """Whether integer arithmetic pays off for an operator by itself.
 
-    ``DRIVES``: enough that it is quantized wherever it stands (convolution, linear). ``FOLLOWS``: it is
-    quantized only where more of its tensors are integer on their other side than float.
+    ``DRIVES``: it does, and the operator is always quantized (convolution, linear). ``FOLLOWS``: it does
+    not; the operator is quantized only between tensors that are quantized anyway.
     """
 
     DRIVES = "drives"
@@ -53,10 +53,10 @@ class Gain(enum.Enum):
 class Match:
     """One place in a graph where a row's pattern and constraints hold for a kernel.
 
-    ``nodes`` are the operators it covers, the last one makes the output. ``captures`` pairs each
-    captured name with the name of the node that makes the tensor; a list operand (``cat``) gives
-    ``"inputs.0"``, ``"inputs.1"``, …. ``roles`` are those of captures that are no activations,
-    ``shares`` the captures (and ``"output"``) that must have one set of quantization parameters.
+    ``nodes`` are the operators it covers; the last one computes the output. ``captures`` pairs each
+    captured name with the name of the node that computes the tensor; a list operand (``cat``) has
+    ``"inputs.0"``, ``"inputs.1"``, …. ``roles`` are the roles of captures that are not activations.
+    ``shares`` are the captures (and ``"output"``) that must have the same quantization parameters.
     """
 
     backend: str = attrs.field(validator=checks.identifier())
@@ -77,25 +77,25 @@ class Match:
     def __attrs_post_init__(self) -> None:
         if not self.nodes:
             checks.refuse(
-                self, "nodes", "no node", needed="the nodes that it covers, the last makes the output",
-                remedy="name them in the order of the graph",
+                self, "nodes", "no node", needed="the nodes that it covers; the last computes the output",
+                remedy="name them in graph order",
             )  # fmt: skip
 
     def role(self, capture: str) -> Role:
-        """Role of a capture or of ``"output"``."""
+        """The role of a capture or of ``"output"``."""
         return dict(self.roles).get(capture.split(".")[0], Role.ACTIVATION)
 
     @property
     def output(self) -> str:
-        """Name of the node that makes the match's result."""
+        """The name of the node that computes the match's result."""
         return self.nodes[-1]
 
 
 @attrs.frozen(kw_only=True)
 class QSpecChoice:
-    """The answer of ``quanthost_choose_qspecs``: a qspec for each captured tensor that is quantized.
+    """A result of ``quanthost_choose_qspecs``: a qspec for each captured tensor that is quantized.
 
-    Captures that are absent stay float. ``"output"`` is the result of the match.
+    Other captures stay float. ``"output"`` is the result of the match.
     """
 
     qspecs: tuple[tuple[str, AnyQSpec], ...] = attrs.field(
@@ -108,7 +108,7 @@ class QSpecChoice:
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """The other answer of ``quanthost_choose_qspecs``: this match stays float, and why."""
+    """A result of ``quanthost_choose_qspecs``: the match stays float, for a reason."""
 
     reason: str = attrs.field(validator=checks.kind(str))
     cause: Cause = attrs.field(default=Cause.REFUSAL, validator=checks.kind(Cause))
@@ -118,9 +118,10 @@ class Refusal:
 class Decision:
     """The verdict on one call node of the captured graph, with its reason.
 
-    ``delegated`` is ``None`` until the program is lowered; then it says whether the node's work lies in
-    a delegate, ``partition`` which one (``"xnnpack_like/0"``), and ``placement`` why, or why not. ``form`` is
-    what an integer or reference representation made of the node: integers, or an island of float and why.
+    ``delegated`` is ``None`` before lowering. Then it says whether the node runs in a delegate,
+    ``partition`` says in which one (``"xnnpack_like/0"``), and ``placement`` gives the reason. In an integer
+    or reference representation, ``form`` describes the node's form, and ``island`` is true if it stays in
+    float; ``form`` then ends with the reason.
     """
 
     node: str = attrs.field(validator=checks.kind(str))
@@ -137,3 +138,4 @@ class Decision:
     partition: str | None = attrs.field(default=None, validator=_TEXT)
     placement: str | None = attrs.field(default=None, validator=_TEXT)
     form: str | None = attrs.field(default=None, validator=_TEXT)
+    island: bool = attrs.field(default=False, validator=checks.kind(bool))

@@ -15,23 +15,12 @@ from torch import Tensor, nn
 
 from quanthost.arith.bounds import accumulator_bound
 from quanthost.arith.rescale import Multipliers
-from quanthost.integer.kernels import (
-    AveragePool,
-    Convolution,
-    Divide,
-    Form,
-    Interpolation,
-    Linear,
-    Lookup,
-    MatMul,
-    MaxPool,
-    Mean,
-    Multiply,
-    Output,
-    WindowAverage,
-    set_form,
-)
-from quanthost.integer.normalizing import LayerNorm, Softmax, integer_root
+from quanthost.integer.kernels.elementwise import Divide
+from quanthost.integer.kernels.forms import Form, Output, set_form
+from quanthost.integer.kernels.normalizing import LayerNorm, Softmax, integer_root
+from quanthost.integer.kernels.products import Convolution, Linear, MatMul, Multiply
+from quanthost.integer.kernels.tables import Interpolation, Lookup
+from quanthost.integer.kernels.windows import AveragePool, MaxPool, Mean, WindowAverage
 from quanthost.integer.numbers import Numbers
 from quanthost.values import FP32_HALF_EVEN, SINGLE_ROUNDING
 

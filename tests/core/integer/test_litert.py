@@ -14,7 +14,9 @@ from torch import Tensor
 
 from quanthost.arith.bounds import accumulator_bound
 from quanthost.arith.rescale import Multipliers
-from quanthost.integer.kernels import Add, Convolution, Form, Linear, Multiply, Output, Rescale, set_form
+from quanthost.integer.kernels.elementwise import Add, Rescale
+from quanthost.integer.kernels.forms import Form, Output, set_form
+from quanthost.integer.kernels.products import Convolution, Linear, Multiply
 from quanthost.integer.numbers import Numbers, effective_scales
 from quanthost.values import GEMMLOWP, SINGLE_ROUNDING
 

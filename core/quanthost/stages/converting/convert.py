@@ -83,12 +83,13 @@ def convert(
 
 
 def _with_form(decision: Decision, forms: IntegerForms) -> Decision:
-    """The decision with what the integer form made of the node."""
-    island = forms.islands.get(decision.node)
-    if island is None:
-        return attrs.evolve(decision, form=forms.made.get(decision.node))
-    told = island if decision.verdict is Verdict.QUANTIZED else decision.reason
-    return attrs.evolve(decision, form=f"float island: {told}")
+    """The decision with the form that the node has in the integer graph."""
+    reason = forms.islands.get(decision.node)
+    if reason is None:
+        return attrs.evolve(decision, form=forms.integer.get(decision.node))
+    if decision.verdict is not Verdict.QUANTIZED:
+        reason = decision.reason
+    return attrs.evolve(decision, form=f"float island: {reason}", island=True)
 
 
 def _converted(

@@ -18,7 +18,7 @@ from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
 from quanthost.graph.signature import Signature
 from quanthost.hooks.specs import LoweringOptions
-from quanthost.integer.kernels import Form, set_form
+from quanthost.integer.kernels.forms import Form, set_form
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.lowering import ends
 from quanthost.stages.lowering.files import program_digest

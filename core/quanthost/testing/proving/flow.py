@@ -227,7 +227,7 @@ def proved_of(
         names = {decision.node for decision in decisions}
         start = sum(counts[:number])
         own = tuple((kind, text) for name, kind, text in problems if name in names)
-        islands = [f"{d.node}: {d.form}" for d in _of(integer, number) if d.form and "island" in d.form]
+        islands = [f"{d.node}: {d.form}" for d in _of(integer, number) if d.island]
         made.append(
             Proved(
                 decisions=decisions,
