@@ -1,4 +1,4 @@
-"""The error tree: every refusal of quanthost says what was seen, what was needed, where, and what to do."""
+"""The error tree; every error says what was seen, what was needed, where, and what to do."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ __all__ = [
 class QuanthostError(Exception):
     """Base of all errors that quanthost raises on purpose.
 
-    The four parts of the message are kept as attributes, beside what the error is about:
-    ``plugin`` (backend or distribution name), ``stage`` (``"capture"``, ``"prepare"``, …),
-    ``node`` (name of the graph node) and ``value`` (the offending value). Unset is ``None``.
+    Attributes hold the four parts of the message and what the error is about: ``plugin`` (backend or
+    distribution name), ``stage`` (``"capture"``, ``"prepare"``, …), ``node`` (name of the graph node) and
+    ``value`` (the offending value). Unset is ``None``.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class QuanthostError(Exception):
 
     @property
     def where(self) -> str:
-        """The place in words; made from stage, plugin and node unless one was given."""
+        """The place in words: the one passed in, else stage, plugin and node."""
         if self._where is not None:
             return self._where
         parts = (("stage", self.stage), ("backend", self.plugin), ("node", self.node))
         return ", ".join(f"{label} {name}" for label, name in parts if name is not None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self.seen, self.needed, self.remedy), self.__dict__
+        return _rebuild, (type(self), self.seen, self.needed, self.remedy), self.__dict__
 
     def __str__(self) -> str:
         lines = [self.seen, f"  needed: {self.needed}"]
@@ -77,8 +77,8 @@ class QuanthostError(Exception):
         return "\n".join(lines)
 
 
-def _remade(kind: type[QuanthostError], seen: str, needed: str, remedy: str) -> QuanthostError:
-    """An error that comes out of a pickle or a copy; its state follows."""
+def _rebuild(kind: type[QuanthostError], seen: str, needed: str, remedy: str) -> QuanthostError:
+    """Rebuild an error from a pickle or a copy; its attributes are set afterwards."""
     error = kind.__new__(kind, seen)
     QuanthostError.__init__(error, seen, needed=needed, remedy=remedy)
     return error
@@ -89,15 +89,15 @@ class ValueCheckError(QuanthostError, ValueError):
 
 
 class RequestError(QuanthostError, ValueError):
-    """What the app developer asked for cannot be had: unknown recipe, option or combination."""
+    """The request cannot be met: an unknown recipe, option or combination."""
 
 
 class OverrideError(RequestError):
-    """An override that matches nothing, or that the backend cannot honour."""
+    """An override matches nothing, or the backend cannot honour it."""
 
 
 class DiscoveryError(QuanthostError):
-    """Base of what can go wrong between an entry point and a loaded backend."""
+    """Base of the errors from an entry point to a loaded backend."""
 
 
 class UnknownBackendError(DiscoveryError, LookupError):
@@ -125,7 +125,7 @@ class ApiVersionError(DiscoveryError, RuntimeError):
 
 
 class HookError(QuanthostError, TypeError):
-    """A hook implementation that is unknown, has the wrong signature or returned the wrong type."""
+    """A hook implementation is unknown, has the wrong signature or returned the wrong type."""
 
 
 class TableError(QuanthostError, ValueError):
@@ -137,15 +137,15 @@ class CaptureError(QuanthostError, RuntimeError):
 
 
 class InputError(QuanthostError, ValueError):
-    """Tensors handed in differ from the captured signature in number, shape, dtype or kind."""
+    """The inputs differ from the captured signature in number, shape, dtype or kind."""
 
 
 class CalibrationError(QuanthostError, ValueError):
-    """Calibration data that cannot give ranges: empty, not finite, or never reaching an observer."""
+    """The calibration data gives no ranges: it is empty, not finite, or never reaches an observer."""
 
 
 class StatisticsError(CalibrationError):
-    """Range statistics that cannot be read, that do not belong together, or that are of another model."""
+    """Range statistics cannot be read, do not belong together, or belong to another model."""
 
 
 class ConversionError(QuanthostError, RuntimeError):
@@ -157,4 +157,4 @@ class LoweringError(QuanthostError, RuntimeError):
 
 
 class ProgramError(QuanthostError, RuntimeError):
-    """A program file that cannot be read, loaded or executed."""
+    """A program file cannot be read, loaded or executed."""

@@ -13,9 +13,9 @@ from quanthost.graph.table import Claim, Row, SupportTable
 from quanthost.graph.view import GraphView
 from quanthost.hooks.backend import TableBackend, integer_operand
 from quanthost.hooks.claims import FITS, find_claims
-from quanthost.inspection.row_trials import Answer, Tried, mentions, try_rows
+from quanthost.inspection.row_attempts import Answer, SearchContext, mentions, try_rows
 from quanthost.values import Kernel, Recipe
-from quanthost.values.explanation import Outcome, RowTrial, Search
+from quanthost.values.explanation import Outcome, RowAttempt, Search
 
 __all__ = ["search_captured", "search_edge"]
 
@@ -46,12 +46,12 @@ def search_captured(
     )
     if recipe.kernel is Kernel.FLOAT:
         return attrs.evolve(search, note=f"the recipe {recipe.name} quantizes nothing: no row was tried")
-    tried = Tried(
+    context = SearchContext(
         view=GraphView(graph_module), kernel=recipe.kernel, recipe=recipe, answers=answers, closed=closed,
         accept=integer_operand, accepts="float operands, which can be quantized",
     )  # fmt: skip
-    trials, others = try_rows(backend.table, target, tried)
-    return attrs.evolve(search, trials=trials, others=others)
+    attempts, others = try_rows(backend.table, target, context)
+    return attrs.evolve(search, attempts=attempts, others=others)
 
 
 def search_edge(backend: TableBackend, exported: ExportedProgram, targets: Sequence[fx.Node]) -> list[Search]:
@@ -62,24 +62,24 @@ def search_edge(backend: TableBackend, exported: ExportedProgram, targets: Seque
 
 
 def _search_edge(backend: TableBackend, view: GraphView, claims: Sequence[Claim], target: fx.Node) -> Search:
-    """Trials kernel by kernel, in the partitioner's order, up to the one that took the operator."""
+    """Attempts kernel by kernel, in the partitioner's order, up to the one that took the operator."""
     rows = [row for row in backend.table if mentions(row.pattern, target)]
-    trials: list[RowTrial] = []
+    attempts: list[RowAttempt] = []
     for kernel in FITS:
-        trials.extend(_edge_trials(rows, kernel, view, claims, target))
-        if any(trial.outcome is Outcome.TAKEN for trial in trials):
+        attempts.extend(_edge_attempts(rows, kernel, view, claims, target))
+        if any(attempt.outcome is Outcome.TAKEN for attempt in attempts):
             break
     else:
-        trials.extend(_undelegated(row, target) for row in rows if not row.delegated)
+        attempts.extend(_undelegated(row, target) for row in rows if not row.delegated)
     return Search(
-        backend=backend.info.name, node=target.name, operator=operator_name(target), trials=trials,
+        backend=backend.info.name, node=target.name, operator=operator_name(target), attempts=attempts,
         others=len(backend.table.rows) - len(rows),
     )  # fmt: skip
 
 
-def _edge_trials(
+def _edge_attempts(
     rows: Sequence[Row], kernel: Kernel, view: GraphView, claims: Sequence[Claim], target: fx.Node
-) -> tuple[RowTrial, ...]:
+) -> tuple[RowAttempt, ...]:
     order = list(FITS)
     earlier = {
         node: claim
@@ -94,7 +94,7 @@ def _edge_trials(
             return None
         return f"row {claim.site.row.name} has it as a {claim.site.kernel.value} kernel"
 
-    tried = Tried(
+    context = SearchContext(
         view=view, kernel=kernel, closed=closed, accept=FITS[kernel], accepts=_KERNEL_NEEDS[kernel],
         answers=[
             Answer(row=claim.site.row.name, nodes=claim.site.nodes)
@@ -103,13 +103,13 @@ def _edge_trials(
         ],
     )  # fmt: skip
     fitting = SupportTable(row for row in rows if row.delegated and kernel in row.kernels)
-    trials, _ = try_rows(fitting, target, tried)
-    return trials
+    attempts, _ = try_rows(fitting, target, context)
+    return attempts
 
 
-def _undelegated(row: Row, target: fx.Node) -> RowTrial:
+def _undelegated(row: Row, target: fx.Node) -> RowAttempt:
     kernel = next(kernel for kernel in FITS if kernel in row.kernels)
-    return RowTrial(
+    return RowAttempt(
         row=row.name, pattern=str(row.pattern), kernel=kernel, outcome=Outcome.KERNEL, nodes=[target.name],
         found="the runtime's own kernels run the row", expected="a kernel of the delegate",
     )  # fmt: skip

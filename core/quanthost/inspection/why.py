@@ -16,8 +16,8 @@ from quanthost.graph.rewrite import origin
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
+from quanthost.inspection.row_attempts import Answer
 from quanthost.inspection.row_search import search_captured, search_edge
-from quanthost.inspection.row_trials import Answer
 from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.converting.convert import convert
@@ -57,7 +57,7 @@ def explain(
         note, placed = _lowered(captured, plugins, request, views)
         by_node.update({decision.node: decision for decision in placed})
     return Explanation(
-        model=captured.model_class, backends=request.backends, recipe=request.recipe, asked=selector,
+        model=captured.model_class, backends=request.backends, recipe=request.recipe, selector=selector,
         lowered=lowered and not note, note=note,
         operators=[
             Why(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from quanthost.report.columns import Cell, columns, facts
 from quanthost.report.decision_table import short_operator
-from quanthost.values.explanation import Explanation, Outcome, RowTrial, Search, Why
+from quanthost.values.explanation import Explanation, Outcome, RowAttempt, Search, Why
 
 __all__ = ["explanation"]
 
@@ -63,20 +63,20 @@ def _search(search: Search, graph: str) -> list[RenderableType]:
     parts: list[RenderableType] = [head]
     if search.note:
         return [*parts, Text(f"  {search.note}")]
-    if search.trials:
+    if search.attempts:
         parts.append(Padding(_table(search), (0, 0, 0, 2)))
-    more = " more" if search.trials else ""
+    more = " more" if search.attempts else ""
     parts.append(Text(f"  {search.others}{more} rows do not mention {short}"))
     return parts
 
 
 def _table(search: Search) -> Table:
-    several = len({trial.kernel for trial in search.trials}) > 1
+    several = len({attempt.kernel for attempt in search.attempts}) > 1
     # what refused the other rows of an operator that was taken is said, not proved
-    detailed = all(trial.outcome is not Outcome.TAKEN for trial in search.trials)
+    detailed = all(attempt.outcome is not Outcome.TAKEN for attempt in search.attempts)
     rows: list[list[Cell]] = []
     told: set[tuple[str, ...]] = set()
-    for members in _grouped(search.trials):
+    for members in _grouped(search.attempts):
         first = members[0]
         seen = first.facts if detailed and first.nodes not in told else ()
         told.update([first.nodes] if first.facts else [])
@@ -88,23 +88,23 @@ def _table(search: Search) -> Table:
     return columns(headers, rows, whole=headers[:-1])
 
 
-def _grouped(trials: Iterable[RowTrial]) -> list[list[RowTrial]]:
-    """Trials that ended alike stand together, the most telling first."""
-    groups: dict[tuple[object, ...], list[RowTrial]] = {}
-    for trial in sorted(trials, key=lambda trial: _ORDER.index(trial.outcome)):
-        key = (trial.kernel, trial.outcome, trial.nodes, trial.found, trial.expected)
-        groups.setdefault(key, []).append(trial)
+def _grouped(attempts: Iterable[RowAttempt]) -> list[list[RowAttempt]]:
+    """Attempts that ended alike stand together, the most telling first."""
+    groups: dict[tuple[object, ...], list[RowAttempt]] = {}
+    for attempt in sorted(attempts, key=lambda attempt: _ORDER.index(attempt.outcome)):
+        key = (attempt.kernel, attempt.outcome, attempt.nodes, attempt.found, attempt.expected)
+        groups.setdefault(key, []).append(attempt)
     return list(groups.values())
 
 
-def _outcome(trial: RowTrial) -> Text:
-    return Text(trial.outcome.value, style=_STYLES.get(trial.outcome, ""))
+def _outcome(attempt: RowAttempt) -> Text:
+    return Text(attempt.outcome.value, style=_STYLES.get(attempt.outcome, ""))
 
 
-def _told(members: Sequence[RowTrial]) -> Text:
+def _told(members: Sequence[RowAttempt]) -> Text:
     """Which rows, and what became of them."""
     first = members[0]
-    names = ", ".join(dict.fromkeys(trial.row for trial in members))
+    names = ", ".join(dict.fromkeys(attempt.row for attempt in members))
     place = ", ".join(first.nodes)
     text = place if first.outcome is Outcome.TAKEN else f"at {place}: {first.found}"
     needed = f"; needed: {first.expected}" if first.expected else ""

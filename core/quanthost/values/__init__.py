@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Rescaling,
     )
     from quanthost.values.program_record import (
+        EstimatorTrial,
         LeafSource,
         OutputLeaf,
         PieceRecord,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
         ProgramRecord,
         Refinement,
         TensorQParams,
-        Trial,
     )
     from quanthost.values.qspec import (
         AnyQSpec,
@@ -69,6 +69,7 @@ __all__ = [
     "Decision",
     "DerivedQSpec",
     "Estimator",
+    "EstimatorTrial",
     "FixedQSpec",
     "Gain",
     "Granularity",
@@ -101,7 +102,6 @@ __all__ = [
     "Symmetry",
     "TensorQParams",
     "Timing",
-    "Trial",
     "Verdict",
     "digest",
     "from_data",
@@ -136,7 +136,7 @@ _MODULES = {
         "ProgramRecord",
         "Refinement",
         "TensorQParams",
-        "Trial",
+        "EstimatorTrial",
     ),
     "qspec": (
         "AnyQSpec",

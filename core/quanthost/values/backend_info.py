@@ -1,4 +1,4 @@
-"""What a plugin's code says of its backend."""
+"""``BackendInfo``: the recipes, options and arithmetic of a backend, as its plugin declares them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["BackendInfo"]
 
 @attrs.frozen(kw_only=True)
 class BackendInfo:
-    """What ``quanthost_backend_info`` returns: the recipes in full, the default first.
+    """The result of ``quanthost_backend_info``: the complete recipes, the default first, and capabilities.
 
-    ``arithmetic`` is how the target rescales, so that the integer representation has its bits.
+    ``arithmetic`` is how the target rescales, so that the integer representation has the target's bits.
     """
 
     name: str = attrs.field(validator=checks.identifier())
@@ -36,9 +36,9 @@ class BackendInfo:
         if not names or len(set(names)) != len(names):
             checks.refuse(
                 self, "recipes", f"the recipes {names!r}", needed="at least one, each name once",
-                remedy="rename or remove the doubled recipe", value=names,
+                remedy="rename or remove the duplicate recipe", value=names,
             )  # fmt: skip
 
     def recipe(self, name: str) -> Recipe | None:
-        """The recipe of that name, ``None`` where the backend has none."""
+        """The recipe of that name, or ``None``."""
         return next((recipe for recipe in self.recipes if recipe.name == name), None)

@@ -1,4 +1,4 @@
-"""Validators for attrs fields, raising ``ValueCheckError`` with the four parts of every message."""
+"""Converters and validators for attrs fields; a validator raises ``ValueCheckError`` and names the field."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _Validator = Callable[[Any, Any, Any], None]
 
 
 def as_tuple(value: Iterable[Any]) -> tuple[Any, ...]:
-    """A tuple of any collection; what is none (a lone string too) is left for the validator to refuse."""
+    """Convert a collection to a tuple; leave a string or anything else for the validator to refuse."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         return value  # type: ignore[return-value]  # the field's validator refuses it
     return tuple(value)
 
 
 def as_pairs(value: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
-    """The items of a mapping, or a collection of pairs; what is neither is left for the validator."""
+    """Convert a mapping or a collection of pairs to pairs; leave anything else for the validator."""
     pairs = as_tuple(value.items() if isinstance(value, Mapping) else value)
     if not isinstance(pairs, tuple):
         return pairs
@@ -28,22 +28,22 @@ def as_pairs(value: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> tuple[tupl
 
 
 def as_float(value: float) -> float:
-    """A float of any number, so that equal values have equal digests; others are left for the validator."""
+    """Convert a number to a float, so that equal values have equal digests; leave others as they are."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
-    # -0.0 equals 0.0 and would be written otherwise
+    # -0.0 equals 0.0 but has another JSON text
     return float(value) + 0.0
 
 
 def refuse(owner: object, field: str, seen: str, *, needed: str, remedy: str, value: Any = None) -> None:
-    """Raise the error of one field of one value."""
+    """Raise the error for one field of a value."""
     raise ValueCheckError(
         seen, needed=needed, remedy=remedy, where=f"{type(owner).__name__}.{field}", value=value
     )
 
 
 def identifier() -> _Validator:
-    """Lower-case letters, digits and underscores, a letter first."""
+    """Accept lower-case letters, digits and underscores, starting with a letter."""
 
     def check(owner: object, attribute: Any, value: Any) -> None:
         if not (isinstance(value, str) and _NAME.match(value)):
@@ -57,7 +57,7 @@ def identifier() -> _Validator:
 
 
 def kind(*types: type, optional: bool = False) -> _Validator:
-    """An instance of one of the types; ``bool`` does not pass for ``int``."""
+    """Accept instances of the types; ``bool`` does not count as ``int``."""
     names = " or ".join(t.__name__ for t in types) + (" or None" if optional else "")
 
     def check(owner: object, attribute: Any, value: Any) -> None:
@@ -74,7 +74,7 @@ def kind(*types: type, optional: bool = False) -> _Validator:
 
 
 def between(low: float, high: float) -> _Validator:
-    """A number of the closed interval, or ``None``."""
+    """Accept numbers in the closed interval, and ``None``."""
 
     def check(owner: object, attribute: Any, value: Any) -> None:
         if value is None:
@@ -83,14 +83,14 @@ def between(low: float, high: float) -> _Validator:
             return
         refuse(
             owner, attribute.name, f"{value!r}", needed=f"a number from {low} to {high}",
-            remedy="choose a value of that range", value=value,
+            remedy="choose a value in that range", value=value,
         )  # fmt: skip
 
     return check
 
 
 def each(item: _Validator) -> _Validator:
-    """A tuple whose every element passes."""
+    """Accept a tuple if every element passes."""
 
     def check(owner: object, attribute: Any, value: Any) -> None:
         if not isinstance(value, tuple):
@@ -105,7 +105,7 @@ def each(item: _Validator) -> _Validator:
 
 
 def pair(item: _Validator) -> _Validator:
-    """A name and a value that passes."""
+    """Accept a name with a value that passes."""
 
     def check(owner: object, attribute: Any, value: Any) -> None:
         if not (isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)):

@@ -1,4 +1,4 @@
-"""JSON round trip and stable digest of every value."""
+"""Converts every value to JSON and back, and computes its digest."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _TAGS = {QSpec: "own", FixedQSpec: "fixed", DerivedQSpec: "derived", SharedQSpec
 _OPTION = str | int | float | bool
 
 
-def _misfit(data: object, needed: str) -> NoReturn:
+def _refuse(data: object, needed: str) -> NoReturn:
     raise ValueCheckError(
         f"{data!r} of type {type(data).__name__}", needed=needed, remedy=f"write {needed}", value=data
     )  # fmt: skip
 
 
 def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
-    """Data of that type as it is: nothing is turned into a number, truth value or text on the way."""
+    """Accept data of exactly these types, without conversion."""
     names = " or ".join(kind.__name__ for kind in kinds)
 
     def structure(data: Any, _: Any) -> Any:
-        return data if type(data) in kinds else _misfit(data, names)
+        return data if type(data) in kinds else _refuse(data, names)
 
     return structure
 
 
 def _structure_float(data: Any, _: Any) -> float:
-    return float(data) if type(data) in (int, float) else _misfit(data, "float")
+    return float(data) if type(data) in (int, float) else _refuse(data, "float")
 
 
 def _make_converter() -> cattrs.Converter:
@@ -54,7 +54,7 @@ def _make_converter() -> cattrs.Converter:
     items: Any = converter.get_structure_hook(tuple[str, ...])
 
     def structure_tuple(data: Any, kind: Any) -> Any:
-        return items(data, kind) if isinstance(data, (list, tuple)) else _misfit(data, "list")
+        return items(data, kind) if isinstance(data, (list, tuple)) else _refuse(data, "list")
 
     converter.register_structure_hook_func(_is_tuple, structure_tuple)
     converter.register_structure_hook_factory(attrs.has, _structure_fields)
@@ -70,25 +70,25 @@ def _is_tuple(kind: Any) -> bool:
 def _structure_fields(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     structure: Any = make_dict_structure_fn(kind, converter)
 
-    def checked(data: Any, _: Any) -> Any:
+    def check_and_structure(data: Any, _: Any) -> Any:
         if not isinstance(data, dict):
-            _misfit(data, f"the fields of {kind.__name__}")
+            _refuse(data, f"the fields of {kind.__name__}")
         return structure(data, kind)
 
-    return checked
+    return check_and_structure
 
 
 def _tag_qspecs(converter: cattrs.Converter) -> None:
-    """A field for any qspec says which kind it is."""
+    """Add the kind of qspec to fields that may have any kind."""
     kinds = {tag: kind for kind, tag in _TAGS.items()}
 
     def structure(data: Any, _: Any) -> Any:
         if data is None:
             return None
-        fields = dict(data) if isinstance(data, dict) else _misfit(data, "the fields of a qspec")
+        fields = dict(data) if isinstance(data, dict) else _refuse(data, "the fields of a qspec")
         tag = fields.pop(_TAG, None)
         if not isinstance(tag, str) or tag not in kinds:
-            _misfit(tag, f"one of {', '.join(kinds)} as {_TAG!r}")
+            _refuse(tag, f"one of {', '.join(kinds)} as {_TAG!r}")
         return converter.structure(fields, kinds[tag])
 
     def unstructure(value: Any) -> Any:
@@ -111,12 +111,12 @@ def _explain(error: BaseException, kind: type | None) -> str:
 
 
 def to_data(value: Any) -> Any:
-    """Plain lists, dictionaries, strings and numbers."""
+    """Convert a value to lists, dictionaries, strings and numbers."""
     return _CONVERTER.unstructure(value)
 
 
 def from_data(kind: type[_T], data: Any, *, where: str = "JSON") -> _T:
-    """The value of that kind; a ``ValueCheckError`` names each field that does not fit."""
+    """Build a value of that kind; a ``ValueCheckError`` names each field that does not fit."""
     try:
         return _CONVERTER.structure(data, kind)
     except (cattrs.BaseValidationError, ValueCheckError) as error:
@@ -149,11 +149,11 @@ def from_json(kind: type[_T], text: str, *, where: str = "JSON") -> _T:
     except json.JSONDecodeError as error:
         raise ValueCheckError(
             f"text that is not JSON: {error}", needed="a JSON document", where=where,
-            remedy="check that the file is whole", value=text[:200],
+            remedy="check that the file is complete", value=text[:200],
         ) from error  # fmt: skip
     return from_data(kind, data, where=where)
 
 
 def digest(value: Any) -> str:
-    """``sha256:`` and 64 hexadecimal digits over the canonical JSON; equal values, equal digests."""
+    """``sha256:`` and 64 hexadecimal digits of the canonical JSON; equal values have equal digests."""
     return "sha256:" + hashlib.sha256(to_json(value).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What operators cost on a machine, as it was measured there: the data behind ``optimize_for="latency"``."""
+"""Measured costs of operators on a machine: the data behind ``optimize_for="latency"``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _shapes(value: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
 class Sizes:
     """The sizes on which the time of an operator depends.
 
-    ``inputs`` are the shapes of the activations, ``weight`` is ``()`` where there is none, ``arguments``
-    are all the other arguments as text, to tell two operators of the same shapes apart.
+    ``inputs`` are the shapes of the activations. ``weight`` is ``()`` if there is none. ``arguments`` are the
+    other arguments as text, to distinguish operators of the same shapes.
     """
 
     inputs: tuple[tuple[int, ...], ...] = attrs.field(converter=_shapes)
@@ -37,14 +37,14 @@ class Sizes:
 
     @property
     def work(self) -> int:
-        """Multiplications where there is a weight, else elements read and written."""
+        """The number of multiplications if there is a weight, else of elements read and written."""
         written = math.prod(self.output)
         if self.weight:
             return max(1, written * math.prod(self.weight[1:]))
         return max(1, written + sum(math.prod(shape) for shape in self.inputs))
 
     def distance(self, other: Sizes) -> float:
-        """How far apart two operators are: differences of logarithms of what decides on a kernel's speed."""
+        """The distance of two operators: differences of the logarithms of sizes that determine speed."""
         return sum(abs(a - b) for a, b in zip(self._features, other._features))
 
     @property
@@ -57,7 +57,7 @@ class Sizes:
 
 @attrs.frozen(kw_only=True)
 class SiteCost:
-    """Seconds that one operator (or fused pattern) of these sizes takes in a kernel, without conversions."""
+    """The seconds that an operator or fused pattern of these sizes takes in a kernel, without conversions."""
 
     row: str = attrs.field(validator=checks.kind(str))
     kernel: Kernel = attrs.field(validator=checks.kind(Kernel))
@@ -67,7 +67,7 @@ class SiteCost:
 
 @attrs.frozen(kw_only=True)
 class ConversionCost:
-    """Seconds that quantizing or dequantizing a tensor of so many elements takes, the mean of both."""
+    """The mean seconds of quantizing and of dequantizing a tensor of that many elements."""
 
     elements: int = attrs.field(validator=checks.kind(int))
     seconds: float = attrs.field(validator=checks.kind(float))
@@ -75,7 +75,7 @@ class ConversionCost:
 
 @attrs.frozen(kw_only=True)
 class CostTable:
-    """All that was measured for a backend on one machine, and what could not be, with the reason."""
+    """All measurements for a backend on one machine; ``skipped`` has the reasons for missing ones."""
 
     backend: str = attrs.field(validator=checks.identifier())
     machine: str = attrs.field(validator=checks.kind(str))
@@ -90,7 +90,7 @@ class CostTable:
     format: int = COSTS_FORMAT
 
     def merged(self, newer: CostTable) -> CostTable:
-        """Both tables' measurements, the newer one's where both have one. Of one backend and machine."""
+        """The measurements of both tables, of one backend and machine; those of ``newer`` have priority."""
         sites = {(s.row, s.kernel, s.sizes): s for s in (*self.sites, *newer.sites)}
         conversions = {c.elements: c for c in (*self.conversions, *newer.conversions)}
         skipped = {**dict(self.skipped), **dict(newer.skipped)}
@@ -100,10 +100,10 @@ class CostTable:
 
 
 class Prices:
-    """Answers to what an operator or a conversion costs, from a table: measured, or scaled from the nearest.
+    """Estimates what an operator or a conversion costs, from a cost table.
 
-    What has the very sizes is taken as it was measured. Otherwise the measured operator of the same row and
-    kernel with the nearest sizes is taken, its time scaled by the work of the two.
+    An operator of measured sizes has its measured time. Other sizes have the time of the nearest measured
+    sizes of the same row and kernel, scaled by the work.
     """
 
     def __init__(self, table: CostTable) -> None:
@@ -116,18 +116,18 @@ class Prices:
         self._conversions = sorted(table.conversions, key=lambda cost: cost.elements)
 
     def seconds(self, row: str, kernel: Kernel, sizes: Sizes) -> float | None:
-        """Time of an operator, ``None`` where nothing of its row was measured in that kernel."""
+        """The time of an operator, or ``None`` if its row was not measured in that kernel."""
         key = (row, kernel, sizes)
         if key not in self._known:
-            listed = self._of_row.get((row, kernel))
-            if not listed:
+            measured = self._of_row.get((row, kernel))
+            if not measured:
                 return None
-            nearest = min(listed, key=lambda site: site.sizes.distance(sizes))
+            nearest = min(measured, key=lambda site: site.sizes.distance(sizes))
             self._known[key] = nearest.seconds * sizes.work / nearest.sizes.work
         return self._known[key]
 
     def conversion(self, elements: int) -> float:
-        """Time to quantize or dequantize so many elements; 0 where no conversion was measured."""
+        """The time to quantize or dequantize that many elements; 0 if no conversion was measured."""
         if not self._conversions:
             return 0.0
         nearest = min(self._conversions, key=lambda c: abs(math.log((1 + c.elements) / (1 + elements))))
@@ -136,12 +136,12 @@ class Prices:
 
 @attrs.frozen(kw_only=True)
 class Latency:
-    """What a placement for latency expected, in seconds for one call, and what was measured.
+    """The expected and measured times of a placement for latency, in seconds per call.
 
-    ``expected`` is the sum over the operators that could be integer and their conversions as they were
-    placed; ``all_integer`` and ``all_float`` are the same sum for the two extremes. ``unpriced`` are nodes
-    that stayed integer without a measured cost. ``measured`` is the whole program's fastest call on the
-    example inputs, ``None`` with the reason in ``note`` where it does not run here.
+    ``expected`` is the sum over the operators that could be integer and their conversions, as placed;
+    ``all_integer`` and ``all_float`` are the same sum for the two extremes. ``unpriced`` are nodes that
+    stayed integer without a measured cost. ``measured`` is the program's fastest call on the example
+    inputs, or ``None`` if it cannot run here; ``note`` then has the reason.
     """
 
     expected: float

@@ -1,4 +1,4 @@
-"""Decisions of a set of models as they are kept, and what differs between two of them."""
+"""Snapshots of the decisions on a set of models, and the differences between two snapshots."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FORMAT = 1
 
 @attrs.frozen(kw_only=True)
 class NodeQSpecs:
-    """The qspecs at one node of the captured graph: of the captures that it reads, and of its ``"output"``.
+    """The qspecs at one node of the captured graph: of its captures and its ``"output"``.
 
-    Where a backend rewrote the node into several operators, a capture is named ``"operator.capture"``.
+    If a backend rewrote the node into several operators, a capture is named ``"operator.capture"``.
     """
 
     node: str
@@ -37,7 +37,7 @@ class NodeQSpecs:
 
 @attrs.frozen(kw_only=True)
 class ModelDecisions:
-    """The decisions on one model; ``qspecs`` is ``None`` where they are not known."""
+    """The decisions on one model; ``qspecs`` is ``None`` if they are unknown."""
 
     name: str
     digest: str
@@ -47,10 +47,10 @@ class ModelDecisions:
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """Decisions on several models, made with one request, and which versions made them.
+    """The decisions on several models for one request, with the versions that made them.
 
-    ``name`` of a model is what it was asked for by: a reference that can be loaded again. ``placement`` is
-    ``None`` where it is not known.
+    A model's ``name`` is a reference from which it can be loaded again. ``placement`` is ``None`` if it is
+    unknown.
     """
 
     backends: tuple[str, ...]
@@ -66,7 +66,7 @@ class Snapshot:
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """One thing that differs: ``what`` is a field of the decision, or ``"qspec of CAPTURE"``."""
+    """One difference: ``what`` is a field of the decision, or ``"qspec of CAPTURE"``."""
 
     what: str
     before: str
@@ -75,7 +75,7 @@ class Change:
 
 @attrs.frozen(kw_only=True)
 class NodeDifferences:
-    """What differs at one node; one that only one side has differs in ``"node"`` alone."""
+    """The differences at one node; a node that one side lacks has the single change ``"node"``."""
 
     node: str
     operator: str
@@ -84,10 +84,10 @@ class NodeDifferences:
 
 @attrs.frozen(kw_only=True)
 class ModelDifferences:
-    """What differs of one model, ``nodes`` of ``total``; ``note`` says that the model itself differs.
+    """The differences of one model: ``nodes`` out of ``total``; ``note`` says if the model itself differs.
 
-    ``only_in`` is ``"old"`` or ``"new"`` where the other side lacks the model.
-    ``rows`` are the rows whose number of nodes differs, with the numbers before and after.
+    ``only_in`` is ``"old"`` or ``"new"`` if the other side lacks the model. ``rows`` are the rows whose
+    number of nodes differs, with the numbers before and after.
     """
 
     name: str
@@ -100,12 +100,12 @@ class ModelDifferences:
 
 @attrs.frozen(kw_only=True)
 class Differences:
-    """What differs between two snapshots; ``made_by`` are differences of plugins, versions and request."""
+    """The differences of two snapshots; ``made_by`` are those of plugins, versions and request."""
 
     made_by: tuple[Change, ...]
     models: tuple[ModelDifferences, ...]
 
     @property
     def equal(self) -> bool:
-        """Whether both have the same models with the same decisions; who made them may differ."""
+        """Whether both have the same models with the same decisions, whatever made them."""
         return not any(model.nodes or model.only_in for model in self.models)

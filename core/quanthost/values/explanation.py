@@ -1,4 +1,4 @@
-"""Why an operator became what it is: each row that was tried, in the captured graph and in the edge graph."""
+"""The records of ``why``: for an operator, each row that was tried in the captured and the edge graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quanthost.values import checks
 from quanthost.values.decision import Decision
 from quanthost.values.recipe import Kernel
 
-__all__ = ["Explanation", "Outcome", "RowTrial", "Search", "Why"]
+__all__ = ["Explanation", "Outcome", "RowAttempt", "Search", "Why"]
 
 _TEXT = checks.kind(str)
 _TEXTS = checks.each(_TEXT)
@@ -19,11 +19,11 @@ _TEXTS = checks.each(_TEXT)
 class Outcome(enum.Enum):
     """How far a row came at an operator.
 
-    ``TAKEN``: it holds, and the operator is its. ``PATTERN``: an operator or operand is not the pattern's.
-    ``CONSTRAINT``: the pattern holds, and a rule refused. ``KERNEL``: the row is not for this arithmetic.
-    ``CLOSED``: an override, a backend of higher priority or another kernel had one of its operators.
-    ``OUTDONE``: another row, mostly a longer one, has it. ``DROPPED``: it held, and was given up: by cost, by
-    a refusal of qspecs, or since tensors that must share parameters could not.
+    ``TAKEN``: the row has the operator. ``PATTERN``: the pattern does not hold. ``CONSTRAINT``: the pattern
+    holds, but a constraint refused. ``KERNEL``: the row is not for this arithmetic. ``CLOSED``: an override,
+    a backend of higher priority or another kernel had one of its operators. ``OUTDONE``: another row, usually
+    a longer one, has the operator. ``DROPPED``: the row matched, and was dropped because of cost, because no
+    qspecs were chosen, or because tensors that must share parameters could not.
     """
 
     TAKEN = "taken"
@@ -36,11 +36,11 @@ class Outcome(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
-class RowTrial:
+class RowAttempt:
     """One row at one place: ``nodes`` are the operators that it would cover, or where its pattern stopped.
 
-    ``found`` and ``expected`` say what stood in the way; of what was taken, ``found`` is empty or says by
-    whom. ``facts`` are the shapes, dtypes and arguments that a constraint saw.
+    ``found`` and ``expected`` are the obstacle and what was needed instead; ``found`` is empty for a row
+    that was taken. ``facts`` are the shapes, dtypes and arguments that a constraint saw.
     """
 
     row: str = attrs.field(validator=_TEXT)
@@ -57,19 +57,19 @@ class RowTrial:
 
 @attrs.frozen(kw_only=True)
 class Search:
-    """The rows that were tried for one operator of one graph, by one backend.
+    """The rows that one backend tried for one operator of one graph.
 
-    ``node`` and ``operator`` are those of the graph that was searched. ``others`` counts the rows that do
-    not mention the operator, and were not tried. ``partition`` is the piece of a delegate that the
-    operator went to, of an edge graph. ``note`` says what was searched otherwise than by a table.
+    ``node`` and ``operator`` are those of the searched graph. ``others`` is the number of rows that do not
+    mention the operator and were not tried. ``partition`` is the delegated piece that the operator of an
+    edge graph lies in. ``note`` says who decided where there is no table to search.
     """
 
     backend: str = attrs.field(validator=_TEXT)
     node: str = attrs.field(validator=_TEXT)
     operator: str = attrs.field(validator=_TEXT)
     recipe: str | None = attrs.field(default=None, validator=checks.kind(str, optional=True))
-    trials: tuple[RowTrial, ...] = attrs.field(
-        default=(), converter=checks.as_tuple, validator=checks.each(checks.kind(RowTrial))
+    attempts: tuple[RowAttempt, ...] = attrs.field(
+        default=(), converter=checks.as_tuple, validator=checks.each(checks.kind(RowAttempt))
     )
     others: int = attrs.field(default=0, validator=checks.kind(int))
     partition: str | None = attrs.field(default=None, validator=checks.kind(str, optional=True))
@@ -81,9 +81,9 @@ _SEARCHES = checks.each(checks.kind(Search))
 
 @attrs.frozen(kw_only=True)
 class Why:
-    """One operator of the captured graph: what was decided, and the searches that led to it.
+    """One operator of the captured graph: the decision, and the searches that led to it.
 
-    ``captured`` are those of ``prepare``, in the order of backends; ``edge`` those of the partitioners.
+    ``captured`` has the searches of ``prepare``, in the order of backends; ``edge`` those of partitioners.
     """
 
     decision: Decision = attrs.field(validator=checks.kind(Decision))
@@ -93,15 +93,15 @@ class Why:
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """The answer to ``why``: one entry for each operator that was asked for, in graph order.
+    """The result of ``why``: one entry for each operator that ``selector`` selects, in graph order.
 
-    ``lowered`` is false where the edge graph was not looked at, and ``note`` says why.
+    ``lowered`` is false if the edge graph was not searched; ``note`` then says why.
     """
 
     model: str = attrs.field(validator=_TEXT)
     backends: tuple[str, ...] = attrs.field(converter=checks.as_tuple, validator=_TEXTS)
     recipe: str = attrs.field(validator=_TEXT)
-    asked: str = attrs.field(validator=_TEXT)
+    selector: str = attrs.field(validator=_TEXT)
     operators: tuple[Why, ...] = attrs.field(
         converter=checks.as_tuple, validator=checks.each(checks.kind(Why))
     )

@@ -1,4 +1,4 @@
-"""What a plugin says of itself without being imported."""
+"""``Manifest``: the static description of a backend, which is read without importing its plugin."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TEXT = checks.kind(str)
 class Manifest:
     """The static manifest, ``quanthost.toml`` in the plugin's package.
 
-    ``api`` is a version range of the host's plugin API (``">=1,<2"``), ``requires`` the importable
-    modules that the backend needs, ``runtime`` the name of the ExecuTorch backend that executes its
-    programs (empty: portable kernels).
+    ``api`` is a version range of the host's plugin API (``">=1,<2"``). ``requires`` are the importable
+    modules that the backend needs. ``runtime`` is the ExecuTorch backend that executes its programs
+    (empty: portable kernels).
     """
 
     name: str = attrs.field(validator=checks.identifier())

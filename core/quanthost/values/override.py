@@ -1,4 +1,4 @@
-"""An app developer's rule for some nodes: another recipe, another qspec for a role, or float."""
+"""``Override``: an app developer's rule that gives some nodes another recipe, other qspecs, or float."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ACTIONS = ("recipe", "keep_float", "activation", "weight", "bias")
 
 @attrs.frozen(kw_only=True)
 class Override:
-    """One rule; a node must satisfy every selector that is set, and the first rule that matches wins.
+    """One rule; a node must match every selector that is set, and the first matching rule wins.
 
     Selectors: ``module_name`` is a glob over the dotted path of the module (``"layers.*.mlp"`` also
-    selects what lies inside), ``module_type`` the class name or its dotted path, ``operator`` an aten
+    selects modules inside it), ``module_type`` the class name or its dotted path, ``operator`` an aten
     name (``"aten.conv2d"`` or with overload), ``node`` the name of a node of the captured graph.
 
-    Action, exactly one kind: ``recipe`` names another recipe of the backend, ``keep_float`` leaves the
-    node in float, or qspecs replace those of the recipe for the roles that are set.
+    Exactly one kind of action: ``recipe`` names another recipe of the backend, ``keep_float`` leaves the node
+    in float, or qspecs replace the recipe's for the roles that are set.
     """
 
     module_name: str | None = attrs.field(default=None, validator=_TEXT)
@@ -56,8 +56,8 @@ class Override:
     @property
     def qspecs(self) -> dict[Role, AnyQSpec]:
         """The qspecs that replace the recipe's, by role."""
-        given = {role: getattr(self, role.value, None) for role in Role}
-        return {role: spec for role, spec in given.items() if spec is not None}
+        specs = {role: getattr(self, role.value, None) for role in Role}
+        return {role: spec for role, spec in specs.items() if spec is not None}
 
     def __str__(self) -> str:
         set_fields = (

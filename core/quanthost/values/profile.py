@@ -1,4 +1,4 @@
-"""Arithmetic profiles: how a target turns the sum of products into the numbers of its result."""
+"""Arithmetic profiles: how a target rescales accumulators to the integers of a result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Rescaling(enum.Enum):
-    """The arithmetic by which an accumulator is multiplied by a real scale.
+    """How an accumulator is multiplied by a real scale.
 
     ``FP32_HALF_EVEN``: float32 product, ties to even. The others multiply by an integer and shift:
     ``GEMMLOWP`` rounds twice (high half of the doubled product, then a power of two, ties away from zero),
@@ -43,11 +43,11 @@ class Rescaling(enum.Enum):
 class ArithmeticProfile:
     """A target's arithmetic, as data.
 
-    ``double_round`` is TOSA's operand of that name. ``accumulator_bits`` is the width, with sign, of the
-    register that sums products: sums that might leave it are refused. ``source`` cites the specification.
-    ``mean_includes_zero_point``: averages are rounded after the zero point was added, which decides ties.
-    ``leaky_relu_places``: the slopes of leaky ReLU are fixed-point numbers of as many places, and ties go up;
-    ``None``: it is a table of exact values as other functions are.
+    ``double_round`` is TOSA's operand of that name. ``accumulator_bits`` is the width, including the sign, of
+    the register that sums products; sums that might overflow it are refused. ``source`` cites the
+    specification. ``mean_includes_zero_point``: averages are rounded after the zero point is added, which
+    decides ties. ``leaky_relu_places``: the slopes of leaky ReLU are fixed-point numbers with that many
+    places, and ties go up; ``None``: leaky ReLU is a table of exact values, like other functions.
     """
 
     name: str = attrs.field(validator=checks.identifier())
@@ -63,12 +63,12 @@ class ArithmeticProfile:
             checks.refuse(
                 self, "double_round", f"double_round with the rescaling {self.rescaling.value}",
                 needed=f"the rescaling {Rescaling.FIXED_POINT_32X31.value}, whose operand it is",
-                remedy="leave it out", value=True,
+                remedy="remove it", value=True,
             )  # fmt: skip
         if not 8 <= self.accumulator_bits <= 64:
             checks.refuse(
                 self, "accumulator_bits", f"accumulators of {self.accumulator_bits} bits",
-                needed="8 to 64 bits, the sign among them", remedy="give the width of the target's register",
+                needed="8 to 64 bits, including the sign", remedy="give the width of the target's register",
                 value=self.accumulator_bits,
             )  # fmt: skip
 
@@ -106,4 +106,4 @@ POWER_OF_TWO = ArithmeticProfile(
 PROFILES: Mapping[str, ArithmeticProfile] = MappingProxyType(
     {p.name: p for p in (FP32_HALF_EVEN, GEMMLOWP, SINGLE_ROUNDING, TOSA, TOSA_DOUBLE_ROUND, POWER_OF_TWO)}
 )
-"""The profiles that quanthost has by name."""
+"""The profiles of quanthost, by name."""

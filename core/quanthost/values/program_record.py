@@ -1,4 +1,4 @@
-"""The record of a program: all that a run decided, as it is written beside the ``.pte``."""
+"""The record of a program: everything that a run decided, as written to the ``.json`` beside the ``.pte``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from quanthost.values.override import Override
 
 __all__ = [
     "FORMAT",
+    "EstimatorTrial",
     "LeafSource",
     "OutputLeaf",
     "PieceRecord",
@@ -19,14 +20,13 @@ __all__ = [
     "ProgramRecord",
     "Refinement",
     "TensorQParams",
-    "Trial",
 ]
 
 FORMAT = 1
 
 
 class LeafSource(enum.Enum):
-    """Where a leaf of the model's result comes from when the program is run."""
+    """Where a leaf of the model's result comes from when the program runs."""
 
     PROGRAM = "program"
     INPUT = "input"
@@ -43,10 +43,10 @@ class OutputLeaf:
 
 
 @attrs.frozen(kw_only=True)
-class Trial:
-    """A candidate and the SQNR of the model's outputs with it, in dB.
+class EstimatorTrial:
+    """A candidate that ``convert`` tried, and the SQNR of the model's outputs with it, in dB.
 
-    On every other batch of the kept calibration data; biases are corrected by the rest of it.
+    Every other batch of the calibration sample measures it; the remaining batches correct the biases.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Trial:
 
 @attrs.frozen(kw_only=True)
 class Refinement:
-    """What was tried at convert, and what was taken."""
+    """The candidates that ``convert`` tried, and which one it chose."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[EstimatorTrial, ...]
     choice: str
     bias_corrected: bool
 
 
 @attrs.frozen(kw_only=True)
 class PluginRecord:
-    """A plugin that took part: the name it was asked by, and the distribution it came from."""
+    """A plugin that took part: the name in the request, and its distribution."""
 
     name: str
     distribution: str
@@ -73,8 +73,10 @@ class PluginRecord:
 
 @attrs.frozen(kw_only=True)
 class PieceRecord:
-    """One delegated piece: the ExecuTorch backend that runs it, how many operators lie in it, how many
-    tensors it returns (0 where that was not recorded)."""
+    """One delegated piece: its ExecuTorch backend, and its numbers of operators and of returned tensors.
+
+    ``results`` is 0 if it was not recorded.
+    """
 
     delegate: str
     operators: int
@@ -83,7 +85,7 @@ class PieceRecord:
 
 @attrs.frozen(kw_only=True)
 class TensorQParams:
-    """Quantization at the edge of the program: the tensor is float, and quantized next to the edge."""
+    """The quantization of a float input or output of the program."""
 
     name: str
     scale: float
@@ -94,7 +96,7 @@ class TensorQParams:
 
 @attrs.frozen(kw_only=True)
 class ProgramRecord:
-    """All that a run decided; what is written beside the ``.pte``."""
+    """Everything that a run decided."""
 
     program_digest: str
     backends: tuple[str, ...]
@@ -117,16 +119,16 @@ class ProgramRecord:
     runtime_modules: tuple[str, ...]
     decisions: tuple[Decision, ...]
     refinement: Refinement | None = None
-    # names of the operators whose integers the program returns after the model's outputs
+    # operators whose integers the program returns after the model's outputs
     intermediates: tuple[str, ...] = ()
     latency: Latency | None = None
-    # a backend's own runner ran it where it was made, not the ExecuTorch runtime
+    # the backend's own runner executes the program, not the ExecuTorch runtime
     own_runner: bool = False
     format: int = FORMAT
 
     @property
     def delegated_share(self) -> float:
-        """Operators inside delegates over all operators of the program, 0 to 1."""
+        """The share of the program's operators that lie inside delegates, 0 to 1."""
         inside = sum(piece.operators for piece in self.pieces)
         total = inside + len(self.outside)
         return inside / total if total else 0.0

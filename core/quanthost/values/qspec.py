@@ -1,4 +1,4 @@
-"""How one tensor is quantized, as a value: dtype, range, scheme, symmetry, and where the range comes from."""
+"""Qspecs: how one tensor is quantized (dtype, range, granularity, symmetry, source of the range)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DType(enum.Enum):
 class Granularity(enum.Enum):
     """How many scales a tensor has.
 
-    One; one a channel; one a group along the last axis of a channel; one a token, that is for each vector
+    One; one per channel; one per group along the last axis of a channel; one per token, that is per vector
     along the last axis (dynamic ranges only).
     """
 
@@ -69,7 +69,7 @@ class Symmetry(enum.Enum):
 
 
 class ScaleFormat(enum.Enum):
-    """How the target stores a scale; scales are rounded to it, so that the simulation has the target's."""
+    """How the target stores a scale; scales are rounded to this format, so that the simulation is exact."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -83,10 +83,10 @@ class Timing(enum.Enum):
 
 
 class Estimator(enum.Enum):
-    """How a range is chosen from what calibration saw.
+    """How a range is chosen from the calibration statistics.
 
-    ``AUTO`` is the one of ``MINMAX`` and ``MSE`` with which the model's outputs come nearest to the float
-    model's on the calibration data; where no model is at hand to judge by, it is ``MSE``.
+    ``AUTO`` is ``MINMAX`` or ``MSE``, whichever brings the model's outputs closest to the float model's on
+    the calibration sample; without a model to compare with, it is ``MSE``.
     """
 
     AUTO = "auto"
@@ -120,10 +120,10 @@ class RangeEstimator:
             ("percentile", Estimator.PERCENTILE),
             ("momentum", Estimator.MOVING_AVERAGE),
         ):
-            given = getattr(self, field) is not None
-            if given != (self.kind is owner):
+            is_set = getattr(self, field) is not None
+            if is_set != (self.kind is owner):
                 seen = f"{field}={getattr(self, field)!r} for the estimator {self.kind.value}"
-                needed = f"{field} exactly where the estimator is {owner.value}"
+                needed = f"{field} if and only if the estimator is {owner.value}"
                 checks.refuse(self, field, seen, needed=needed, remedy=f"set or remove {field}")
 
 
@@ -137,7 +137,7 @@ def _check_range(spec: QSpec | FixedQSpec | DerivedQSpec) -> None:
         )  # fmt: skip
 
 
-# Defaults are made before validators run: what is no dtype must get as far as the validator of ``dtype``.
+# Defaults are computed before validators run: a wrong dtype must reach the validator of ``dtype``.
 def _dtype_minimum(spec: QSpec | FixedQSpec | DerivedQSpec) -> int:
     return spec.dtype.minimum if isinstance(spec.dtype, DType) else 0
 
@@ -148,7 +148,7 @@ def _dtype_maximum(spec: QSpec | FixedQSpec | DerivedQSpec) -> int:
 
 @attrs.frozen(kw_only=True)
 class QSpec:
-    """A tensor whose scale and zero point come from its own values.
+    """A tensor whose scale and zero point are computed from its own values.
 
     Reconstruction: ``x ≈ (q - zero_point) * scale`` with ``q`` an integer of ``[quant_min, quant_max]``.
     ``scale`` has one element per tensor, ``shape[axis]`` elements per channel, and
@@ -184,7 +184,7 @@ class QSpec:
             return
         checks.refuse(
             self, "timing", f"a {self.timing.value} range {self.granularity.value}",
-            needed="per_tensor or per_token where the range is dynamic, per_token nowhere else",
+            needed="per_tensor or per_token with a dynamic range, no per_token with a static one",
             remedy="make the activation per_tensor, or change the timing",
         )  # fmt: skip
 
@@ -194,7 +194,7 @@ class QSpec:
             return
         checks.refuse(
             self, "axis", f"axis={self.axis!r} with {self.granularity.value}",
-            needed="an axis >= 0 exactly where the scheme is per channel or per group",
+            needed="an axis >= 0 if and only if the scheme is per channel or per group",
             remedy="set axis=0 (or the channel's axis), or use per_tensor", value=self.axis,
         )  # fmt: skip
 
@@ -204,14 +204,14 @@ class QSpec:
             return
         checks.refuse(
             self, "group_size", f"group_size={self.group_size!r} with {self.granularity.value}",
-            needed="a group size > 0 exactly where the scheme is per group",
+            needed="a group size > 0 if and only if the scheme is per group",
             remedy="set group_size, for example 32, or use per_channel", value=self.group_size,
         )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
 class FixedQSpec:
-    """A tensor whose scale and zero point are known beforehand (softmax: 1/256 and the lowest value)."""
+    """A tensor with a known scale and zero point (softmax: 1/256 and the lowest value)."""
 
     dtype: DType = attrs.field(validator=checks.kind(DType))
     scale: float = attrs.field(converter=checks.as_float, validator=checks.kind(float))
@@ -267,7 +267,7 @@ class DerivedQSpec:
 
 @attrs.frozen(kw_only=True)
 class SharedQSpec:
-    """A tensor that has the quantization parameters of another capture of the same match."""
+    """A tensor that uses the quantization parameters of another capture of the same match."""
 
     source: str = attrs.field(validator=checks.identifier())
 

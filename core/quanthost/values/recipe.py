@@ -1,4 +1,4 @@
-"""A recipe: the named quantization configuration that an app developer asks for."""
+"""Recipes: named quantization configurations, with the roles of tensors and the kinds of kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPECS = (QSpec, FixedQSpec, DerivedQSpec, SharedQSpec)
 
 
 class Role(enum.Enum):
-    """What a captured tensor is to its operator; a recipe has one qspec a role.
+    """What a captured tensor is to its operator; a recipe has one qspec per role.
 
     ``PASSTHROUGH`` tensors (indices, masks, shapes, scalars) are never observed.
     """
@@ -27,10 +27,10 @@ class Role(enum.Enum):
 
 
 class Kernel(enum.Enum):
-    """Which arithmetic a target's kernel has for an operator.
+    """Which arithmetic a target's kernel uses for an operator.
 
-    ``FLOAT``: all operands float. ``STATIC``: integer operands, ranges from calibration. ``DYNAMIC``:
-    integer weights, activations quantized at run time. ``WEIGHT_ONLY``: integer weights alone.
+    ``FLOAT``: all operands are float. ``STATIC``: integer operands with ranges from calibration. ``DYNAMIC``:
+    integer weights, activations quantized at run time. ``WEIGHT_ONLY``: only weights are integers.
     """
 
     FLOAT = "float"
@@ -41,7 +41,7 @@ class Kernel(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """Which kernels are asked for and how each role is quantized; a role that is ``None`` stays float."""
+    """Which kernels are requested and how each role is quantized; a role that is ``None`` stays float."""
 
     name: str = attrs.field(validator=checks.identifier())
     kernel: Kernel = attrs.field(validator=checks.kind(Kernel))
@@ -56,12 +56,12 @@ class Recipe:
             checks.refuse(
                 self, "kernel", f"the kernel {self.kernel.value} with "
                 + ("qspecs" if quantizes else "no qspec"),
-                needed="qspecs exactly where the kernel is not float",
+                needed="qspecs if and only if the kernel is not float",
                 remedy="add a qspec for a role, or set kernel=Kernel.FLOAT",
             )  # fmt: skip
 
     def for_role(self, role: Role) -> AnyQSpec | None:
-        """The qspec of a role, ``None`` where it stays float."""
+        """The qspec of a role, or ``None`` if it stays float."""
         if role is Role.PASSTHROUGH:
             return None
         spec: AnyQSpec | None = getattr(self, role.value)

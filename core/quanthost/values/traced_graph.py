@@ -1,4 +1,4 @@
-"""A model's graph after each stage, each node with what was decided on it."""
+"""The records of ``trace``: a model's graph after each stage, with the decision on each node."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _TEXTS = checks.each(_TEXT)
 
 
 class Mark(enum.Enum):
-    """What a node is at its stage.
+    """What kind of node it is at its stage.
 
-    ``CONVERSION`` quantizes or dequantizes, ``OBSERVER`` watches a range. Of edge graphs, ``DELEGATED`` lies
-    in a partition, ``DELEGATE`` calls one, and ``OUTSIDE`` is left to the runtime's own kernels.
+    ``CONVERSION`` quantizes or dequantizes, ``OBSERVER`` observes a range. In edge graphs, ``DELEGATED`` lies
+    in a partition, ``DELEGATE`` calls one, and ``OUTSIDE`` runs in the runtime's own kernels.
     """
 
     INPUT = "input"
@@ -36,9 +36,9 @@ class Mark(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class TracedNode:
-    """One node: ``line`` is its stable text, ``tensor`` its dtype and sizes, ``reason`` that of the decision.
+    """One node: ``line`` is its stable text, ``tensor`` its dtype and sizes, ``reason`` the decision's.
 
-    ``inputs`` are the names of the nodes that it reads, ``origin`` that of the captured node.
+    ``inputs`` are the names of the nodes that it reads, ``origin`` is the captured node that it comes from.
     """
 
     name: str = attrs.field(validator=_TEXT)

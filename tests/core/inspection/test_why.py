@@ -18,7 +18,7 @@ from quanthost.hooks.manager import Plugins
 from quanthost.host.requests import gather, make_request
 from quanthost.inspection import why as stage
 from quanthost.values import Cause, Override, Verdict, from_json, to_json
-from quanthost.values.explanation import Explanation, Outcome, RowTrial, Search, Why
+from quanthost.values.explanation import Explanation, Outcome, RowAttempt, Search, Why
 
 IMAGE = images(1)[0]
 
@@ -53,13 +53,13 @@ def all_of_it(captured: Any) -> dict[str, Why]:
     return {why.decision.node: why for why in found.operators}
 
 
-def trial(search: Search, row: str) -> RowTrial:
-    (found,) = (each for each in search.trials if each.row == row)
+def attempt(search: Search, row: str) -> RowAttempt:
+    (found,) = (each for each in search.attempts if each.row == row)
     return found
 
 
 def taken(search: Search) -> list[str]:
-    return [each.row for each in search.trials if each.outcome is Outcome.TAKEN]
+    return [each.row for each in search.attempts if each.outcome is Outcome.TAKEN]
 
 
 def test_it_has_the_decisions_of_the_program(captured: Any, all_of_it: dict[str, Why]) -> None:
@@ -83,20 +83,20 @@ def test_the_row_that_was_taken_is_the_row_of_the_decision(all_of_it: dict[str, 
 def test_a_fused_operator(all_of_it: dict[str, Why]) -> None:
     """The decomposed operator of the edge graph is found by the same row; what is taken is not tried on."""
     [before], [after] = all_of_it["relu"].captured, all_of_it["relu"].edge
-    assert trial(before, "conv_relu").nodes == ("conv2d", "relu")
-    assert trial(before, "relu").found == "row conv_relu has conv2d, relu"
-    assert trial(after, "conv_relu").nodes == ("convolution", "relu")
+    assert attempt(before, "conv_relu").nodes == ("conv2d", "relu")
+    assert attempt(before, "relu").found == "row conv_relu has conv2d, relu"
+    assert attempt(after, "conv_relu").nodes == ("convolution", "relu")
     assert (after.partition, after.recipe, before.recipe) == ("xnnpack_like_0", None, "int8_static")
-    assert {each.kernel.value for each in after.trials} == {"static"}
+    assert {each.kernel.value for each in after.attempts} == {"static"}
 
 
 def test_a_constraint_of_the_edge_graph(all_of_it: dict[str, Why]) -> None:
     """Quantized nowhere by cost; the float kernel of the delegate refused, with its reason."""
     [before], [after] = all_of_it["gelu"].captured, all_of_it["gelu"].edge
-    dropped = trial(before, "gelu")
+    dropped = attempt(before, "gelu")
     assert dropped.outcome is Outcome.DROPPED
     assert dropped.found.startswith("int8 brings nothing here")
-    static, in_float = after.trials
+    static, in_float = after.attempts
     assert (static.expected, in_float.expected) == (
         "a static kernel's quantize and dequantize around it", "the exact form",
     )  # fmt: skip
@@ -107,7 +107,7 @@ def test_a_constraint_of_the_edge_graph(all_of_it: dict[str, Why]) -> None:
 def test_no_row_and_folded(all_of_it: dict[str, Why]) -> None:
     """Rows that cannot concern an operator are counted; what is folded has no search."""
     (search,) = all_of_it["cumsum"].captured
-    assert (search.trials, search.others) == ((), len(gather(BACKEND).plugin(BACKEND).table.rows))  # type: ignore[attr-defined]
+    assert (search.attempts, search.others) == ((), len(gather(BACKEND).plugin(BACKEND).table.rows))  # type: ignore[attr-defined]
     assert all_of_it["batch_norm"].captured == ()
     assert all_of_it["batch_norm"].edge == ()
 
@@ -125,8 +125,8 @@ def test_overrides_close_nodes_and_change_recipes(captured: Any) -> None:
     kept = Override(module_name="stem", keep_float=True)
     found = quanthost.why(captured, "relu", BACKEND, overrides=[kept], lowered=False)
     (search,) = found.operators[0].captured
-    assert trial(search, "conv_relu").outcome is Outcome.CLOSED
-    assert trial(search, "conv_relu").found == f"conv2d: kept in float by {kept}"
+    assert attempt(search, "conv_relu").outcome is Outcome.CLOSED
+    assert attempt(search, "conv_relu").found == f"conv2d: kept in float by {kept}"
 
     dynamic = Override(module_name="head", recipe="int8_dynamic")
     found = quanthost.why(captured, "head", BACKEND, overrides=[dynamic], lowered=False)
@@ -139,12 +139,12 @@ def test_a_row_across_two_recipes(captured: Any) -> None:
     other = Override(node="relu", recipe="int8_dynamic")
     found = quanthost.why(captured, "conv2d", BACKEND, overrides=[other], lowered=False)
     (search,) = found.operators[0].captured
-    assert trial(search, "conv_relu").found == f"relu: its recipe is int8_dynamic, by {other}"
+    assert attempt(search, "conv_relu").found == f"relu: its recipe is int8_dynamic, by {other}"
     assert taken(search) == ["conv"]
     (search,) = (
         quanthost.why(captured, "relu", BACKEND, overrides=[other], lowered=False).operators[0].captured
     )
-    assert trial(search, "conv_relu").found == "conv2d: its recipe is int8_static"
+    assert attempt(search, "conv_relu").found == "conv2d: its recipe is int8_static"
 
 
 def test_a_backend_of_higher_priority(captured: Any) -> None:
@@ -152,8 +152,8 @@ def test_a_backend_of_higher_priority(captured: Any) -> None:
     found = quanthost.why(captured, "conv2d", ["int8_reference", BACKEND], lowered=False)
     first, second = found.operators[0].captured
     assert (first.backend, taken(first)) == ("int8_reference", ["conv_relu"])
-    assert trial(second, "conv").outcome is Outcome.CLOSED
-    assert trial(second, "conv").found == "conv2d: row conv_relu of int8_reference has it"
+    assert attempt(second, "conv").outcome is Outcome.CLOSED
+    assert attempt(second, "conv").found == "conv2d: row conv_relu of int8_reference has it"
 
 
 def test_without_a_delegate_no_partitioner_is_asked(captured: Any) -> None:
@@ -177,8 +177,8 @@ def test_a_refusal_of_qspecs_is_told(captured: Any) -> None:
     plugins = Plugins([(BACKEND, backend)])
     request = make_request(plugins, recipe=None)
     (why,) = stage.explain(captured, plugins, request, "linear", lowered=False).operators
-    assert trial(why.captured[0], "linear").outcome is Outcome.DROPPED
-    assert trial(why.captured[0], "linear").found == "not today"
+    assert attempt(why.captured[0], "linear").outcome is Outcome.DROPPED
+    assert attempt(why.captured[0], "linear").found == "not today"
 
 
 def test_hooks_without_a_table(captured: Any) -> None:
@@ -201,7 +201,7 @@ def test_hooks_without_a_table(captured: Any) -> None:
     plugins = Plugins([(BACKEND, Own(known))])
     request = make_request(plugins, recipe=None)
     (why,) = stage.explain(captured, plugins, request, "linear", lowered=False).operators
-    assert [(s.trials, s.note) for s in why.captured] == [((), "it has no support table: its hooks decide")]
+    assert [(s.attempts, s.note) for s in why.captured] == [((), "it has no support table: its hooks decide")]
 
 
 def test_what_cannot_be_lowered_is_explained_all_the_same(captured: Any) -> None:
@@ -283,7 +283,7 @@ def test_a_row_may_be_tried_at_several_places() -> None:
     assert isinstance(known, TableBackend)
     found = quanthost.why(quanthost.capture(Fan(), (IMAGE,)), "add", BACKEND, lowered=False)
     (search,) = found.operators[0].captured
-    assert trial(search, "add_relu").found == "add with 2 uses"
-    assert trial(search, "add_hardtanh").found == "add with 2 uses"
-    assert attrs.evolve(search, trials=()).others == len(known.table.rows) - 3
+    assert attempt(search, "add_relu").found == "add with 2 uses"
+    assert attempt(search, "add_hardtanh").found == "add with 2 uses"
+    assert attrs.evolve(search, attempts=()).others == len(known.table.rows) - 3
     assert isinstance(known.table.row("add_relu").pattern, Op)

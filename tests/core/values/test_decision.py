@@ -56,7 +56,7 @@ def test_order_of_captures_is_kept() -> None:
         ({"backend": "N"}, "the name 'N'\n.*\n.*where:  Match.backend"),
         ({"row": ""}, "where:  Match.row"),
         ({"kernel": "static"}, "needed: Kernel"),
-        ({"nodes": ()}, "no node\n.*the last makes the output"),
+        ({"nodes": ()}, "no node\n.*the last computes the output"),
         ({"nodes": "conv2d"}, "needed: a tuple\n.*where:  Match.nodes"),
         ({"nodes": [1]}, "1 of type int"),
         ({"captures": {"input": None}}, "needed: str\n.*where:  Match.captures"),

@@ -18,6 +18,7 @@ from quanthost.values import (
     DerivedQSpec,
     DType,
     Estimator,
+    EstimatorTrial,
     FixedQSpec,
     Gain,
     Granularity,
@@ -47,7 +48,6 @@ from quanthost.values import (
     Symmetry,
     TensorQParams,
     Timing,
-    Trial,
     Verdict,
 )
 
@@ -218,7 +218,7 @@ counts = st.integers(0, 1 << 40)
 output_leaves = st.builds(
     OutputLeaf, source=st.sampled_from(LeafSource), index=st.integers(-1, 99), value=maybe(scalars)
 )
-trials = st.builds(Trial, name=texts, sqnr_db=finite)
+trials = st.builds(EstimatorTrial, name=texts, sqnr_db=finite)
 refinements = st.builds(
     Refinement,
     trials=st.lists(trials, max_size=3).map(tuple),
@@ -311,7 +311,7 @@ ALL: dict[type, st.SearchStrategy[Any]] = {
     Manifest: manifests,
     BackendInfo: backend_infos,
     OutputLeaf: output_leaves,
-    Trial: trials,
+    EstimatorTrial: trials,
     Refinement: refinements,
     PluginRecord: plugin_records,
     PieceRecord: piece_records,

@@ -14,7 +14,7 @@ from quanthost.graph.walk import walk
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.observers import RangeObserver
 from quanthost.toolchain.simulate import Simulation
-from quanthost.values import Estimator, RangeEstimator, Refinement, Trial
+from quanthost.values import Estimator, EstimatorTrial, RangeEstimator, Refinement
 
 __all__ = ["refine"]
 
@@ -86,11 +86,11 @@ class _Judge:
         pt2e.leave_room_for_biases(self._observed)
         self._rounding.renew()
 
-    def plain(self, estimator: RangeEstimator) -> Trial:
+    def plain(self, estimator: RangeEstimator) -> EstimatorTrial:
         self.choose(estimator)
         return self._trial(estimator.kind.value, {})
 
-    def corrected(self, estimator: RangeEstimator) -> Trial:
+    def corrected(self, estimator: RangeEstimator) -> EstimatorTrial:
         """With biases corrected by the batches that do not judge."""
         self.choose(estimator)
         offsets = self._correct(self._sample[::2], self._means_of_half)
@@ -100,9 +100,9 @@ class _Judge:
         """What corrects the biases by the whole sample, with the estimator that was chosen last."""
         return self._correct(self._sample, self._means)
 
-    def _trial(self, name: str, offsets: Offsets) -> Trial:
+    def _trial(self, name: str, offsets: Offsets) -> EstimatorTrial:
         outputs = self._outputs(self._judging, offsets)
-        return Trial(name=name, sqnr_db=round(_quality(outputs, self._reference), 2))
+        return EstimatorTrial(name=name, sqnr_db=round(_quality(outputs, self._reference), 2))
 
     def _outputs(self, batches: Batches, offsets: Offsets) -> Outputs:
         def visit(node: fx.Node, results: list[Any]) -> list[Any]:
@@ -143,7 +143,7 @@ def _plus(results: list[Any], offset: torch.Tensor, node: fx.Node) -> list[Any]:
     return [result + offset.reshape(shape) for result in results]
 
 
-def _level(trial: Trial) -> float:
+def _level(trial: EstimatorTrial) -> float:
     return trial.sqnr_db
 
 

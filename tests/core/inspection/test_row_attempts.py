@@ -14,9 +14,9 @@ from quanthost.graph.matcher import match_table
 from quanthost.graph.pattern import op
 from quanthost.graph.table import Row, Site, SupportTable, constraint
 from quanthost.graph.view import GraphView
-from quanthost.inspection.row_trials import Answer, Tried, tensor_text, try_rows
+from quanthost.inspection.row_attempts import Answer, SearchContext, tensor_text, try_rows
 from quanthost.values import Kernel, Role
-from quanthost.values.explanation import Outcome, RowTrial
+from quanthost.values.explanation import Outcome, RowAttempt
 
 CONV = op("conv2d", input="input", weight="weight", bias="bias?")
 ROLES = {"weight": Role.WEIGHT, "bias": Role.BIAS}
@@ -44,31 +44,31 @@ TABLE = SupportTable(
 )
 
 
-def trials(
+def attempts(
     graph: fx.GraphModule,
     target: fx.Node,
     closed: Callable[[fx.Node], str | None] = lambda _: None,
     accept: Callable[[Site], str | None] = lambda _: None,
-) -> dict[str, RowTrial]:
-    """The only trial of each row, with answers as the matcher gives them."""
+) -> dict[str, RowAttempt]:
+    """The only attempt of each row, with answers as the matcher gives them."""
     view = GraphView(graph)
     found = match_table(TABLE, view, Kernel.STATIC, is_open=lambda n: closed(n) is None, accept=accept)
-    tried = Tried(
+    context = SearchContext(
         view=view, kernel=Kernel.STATIC, closed=closed, accept=accept, accepts="what the host asks for",
         answers=[Answer(row=site.row.name, nodes=site.nodes) for site in found.sites],
     )  # fmt: skip
-    made, others = try_rows(TABLE, target, tried)
-    names = [trial.row for trial in made]
+    made, others = try_rows(TABLE, target, context)
+    names = [attempt.row for attempt in made]
     assert len(set(names)) == len(names)
     assert len(names) + others == len(TABLE.rows)
-    return {trial.row: trial for trial in made}
+    return {attempt.row: attempt for attempt in made}
 
 
 def test_each_outcome_of_a_fused_convolution() -> None:
     """The longest row has it; shorter and other ones say what they would have needed, and at which node."""
     graph = graph_of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), IMAGE)
-    found = trials(graph, node_of(graph, "conv2d"))
-    assert {name: trial.outcome for name, trial in found.items()} == {
+    found = attempts(graph, node_of(graph, "conv2d"))
+    assert {name: attempt.outcome for name, attempt in found.items()} == {
         "conv": Outcome.OUTDONE, "conv_relu": Outcome.TAKEN, "conv_tanh": Outcome.PATTERN,
         "conv_add_relu": Outcome.PATTERN, "conv_float": Outcome.KERNEL,
     }  # fmt: skip
@@ -83,7 +83,7 @@ def test_each_outcome_of_a_fused_convolution() -> None:
 def test_the_output_of_a_pattern_is_an_operator_of_it() -> None:
     """Of the ReLU too, the rows are listed; where an inner operator is another, it is named."""
     graph = graph_of(lambda x, y: torch.relu(torch.tanh(x) + y), ROW, ROW)
-    found = trials(graph, node_of(graph, "relu"))
+    found = attempts(graph, node_of(graph, "relu"))
     assert list(found) == ["conv_relu", "conv_add_relu"]
     assert (found["conv_relu"].found, found["conv_relu"].expected) == ("aten.add.Tensor", "conv2d")
     assert found["conv_relu"].nodes == ("add",)
@@ -103,7 +103,7 @@ def test_a_second_reader_is_named() -> None:
             return F.relu(y), y * 2
 
     graph = graph_of(Read(), IMAGE)
-    found = trials(graph, node_of(graph, "conv2d"))["conv_relu"]
+    found = attempts(graph, node_of(graph, "conv2d"))["conv_relu"]
     assert (found.outcome, found.found) == (Outcome.PATTERN, "conv2d with 2 uses")
     assert (found.expected, found.nodes) == ("aten.conv2d.default with one use", ("conv2d",))
 
@@ -111,7 +111,7 @@ def test_a_second_reader_is_named() -> None:
 def test_a_constraint_shows_its_rule_its_reason_and_what_it_saw() -> None:
     """Shapes and dtypes of the tensors, and the arguments of the operators."""
     graph = graph_of(nn.Conv2d(3, 8, 1, stride=2), IMAGE)
-    found = trials(graph, node_of(graph, "conv2d"))["conv"]
+    found = attempts(graph, node_of(graph, "conv2d"))["conv"]
     assert (found.outcome, found.found, found.expected) == (
         Outcome.CONSTRAINT, "8 channels", "at most 4 channels",
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_a_constraint_shows_its_rule_its_reason_and_what_it_saw() -> None:
 def test_a_computed_weight_is_a_rule_of_its_own() -> None:
     """Weights must be constants of the model."""
     graph = graph_of(lambda x, w: F.conv2d(x, w), IMAGE, torch.ones(4, 3, 1, 1))
-    found = trials(graph, node_of(graph, "conv2d"))["conv"]
+    found = attempts(graph, node_of(graph, "conv2d"))["conv"]
     assert (found.outcome, found.expected) == (Outcome.CONSTRAINT, "weight is a constant")
     assert found.found == "weight is computed, not a constant of the model"
 
@@ -134,7 +134,7 @@ def test_a_computed_weight_is_a_rule_of_its_own() -> None:
 def test_what_is_closed_says_why() -> None:
     """Before any constraint is looked at, as the matcher does; of all operators that a row would cover."""
     graph = graph_of(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), IMAGE)
-    found = trials(graph, node_of(graph, "conv2d"), lambda n: "an override" if n.name == "relu" else None)
+    found = attempts(graph, node_of(graph, "conv2d"), lambda n: "an override" if n.name == "relu" else None)
     assert (found["conv_relu"].outcome, found["conv_relu"].found) == (Outcome.CLOSED, "relu: an override")
     assert found["conv"].outcome is Outcome.CONSTRAINT
 
@@ -142,7 +142,7 @@ def test_what_is_closed_says_why() -> None:
 def test_the_last_check_of_the_host() -> None:
     """What the host itself asks for is told like a constraint."""
     graph = graph_of(nn.Conv2d(3, 4, 1), IMAGE)
-    found = trials(graph, node_of(graph, "conv2d"), accept=lambda _: "not so")["conv"]
+    found = attempts(graph, node_of(graph, "conv2d"), accept=lambda _: "not so")["conv"]
     assert (found.outcome, found.found, found.expected) == (
         Outcome.CONSTRAINT, "not so", "what the host asks for",
     )  # fmt: skip
@@ -151,7 +151,7 @@ def test_the_last_check_of_the_host() -> None:
 def test_what_nothing_reads() -> None:
     """The end of the model is told as such."""
     graph = graph_of(nn.Conv2d(3, 4, 1), IMAGE)
-    assert trials(graph, node_of(graph, "conv2d"))["conv_relu"].found == "the model's output"
+    assert attempts(graph, node_of(graph, "conv2d"))["conv_relu"].found == "the model's output"
 
 
 def test_tensors_as_text() -> None:

@@ -1,4 +1,4 @@
-"""Which rows of a table can concern one operator, and how far each of them came there."""
+"""Tries the rows of a support table at one operator, and records how far each of them came."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from quanthost.graph.pattern import Binding, Mismatch, Op, bind
 from quanthost.graph.table import Row, Site, SupportTable
 from quanthost.graph.view import GraphView, tensor_meta
 from quanthost.values import Kernel, Recipe
-from quanthost.values.explanation import Outcome, RowTrial
+from quanthost.values.explanation import Outcome, RowAttempt
 
-__all__ = ["Answer", "Tried", "mentions", "tensor_text", "try_rows"]
+__all__ = ["Answer", "SearchContext", "mentions", "tensor_text", "try_rows"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Answer:
-    """A place that was chosen in the end: its row and operators, and why it was given up later, if it was."""
+    """A match or claim of the backend: its row and operators, and why it was dropped later, if it was."""
 
     row: str
     nodes: tuple[fx.Node, ...]
@@ -29,11 +29,11 @@ class Answer:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Tried:
-    """What one search looked for, as the matcher did, and what came of it.
+class SearchContext:
+    """What the matcher had to work with, and what it answered.
 
-    ``closed`` gives the reason for which an operator was not open, ``accept`` is the matcher's last check,
-    and ``accepts`` what that asks for in words.
+    ``closed`` gives the reason why an operator was closed. ``accept`` is the matcher's last check, and
+    ``accepts`` says in words what that check needs.
     """
 
     view: GraphView
@@ -45,31 +45,32 @@ class Tried:
     recipe: Recipe | None = None
 
 
-def try_rows(rows: SupportTable, target: fx.Node, tried: Tried) -> tuple[tuple[RowTrial, ...], int]:
-    """A trial for each row and place that mentions the operator, and the number of rows that do not."""
-    found: list[RowTrial] = []
+def try_rows(
+    rows: SupportTable, target: fx.Node, context: SearchContext
+) -> tuple[tuple[RowAttempt, ...], int]:
+    """Try each row that mentions the operator; also return the number of rows that do not."""
+    attempts: list[RowAttempt] = []
     others = 0
     for row in rows:
         if not mentions(row.pattern, target):
             others += 1
-        elif tried.kernel not in row.kernels:
+        elif context.kernel not in row.kernels:
             kernels = ", ".join(sorted(kernel.value for kernel in row.kernels))
-            found.append(
-                _trial(row, tried, Outcome.KERNEL, (target,), kernels, f"a {tried.kernel.value} kernel")
-            )
+            needed = f"a {context.kernel.value} kernel"
+            attempts.append(_attempt(row, context, Outcome.KERNEL, (target,), kernels, needed))
         else:
-            found.extend(_try_row(row, target, tried))
-    return tuple(found), others
+            attempts.extend(_try_row(row, target, context))
+    return tuple(attempts), others
 
 
 def mentions(pattern: Op, node: fx.Node) -> bool:
-    """Whether the node's operator stands anywhere in the pattern."""
+    """Whether the node's operator occurs anywhere in the pattern."""
     return next(_chains(pattern, operator_name(node)), None) is not None
 
 
 def _chains(pattern: Op, name: str) -> Iterator[tuple[Op, ...]]:
-    """From each place of the pattern where an operator of that name may stand, outwards to its output."""
-    if any(name_matches(wanted, name) for wanted in pattern.names):
+    """For each place of the pattern that allows an operator of that name, the path from it to the output."""
+    if any(name_matches(allowed, name) for allowed in pattern.names):
         yield (pattern,)
     for _, part in pattern.operands:
         if isinstance(part, Op):
@@ -77,7 +78,7 @@ def _chains(pattern: Op, name: str) -> Iterator[tuple[Op, ...]]:
                 yield (*chain, pattern)
 
 
-def _try_row(row: Row, target: fx.Node, tried: Tried) -> Iterator[RowTrial]:
+def _try_row(row: Row, target: fx.Node, context: SearchContext) -> Iterator[RowAttempt]:
     roots: dict[fx.Node, None] = {}
     stopped: list[Mismatch] = []
     for chain in _chains(row.pattern, operator_name(target)):
@@ -87,22 +88,22 @@ def _try_row(row: Row, target: fx.Node, tried: Tried) -> Iterator[RowTrial]:
         else:
             roots.update(dict.fromkeys(reached))
     bindings = [bind(row.pattern, root) for root in roots]
-    held = [each for each in bindings if isinstance(each, Binding) and target in each.nodes]
-    if held:
-        yield from (_judge(row, binding, tried) for binding in held)
+    covering = [each for each in bindings if isinstance(each, Binding) and target in each.nodes]
+    if covering:
+        yield from (_judge(row, binding, context) for binding in covering)
         return
     stopped.extend(each for each in bindings if isinstance(each, Mismatch))
     if stopped:
         deepest = max(stopped, key=lambda mismatch: mismatch.depth)
-        yield _trial(row, tried, Outcome.PATTERN, (deepest.node,), deepest.found, deepest.expected)
+        yield _attempt(row, context, Outcome.PATTERN, (deepest.node,), deepest.found, deepest.expected)
 
 
 def _follow(chain: tuple[Op, ...], target: fx.Node) -> list[fx.Node] | Mismatch:
-    """The outputs that a pattern has if ``target`` is its inner operator, or what reads it instead."""
+    """The pattern's outputs if ``target`` is its inner operator, or the mismatch with its readers."""
     reached = [target]
     for outer in chain[1:]:
         readers = list(dict.fromkeys(user for node in reached for user in node.users))
-        fitting = [reader for reader in readers if _is_one(outer, reader)]
+        fitting = [reader for reader in readers if _allows(outer, reader)]
         if not fitting:
             found = ", ".join(_reader(reader) for reader in readers) or "nothing reads it"
             expected = f"{'|'.join(outer.names)} behind it"
@@ -111,7 +112,7 @@ def _follow(chain: tuple[Op, ...], target: fx.Node) -> list[fx.Node] | Mismatch:
     return reached
 
 
-def _is_one(pattern: Op, node: fx.Node) -> bool:
+def _allows(pattern: Op, node: fx.Node) -> bool:
     return node.op == "call_function" and any(name_matches(n, operator_name(node)) for n in pattern.names)
 
 
@@ -121,54 +122,54 @@ def _reader(node: fx.Node) -> str:
     return f"{node.name} ({operator_name(node)})" if node.op == "call_function" else node.name
 
 
-def _judge(row: Row, binding: Binding, tried: Tried) -> RowTrial:
-    """What stood against a row whose pattern holds, in the order in which the matcher looks."""
+def _judge(row: Row, binding: Binding, context: SearchContext) -> RowAttempt:
+    """The outcome for a row whose pattern holds, with the checks in the matcher's order."""
     site = Site(
-        row=row, kernel=tried.kernel, view=tried.view, nodes=binding.nodes, captures=binding.captures,
-        recipe=tried.recipe,
+        row=row, kernel=context.kernel, view=context.view, nodes=binding.nodes, captures=binding.captures,
+        recipe=context.recipe,
     )  # fmt: skip
-    for answer in tried.answers:
+    for answer in context.answers:
         if answer.row == row.name and answer.nodes == binding.nodes:
             outcome = Outcome.TAKEN if answer.dropped is None else Outcome.DROPPED
-            return _trial(row, tried, outcome, binding.nodes, answer.dropped or "")
+            return _attempt(row, context, outcome, binding.nodes, answer.dropped or "")
     for node in binding.nodes:
-        reason = tried.closed(node)
+        reason = context.closed(node)
         if reason is not None:
-            return _trial(row, tried, Outcome.CLOSED, binding.nodes, f"{node.name}: {reason}")
+            return _attempt(row, context, Outcome.CLOSED, binding.nodes, f"{node.name}: {reason}")
     refused = refusal(site)
     if refused is not None:
-        made = _trial(row, tried, Outcome.CONSTRAINT, binding.nodes, refused.reason, refused.rule)
-        return attrs.evolve(made, facts=tuple(_facts(site)))
-    reason = tried.accept(site)
+        attempt = _attempt(row, context, Outcome.CONSTRAINT, binding.nodes, refused.reason, refused.rule)
+        return attrs.evolve(attempt, facts=tuple(_facts(site)))
+    reason = context.accept(site)
     if reason is not None:
-        made = _trial(row, tried, Outcome.CONSTRAINT, binding.nodes, reason, tried.accepts)
-        return attrs.evolve(made, facts=tuple(_facts(site)))
-    return _trial(row, tried, Outcome.OUTDONE, binding.nodes, _winner(binding, tried))
+        attempt = _attempt(row, context, Outcome.CONSTRAINT, binding.nodes, reason, context.accepts)
+        return attrs.evolve(attempt, facts=tuple(_facts(site)))
+    return _attempt(row, context, Outcome.OUTDONE, binding.nodes, _winner(binding, context))
 
 
-def _winner(binding: Binding, tried: Tried) -> str:
-    for answer in tried.answers:
+def _winner(binding: Binding, context: SearchContext) -> str:
+    for answer in context.answers:
         if not set(answer.nodes).isdisjoint(binding.nodes):
             return f"row {answer.row} has {', '.join(node.name for node in answer.nodes)}"
     return "the backend did not answer with it"
 
 
-def _trial(
+def _attempt(
     row: Row,
-    tried: Tried,
+    context: SearchContext,
     outcome: Outcome,
     nodes: Sequence[fx.Node | str],
     found: str = "",
     expected: str = "",
-) -> RowTrial:
-    return RowTrial(
-        row=row.name, pattern=str(row.pattern), kernel=tried.kernel, outcome=outcome, found=found,
+) -> RowAttempt:
+    return RowAttempt(
+        row=row.name, pattern=str(row.pattern), kernel=context.kernel, outcome=outcome, found=found,
         nodes=tuple(node if isinstance(node, str) else node.name for node in nodes), expected=expected,
     )  # fmt: skip
 
 
 def _facts(site: Site) -> Iterator[tuple[str, str]]:
-    """What a constraint can see: each captured tensor and the output, and arguments that are no tensors."""
+    """What a constraint can see: captured tensors, the output, and arguments that are not tensors."""
     for capture in site.captures:
         for node in site.tensors(capture):
             kind = ", constant" if site.view.is_constant(node) else ""
@@ -176,18 +177,18 @@ def _facts(site: Site) -> Iterator[tuple[str, str]]:
     yield "output", tensor_text(site.output)
     for node in site.nodes:
         for name, value in arguments(node).items():
-            if value is not None and not _holds_nodes(value):
+            if value is not None and not _contains_nodes(value):
                 yield f"{node.name}.{name}", str(value)
 
 
-def _holds_nodes(value: Any) -> bool:
+def _contains_nodes(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return any(map(_holds_nodes, value))
+        return any(map(_contains_nodes, value))
     return isinstance(value, fx.Node)
 
 
 def tensor_text(node: fx.Node) -> str:
-    """``"float32[1, 8, 30, 30]"``, ``"?"`` where tracing left no single tensor."""
+    """``"float32[1, 8, 30, 30]"``, or ``"?"`` if the node's result is not a single tensor."""
     meta = tensor_meta(node)
     if meta is None:
         return "?"
