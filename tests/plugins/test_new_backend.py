@@ -204,7 +204,7 @@ def _wrapping(quantizer: str, partitioner: str = "json:loads") -> tuple[str, ...
         (("a" * 25,), "the backend name", "choose another name"),
         (("xnnpack_like",), "the backend name 'xnnpack_like', which quanthost-xnnpack-like", "uninstall"),
         (("npu", "--profile", "gemm"), "the arithmetic profile 'gemm'", "choose one of these"),
-        (("npu", "--directory", "no/such"), "which is no folder", "make no first"),
+        (("npu", "--directory", "no/such"), "which is not a folder", "create no first"),
         (_wrapping("nothing"), "--wrap 'nothing'", "module, colon and name"),
         (_wrapping("no_such:Q"), "no_such, whose import raised", "install what"),
         (_wrapping("json:Nothing"), "json without a class or function", "correct the name"),

@@ -1,4 +1,4 @@
-"""Quantization arithmetic in plain torch: affine parameters, range statistics, range estimation."""
+"""Quantization arithmetic in plain torch: affine parameters, range statistics and range estimators."""
 
 from quanthost.arith.affine import (
     SMALLEST_SCALE,
@@ -9,8 +9,10 @@ from quanthost.arith.affine import (
     quantize,
     sqnr_db,
 )
+from quanthost.arith.channel_range import ChannelRange
 from quanthost.arith.estimate import choose_range, expected_squared_error
-from quanthost.arith.sketch import HUGE, MAX_BINS, ChannelRange, RangeSketch
+from quanthost.arith.grid import MAX_BINS
+from quanthost.arith.sketch import HUGE, RangeSketch
 
 __all__ = [
     "HUGE",

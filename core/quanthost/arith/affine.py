@@ -1,4 +1,4 @@
-"""Affine quantization in plain torch: parameters from a range, to integers and back, and the error in dB."""
+"""Affine quantization in plain torch: parameters from a range, quantize, dequantize, and the error in dB."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = [
 ]
 
 SMALLEST_SCALE = 2.0**-23
-"""Least scale that ``qparams_from_range`` gives: the default ``eps`` of torchao's observers.
+"""The least scale that ``qparams_from_range`` returns: the default ``eps`` of torchao's observers.
 
 It is a normal float32 with a finite reciprocal, and large enough that a bias of scale
-``input_scale × weight_scale`` still fits int32 when all weights of a channel are next to zero.
+``input_scale × weight_scale`` still fits in int32 if all weights of a channel are close to zero.
 """
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
 _SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
-# int4 has no storage type of its own in eager torch; PT2E keeps it in int8 with a narrower range.
+# eager torch has no storage type for int4; PT2E stores it as int8 with a narrower range
 _STORAGE = {
     DType.INT4: torch.int8,
     DType.INT8: torch.int8,
@@ -46,13 +46,13 @@ _Bound: TypeAlias = Tensor | float
 
 @attrs.frozen(kw_only=True, eq=False)
 class QParams:
-    """Scale and zero point with what is needed to apply them: ``x ≈ (q - zero_point) × scale``.
+    """The scale and zero point of a tensor, with their layout: ``x ≈ (q - zero_point) × scale``.
 
     ``scale`` (float32 or float64) and ``zero_point`` (int32 or int64) have the same shape:
 
-    - one element where ``axis`` and ``group_size`` are ``None`` (per tensor);
-    - ``[C]`` where ``axis`` is set: element ``c`` applies to index ``c`` of that axis (per channel);
-    - ``[R, C / group_size]`` where ``group_size`` is set too: element ``[r, g]`` applies to row ``r``,
+    - one element if ``axis`` and ``group_size`` are ``None`` (per tensor);
+    - ``[C]`` if ``axis`` is set: element ``c`` applies to index ``c`` of that axis (per channel);
+    - ``[R, C / group_size]`` if ``group_size`` is set too: element ``[r, g]`` applies to row ``r``,
       columns ``g × group_size`` up to the next group, of a tensor ``[R, C]`` (per group).
     """
 
@@ -66,7 +66,7 @@ class QParams:
 
     @classmethod
     def for_spec(cls, spec: QSpec, scale: Tensor, zero_point: Tensor) -> QParams:
-        """Scale and zero point, laid out as the spec says."""
+        """The parameters with the range, dtype, axis and group size of a spec."""
         return cls(
             scale=scale, zero_point=zero_point, quant_min=spec.quant_min, quant_max=spec.quant_max,
             dtype=spec.dtype, axis=spec.axis, group_size=spec.group_size,
@@ -102,7 +102,7 @@ class QParams:
         shape = tuple(self.scale.shape)
         if self.axis is None:
             fits = self.group_size is None and self.scale.numel() == 1
-            needed = "one element where no axis is given, and no group size"
+            needed = "one element without an axis, and no group size"
         else:
             fits = self.scale.ndim == (1 if self.group_size is None else 2) and self.scale.numel() > 0
             needed = "one dimension per channel, two per group"
@@ -128,12 +128,12 @@ def _extremes(tensor: Tensor) -> str:
 def qparams_from_range(
     minimum: _Bound, maximum: _Bound, spec: QSpec, *, smallest_scale: float = SMALLEST_SCALE
 ) -> tuple[Tensor, Tensor]:
-    """Scale (float32) and zero point (int64) that cover a range; both of the shape of the bounds.
+    """The scale (float32) and zero point (int64) that cover a range; both have the shape of the bounds.
 
     The bounds broadcast against each other: ``[]`` per tensor, ``[C]`` per channel, ``[R, G]`` per
-    group. The range is first widened to contain 0, so that 0 has an integer of its own; a range that is
-    0 alone is read as ``[0, 1]``, since any scale represents it and one near those of other tensors
-    keeps the ratios of scales inside what integer kernels accept. With ``low <= 0 <= high``:
+    group. The range is first widened to contain 0, so that an integer represents 0 exactly. A range that is
+    only 0 counts as ``[0, 1]``: any scale represents it, and one close to those of other tensors keeps the
+    ratios of scales within what integer kernels accept. With ``low <= 0 <= high``:
 
     - affine: ``scale = (high - low) / (quant_max - quant_min)`` and
       ``zero_point = clamp(quant_min - round(low / scale))``, ties to even;
@@ -141,8 +141,8 @@ def qparams_from_range(
       signed types, the middle of the range (upper of the two) for unsigned ones. With -127..127 the
       largest value maps to 127; with -128..127 it maps to 127.5 steps and saturates by half a step.
 
-    Computed in float64; the scale is rounded once to float32, bounded below by ``smallest_scale``, and
-    that rounded scale gives the zero point.
+    Computed in float64; the scale is bounded below by ``smallest_scale`` and rounded once to float32, and the
+    rounded scale gives the zero point.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", section 3; conventions for symmetric ranges and ``smallest_scale``
@@ -188,36 +188,36 @@ def _middle(spec: QSpec) -> int:
 
 
 def quantize(x: Tensor, qparams: QParams) -> Tensor:
-    """Integers of ``x`` (any float dtype): ``clamp(round(x × (1 / scale)) + zero_point)``.
+    """The integers of ``x`` (any float dtype): ``clamp(round(x × (1 / scale)) + zero_point)``.
 
-    The result has the shape of ``x`` and the storage dtype (int8 for int4). Float32 arithmetic, the
-    reciprocal rounded before the product, ties to even: bit for bit what
-    ``quantized_decomposed.quantize_per_tensor`` and ``quantize_per_channel`` give, except that int32
-    saturates at its bounds instead of wrapping. Infinities saturate, NaN becomes the zero point.
+    The result has the shape of ``x`` and the storage dtype (int8 for int4). The arithmetic is float32, the
+    reciprocal is rounded before the product, and ties go to even. The bits equal those of
+    ``quantized_decomposed.quantize_per_tensor`` and ``quantize_per_channel``, except that int32 saturates at
+    its bounds instead of wrapping. Infinities saturate, NaN becomes the zero point.
     """
-    values, scale, zero_point = _aligned(x.detach(), qparams)
+    values, scale, zero_point = _align(x.detach(), qparams)
     steps = values.to(torch.float32) * (1.0 / scale).to(torch.float32)
     steps = steps.round_().nan_to_num_(nan=0.0)
     if qparams.dtype is DType.INT32:
-        # 2**31 - 1 is no float32, and the clamp would let 2**31 through.
+        # 2**31 - 1 is not a float32 number, so the clamp would let 2**31 through
         steps = steps.to(torch.float64)
     integers = steps.add_(zero_point).clamp_(qparams.quant_min, qparams.quant_max)
     return integers.to(_STORAGE[qparams.dtype]).reshape(x.shape)
 
 
 def dequantize(q: Tensor, qparams: QParams) -> Tensor:
-    """Float32 values of integers, same shape: ``(q - zero_point) × scale``, each step in float32."""
-    values, scale, zero_point = _aligned(q, qparams)
+    """The float32 values of integers, same shape: ``(q - zero_point) × scale``, each step in float32."""
+    values, scale, zero_point = _align(q, qparams)
     return ((values.to(torch.float32) - zero_point) * scale.to(torch.float32)).reshape(q.shape)
 
 
 def fake_quantize(x: Tensor, qparams: QParams) -> Tensor:
-    """``dequantize(quantize(x))`` in the shape and dtype of ``x``; carries no gradient."""
+    """``dequantize(quantize(x))`` in the shape and dtype of ``x``, without gradient."""
     return dequantize(quantize(x, qparams), qparams).to(x.dtype)
 
 
-def _aligned(x: Tensor, qparams: QParams) -> tuple[Tensor, Tensor, Tensor]:
-    """``x`` with scale and zero point of shapes that broadcast; per group ``x`` becomes ``[R, G, size]``."""
+def _align(x: Tensor, qparams: QParams) -> tuple[Tensor, Tensor, Tensor]:
+    """Reshape ``x``, scale and zero point to broadcast; per group ``x`` becomes ``[R, G, size]``."""
     scale, zero_point = qparams.scale, qparams.zero_point
     if qparams.axis is None:
         return x, scale.reshape(()), zero_point.reshape(())
@@ -242,17 +242,16 @@ def _check_layout(x: Tensor, qparams: QParams) -> None:
         return
     raise ValueCheckError(
         f"a tensor of shape {list(x.shape)}", needed=needed, where="QParams",
-        remedy="use the parameters with the tensor they were made for, or correct the axis", value=x,
+        remedy="use the parameters with the tensor they belong to, or correct the axis", value=x,
     )  # fmt: skip
 
 
 def sqnr_db(reference: Tensor, approximation: Tensor) -> float:
-    """Signal to quantization noise ratio in dB: ``10 × log10(Σ r² / Σ (r - a)²)``, summed in float64.
+    """The signal to quantization noise ratio in dB: ``10 × log10(Σ r² / Σ (r - a)²)``, summed in float64.
 
-    Both of one shape, any dtype. Elements that are equal, NaN in both, or the same infinity in both
-    carry neither signal nor noise when they are not finite. ``inf`` when all elements are equal (also
-    for empty or zero tensors); ``-inf`` when there is noise and no signal, or where one side alone is
-    not finite.
+    Both have the same shape, and any dtype. Elements that are NaN in both or the same infinity in both are
+    ignored. The result is ``inf`` if all elements are equal (also for empty or zero tensors), and ``-inf``
+    if there is noise but no signal, or if an element is not finite on one side only.
     """
     if reference.shape != approximation.shape:
         raise ValueCheckError(

@@ -1,4 +1,4 @@
-"""How large an accumulator can become, proved from the weights and the ranges of the inputs."""
+"""Bounds on accumulators, computed from the weights and the ranges of the inputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def accumulator_bound(weight: Tensor, low: int, high: int, zero_point: int, bias
     """The largest magnitude of any partial sum of ``Σ w (x - zero_point) + bias``, int64 ``[C]``.
 
     ``weight`` is an integer tensor ``[C, K]``, ``x`` lies between ``low`` and ``high``, ``bias`` is
-    ``[C]``. It is ``Σ |w| × max |x - zero_point| + |bias|``: in whatever order the terms are added, no
-    sum exceeds it.
+    ``[C]``. The bound is ``Σ |w| × max |x - zero_point| + |bias|``, for any order of the additions.
     """
     reach = max(high - zero_point, zero_point - low)
     bound = weight.to(torch.int64).abs().sum(1) * reach
@@ -25,28 +24,28 @@ def accumulator_bound(weight: Tensor, low: int, high: int, zero_point: int, bias
 
 
 def exact_dtype(bound: int) -> torch.dtype:
-    """The fastest dtype that sums up to ``bound`` without rounding: a float with enough bits, else int64."""
+    """The fastest dtype that holds sums up to ``bound`` exactly: float32, float64 or int64."""
     if bound <= 2**24:
         return torch.float32
     return torch.float64 if bound <= 2**53 else torch.int64
 
 
 def check_width(bounds: Tensor, bits: int, *, operator: str) -> None:
-    """Refuse magnitudes that a signed register of ``bits`` bits does not hold.
+    """Check that magnitudes fit in a signed register of ``bits`` bits.
 
     Raises:
-        ConversionError: names the operator, the bound and the channels.
+        ConversionError: they do not; the error has the operator, the bound and the channels.
     """
     most = 2 ** (bits - 1) - 1
-    over = (bounds > most).nonzero().reshape(-1).tolist()
-    if not over:
+    channels = (bounds > most).nonzero().reshape(-1).tolist()
+    if not channels:
         return
     largest = int(bounds.max())
-    names = ", ".join(map(str, over[:_SHOWN])) + (" and more" if len(over) > _SHOWN else "")
+    names = ", ".join(map(str, channels[:_SHOWN])) + (" and more" if len(channels) > _SHOWN else "")
     raise ConversionError(
-        f"{operator} can reach {largest} in {len(over)} of {len(bounds)} channels ({names})",
-        needed=f"at most {most}, what {bits} bits with a sign hold", stage="convert", node=operator,
+        f"{operator} can reach {largest} in {len(channels)} of {len(bounds)} channels ({names})",
+        needed=f"at most {most}, the maximum of {bits} bits with sign", stage="convert", node=operator,
         value=largest,
-        remedy="keep this operator float by an override, narrow the range of its input or weights, or choose"
-        " a profile with wider accumulators",
+        remedy="keep this operator in float by an override, narrow the range of its input or weights, or"
+        " choose a profile with wider accumulators",
     )  # fmt: skip

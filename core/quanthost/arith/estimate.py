@@ -1,4 +1,4 @@
-"""Range estimators: from a sketch to the range that is quantized, by the estimator that the qspec names."""
+"""Range estimators: choose the range to quantize from a sketch, as the qspec's estimator says."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ __all__ = ["choose_range", "expected_squared_error"]
 
 _Range: TypeAlias = tuple[float, float]
 
-# The search for clips looks ten octaves below the extremes. It has rounds of so many clips a side: few
-# where both sides are free, the first of them on bins joined by four, to stay below 5 ms on 2,048 bins;
-# many where one is, since fewer miss narrow minima (those of SiLU, whose mass peaks at its minimum).
+# The search for clips covers ten octaves below the extremes, in rounds with this many clips per side. If
+# both sides are free there are few, and the first round joins bins by four, to stay below 5 ms on 2,048
+# bins. If one side is free there are many: fewer miss narrow minima (as of SiLU, whose mass peaks at its
+# minimum).
 _OCTAVES = 10.0
 _ROUNDS_TWO, _STRIDE_TWO = (16, 9, 7), 4
 _ROUNDS_ONE, _STRIDE_ONE = (240, 33, 17), 1
-# The last round moves the levels themselves: 5 zero points times 25 scales within 2 %.
+# The last round shifts the levels: 5 zero points times 25 scales within 2 %.
 _NUDGES = (-2, -1, 0, 1, 2)
 _STRETCHES = 1.0 + torch.linspace(-0.02, 0.02, 25, dtype=torch.float64)
-# Ranges evaluated at once: their [_AT_ONCE, edges] temporaries stay in the second-level cache.
+# Ranges evaluated at once; their [_AT_ONCE, edges] temporaries fit in the second-level cache.
 _AT_ONCE = 32
-# Thresholds that the entropy estimator compares at most.
+# The most thresholds that the entropy estimator compares.
 _THRESHOLDS = 128
 
 
 def choose_range(sketch: RangeSketch, spec: QSpec) -> _Range:
-    """The range ``(minimum, maximum)`` for ``qparams_from_range`` to cover, in the unit of the data.
+    """Choose the range ``(minimum, maximum)`` for ``qparams_from_range``, in the unit of the data.
 
     By ``spec.estimator``:
 
     - minmax: the extremes of the data;
     - percentile: ``percentile`` percent of the values lie at or below the maximum, and as many at or
-      above the minimum, counted linearly inside a bin;
-    - mse: the least ``expected_squared_error`` found over lower and upper clip, at most that of minmax;
+      above the minimum, interpolated linearly inside a bin;
+    - mse: the least ``expected_squared_error`` over lower and upper clips, never above that of minmax;
     - entropy: the threshold on the magnitude whose quantized histogram has the least Kullback-Leibler
       divergence from the data's.
 
-    The range lies between the extremes; that of mse may pass them by two scales where this brings levels
-    nearer to the data, and is mirrored at 0 where the spec is symmetric. A moving average depends on
-    the order of the batches, which a sketch does not keep: it is refused.
+    The range lies between the extremes. The range of mse may exceed them by two scales if this brings levels
+    closer to the data, and is mirrored at 0 if the spec is symmetric. A moving average depends on the order
+    of the batches, which a sketch does not record, and is refused.
     """
     estimate = _ESTIMATORS.get(spec.estimator.kind)
     if estimate is None:
@@ -56,23 +57,23 @@ def choose_range(sketch: RangeSketch, spec: QSpec) -> _Range:
         raise ValueCheckError(
             f"the estimator {spec.estimator.kind.value} on a sketch", needed=f"one of {names}",
             where="choose_range", value=spec.estimator,
-            remedy="choose mse or minmax: what they give does not depend on the order of the data",
+            remedy="choose mse or minmax: their result does not depend on the order of the data",
         )  # fmt: skip
     _require_data(sketch)
     return estimate(sketch, spec)
 
 
 def expected_squared_error(sketch: RangeSketch, minimum: Tensor, maximum: Tensor, spec: QSpec) -> Tensor:
-    """Expected mean squared error of quantizing the data of a sketch with each of ``K`` ranges.
+    """The expected mean squared error of quantizing the data of a sketch with each of ``K`` ranges.
 
     ``minimum`` and ``maximum`` are float64 ``[K]``; so is the result, in the square of the data's unit.
-    Each range is quantized as ``qparams_from_range`` says, rounding of scale and zero point included.
-    The values of a bin count as uniform between its edges, those of the outer bins between edge and
-    extreme, but for what an outer bin has over its neighbour, which counts as lying at the extreme. Zeros
-    after a ReLU hence add ``bin_width² / 3`` each, alike for all scales above two bins.
+    Each range is quantized as by ``qparams_from_range``, including the rounding of scale and zero point.
+    The values of a bin count as uniform between its edges, those of an outer bin between edge and extreme;
+    the excess of an outer bin over its neighbour counts as lying at the extreme. Zeros after a ReLU
+    therefore add ``bin_width² / 3`` each, the same for all scales above two bins.
 
-    With levels ``k × s``, ``k(x) = clamp(round(x / s))``, the integral of the squared error
-    over ``[0, x]`` is ``s³ / 12 × (k(x) + 4 × (x / s - k(x))³)``, inside the outer levels and beyond.
+    With levels ``k × s``, ``k(x) = clamp(round(x / s))``, the integral of the squared error over
+    ``[0, x]`` is ``s³ / 12 × (k(x) + 4 × (x / s - k(x))³)``, inside the outer levels and beyond.
     """
     _require_data(sketch)
     return _mean_error(_Density(sketch), minimum, maximum, spec)
@@ -89,18 +90,18 @@ def _require_data(sketch: RangeSketch) -> None:
 
 
 class _Density:
-    """The values of a sketch as a piecewise constant density, kept as its jumps at edges, and two atoms.
+    """The values of a sketch as a piecewise constant density with two atoms; the density is stored as jumps.
 
-    ``edges`` and ``jumps`` are float64 ``[E]``; a jump is the density left of its edge less that right of
+    ``edges`` and ``jumps`` are float64 ``[E]``. A jump is the density left of its edge minus that right of
     it, so that the mean of ``f`` is ``Σ F(edge) × jump`` for any ``F`` with ``F' = f``, plus
-    ``Σ f(atom) × weight`` (both float64 ``[2]``). With a stride, bins are joined by that number.
+    ``Σ f(atom) × weight`` (both float64 ``[2]``). ``stride`` is the number of bins that are joined.
     """
 
     def __init__(self, sketch: RangeSketch, stride: int = 1) -> None:
         edges = _edges(sketch)
         counts = sketch.histogram / sketch.ordinary
         self.atoms = torch.tensor((sketch.minimum, sketch.maximum), dtype=torch.float64)
-        self.weights = _saturated(counts, edges)
+        self.weights = _atom_weights(counts, edges)
         counts[0] -= self.weights[0]
         counts[-1] -= self.weights[1]
         below = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
@@ -114,20 +115,20 @@ class _Density:
 
 
 def _edges(sketch: RangeSketch) -> Tensor:
-    """Edges of the bins, the outer two moved to the extremes, float64."""
+    """The edges of the bins with the outer two moved to the extremes, float64."""
     edges = sketch.edges()
-    # An extreme may lie on the inner edge of its bin, and a bin needs some width.
+    # an extreme may lie on the inner edge of its bin, and a bin needs some width
     sliver = sketch.bin_width / 1024.0
     edges[-1] = max(sketch.maximum, edges[-2].item() + sliver)
     edges[0] = min(sketch.minimum, edges[1].item() - sliver)
     return edges
 
 
-def _saturated(shares: Tensor, edges: Tensor) -> Tensor:
-    """Shares that lie at the minimum and at the maximum themselves: what an outer bin has over the next.
+def _atom_weights(shares: Tensor, edges: Tensor) -> Tensor:
+    """The shares of values at the minimum and the maximum: the excess of an outer bin over its neighbour.
 
-    So saturating functions (tanh, ReLU6) and lone outliers look. A bin that touches 0 has no such share:
-    its mass is as likely the peak of a density that is narrower than the bin.
+    Saturating functions (tanh, ReLU6) and single outliers have such an excess. A bin that touches 0 counts
+    as having none: its mass may just as well be the peak of a density narrower than the bin.
     """
     high = float(shares[-1] - (shares[-2] if len(shares) > 1 else 0.0)) if edges[-2] > 0.0 else 0.0
     low = float(shares[0] - (shares[1] if len(shares) > 1 else max(high, 0.0))) if edges[1] < 0.0 else 0.0
@@ -174,9 +175,9 @@ def _percentile(sketch: RangeSketch, spec: QSpec) -> _Range:
 
 
 def _mse(sketch: RangeSketch, spec: QSpec) -> _Range:
-    """Rounds of clips, each finer and around the best so far, then one of shifted levels.
+    """Search in rounds of clips, each finer and around the best so far, then in one round of shifted levels.
 
-    Clips are powers of two of the extremes, since the best one of heavy tails lies octaves below them.
+    Clips are the extremes times powers of two, since the best clip of a heavy tail lies octaves below them.
     """
     limits = _limits(sketch, spec)
     both = spec.symmetry is Symmetry.AFFINE and limits[0] < 0.0 < limits[1]
@@ -199,7 +200,7 @@ def _mse(sketch: RangeSketch, spec: QSpec) -> _Range:
 
 
 def _limits(sketch: RangeSketch, spec: QSpec) -> _Range:
-    """The widest range worth a try: the extremes and 0, mirrored where the spec is symmetric."""
+    """The widest range to try: the extremes and 0, mirrored if the spec is symmetric."""
     low, high = min(sketch.minimum, 0.0), max(sketch.maximum, 0.0)
     if spec.symmetry is Symmetry.AFFINE:
         return low, high
@@ -213,7 +214,7 @@ def _least(density: _Density, low: Tensor, high: Tensor, spec: QSpec) -> tuple[f
 
 
 def _clips(factors: Tensor, center: _Range, limits: _Range, spec: QSpec) -> tuple[Tensor, Tensor]:
-    """Both ends of a range times the factors, inside the limits: as pairs where both ends are free."""
+    """Both ends of a range times the factors, inside the limits; all pairs if both ends are free."""
     low, high = (factors * center[0]).clamp(min=limits[0]), (factors * center[1]).clamp(max=limits[1])
     if spec.symmetry is Symmetry.SYMMETRIC or limits[0] == 0.0 or limits[1] == 0.0:
         return low, high
@@ -222,7 +223,7 @@ def _clips(factors: Tensor, center: _Range, limits: _Range, spec: QSpec) -> tupl
 
 
 def _shifts(center: _Range, spec: QSpec) -> tuple[Tensor, Tensor]:
-    """Ranges of scales and zero points next to those of a range; their ends are levels."""
+    """The ranges of scales and zero points close to those of a range; their ends are levels."""
     scale, zero_point = (part.to(torch.float64) for part in qparams_from_range(*center, spec))
     zero_points = (zero_point + torch.tensor(_NUDGES)).clamp(spec.quant_min, spec.quant_max).unique()
     pairs = torch.cartesian_prod(scale * _STRETCHES, zero_points)
@@ -230,14 +231,14 @@ def _shifts(center: _Range, spec: QSpec) -> tuple[Tensor, Tensor]:
 
 
 def _entropy(sketch: RangeSketch, spec: QSpec) -> _Range:
-    """Migacz 2017, "8-bit Inference with TensorRT": no threshold keeps fewer bins than there are levels.
+    """Migacz 2017, "8-bit Inference with TensorRT": a threshold includes at least as many bins as levels.
 
-    The reference is the histogram of magnitudes up to the threshold, what lies beyond added to the last
-    occupied bin; the candidate joins its bins to the levels of a magnitude and spreads each sum evenly
-    over the occupied ones. (Adding to an empty bin, as published, makes the divergence infinite and
-    keeps lone outliers.) The bin at zero gets its neighbour's count, as in NVIDIA's
-    pytorch-quantization: zero is exact under every threshold, and the many zeros after a ReLU would
-    decide alone. At most 128 thresholds, evenly spaced, are tried.
+    The reference is the histogram of magnitudes up to the threshold; the values beyond it are added to the
+    last occupied bin. The candidate joins the bins to levels and spreads each sum evenly over the occupied
+    ones. (Adding to an empty bin, as published, makes the divergence infinite and retains single outliers.)
+    The bin at zero gets its neighbour's count, as in NVIDIA's pytorch-quantization: zero is exact under every
+    threshold, and the many zeros after a ReLU would decide alone. At most 128 evenly spaced thresholds are
+    tried.
     """
     counts = _magnitudes(sketch)
     one_sided = sketch.minimum >= 0.0 or sketch.maximum <= 0.0
@@ -248,28 +249,28 @@ def _entropy(sketch: RangeSketch, spec: QSpec) -> _Range:
         return _minmax(sketch, spec)
     counts[0] = counts[1]
     stride = math.ceil((len(counts) - levels) / _THRESHOLDS)
-    kept = min(range(len(counts), levels - 1, -stride), key=lambda bins: _divergence(counts, bins, levels))
-    threshold = (kept + 0.5) * sketch.bin_width
+    best = min(range(len(counts), levels - 1, -stride), key=lambda bins: _divergence(counts, bins, levels))
+    threshold = (best + 0.5) * sketch.bin_width
     return max(sketch.minimum, -threshold), min(sketch.maximum, threshold)
 
 
 def _magnitudes(sketch: RangeSketch) -> Tensor:
-    """Counts (float64) of magnitudes in bins from 0 on: bin ``-1`` mirrors bin 0."""
+    """The counts (float64) of magnitudes in bins from 0 on; bin ``-1`` mirrors bin 0."""
     index = torch.round(sketch.edges()[:-1] / sketch.bin_width).to(torch.int64)
     index = torch.where(index < 0, -1 - index, index)
     return torch.bincount(index, weights=sketch.histogram.to(torch.float64))
 
 
 def _divergence(counts: Tensor, bins: int, levels: int) -> float:
-    """Kullback-Leibler divergence of the first bins, as ``levels`` steps, from the reference, in nat."""
-    kept = counts[:bins]
-    occupied = (kept > 0.0).to(torch.float64)
+    """The Kullback-Leibler divergence of the first bins, as ``levels`` steps, from the reference, in nat."""
+    inside = counts[:bins]
+    occupied = (inside > 0.0).to(torch.float64)
     if not bool(occupied.any()):
         return math.inf
-    reference = kept.clone()
+    reference = inside.clone()
     reference[occupied.nonzero()[-1]] += counts[bins:].sum()
     level = torch.arange(bins) * levels // bins
-    mean = torch.bincount(level, kept) / torch.bincount(level, occupied).clamp(min=1.0)
+    mean = torch.bincount(level, inside) / torch.bincount(level, occupied).clamp(min=1.0)
     candidate = mean[level] * occupied
     reference, candidate = reference / reference.sum(), candidate / candidate.sum()
     present = reference > 0.0

@@ -1,4 +1,4 @@
-"""The catalogue of aten operators: arguments to run each with, and what is known of it without any table."""
+"""The catalogue of aten operators: example arguments and facts of each, independent of any support table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that sum products: convolutions, linear layers, matrix products, embeddings, and norms."""
+"""Entries of layers: convolutions, linear layers, matrix products, embeddings, norms and attention."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _conv_transpose(dimensions: int) -> Entry:
             "groups=2": {"groups": 2, "weight": T((4, 3, *window))},
             "groups=4": {"groups": 4, "weight": T((4, 2, *window)), "bias": T((8,))},
             "unbatched": {"input": T((4, *size))},
-            # what only grouped ones meet
+            # cases that only grouped convolutions have
             "groups=2,unbatched": {
                 "input": T((4, *size)), "groups": 2, "weight": T((4, 3, *window)),
             },

@@ -1,4 +1,4 @@
-"""All operators of the catalogue, looked up by the names that patterns use."""
+"""Looks up catalogue entries by the operator names that patterns and nodes use."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ __all__ = ["CATALOGUE", "entries_of", "entry_of"]
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {entry.name: entry for entry in (*layers.ENTRIES, *pointwise.ENTRIES, *movers.ENTRIES)}
 )
-"""By the operator's name with overload."""
+"""All entries by operator name with overload."""
 
 _PREFIX = "aten."
 
 
 def entries_of(pattern: str) -> tuple[Entry, ...]:
-    """The operators that a pattern's name means: it may leave out namespace and overload."""
+    """The entries that a pattern's name matches; it may omit namespace and overload."""
     return tuple(entry for name, entry in CATALOGUE.items() if name_matches(pattern, f"{_PREFIX}{name}"))
 
 
 def entry_of(operator: str) -> Entry | None:
-    """What the catalogue has of a node's operator (``"aten.conv2d.default"``), ``None`` for others.
+    """The entry of a node's operator (``"aten.conv2d.default"``), or ``None``.
 
-    Another overload of a listed operator counts as it: what is known of one holds for the other.
+    An overload without an entry has the entry of another overload, since the facts hold for all of them.
     """
     name = operator.removeprefix(_PREFIX)
-    found = CATALOGUE.get(name)
-    if found is not None:
-        return found
+    if name in CATALOGUE:
+        return CATALOGUE[name]
     base = name.partition(".")[0]
     return next((entry for entry in CATALOGUE.values() if entry.base == base), None)

@@ -1,4 +1,4 @@
-"""Operators that move, join, pick or reduce values: pools, shapes, slices, and reductions."""
+"""Entries of operators that move, join, select or reduce values: pools, shapes, slices, reductions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FEW = T((4, 8, 7))
 
 
 def _moves(name: str, plain: Arguments, **more: Any) -> Entry:
-    """One tensor's values and no others."""
+    """An operator whose result contains only values of its first tensor."""
     first = next(key for key, value in plain.items() if isinstance(value, T))
     return Entry(name=name, plain=plain, moves=True, joins=(first,), scales_with=(first,), **more)
 

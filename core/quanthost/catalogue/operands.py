@@ -1,4 +1,4 @@
-"""Tensor arguments of the catalogue: shape, values, dtype and memory layout, made the same each time."""
+"""``Operand``: a reproducible tensor argument, described by shape, range of values, dtype and layout."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LAYOUTS = ("contiguous", "channels_last", "transposed")
 
 @attrs.frozen
 class Operand:
-    """A tensor argument: values from ``low`` to ``high``, both ends among them.
+    """A tensor argument with values from ``low`` to ``high``, including both.
 
-    ``below`` makes it integers from 0 up to that number instead. ``layout`` is ``"contiguous"``,
-    ``"channels_last"`` (of rank 4) or ``"transposed"`` (its last two dimensions are strided the other way).
-    ``computed`` makes an input of it also where it is a weight, ``boolean`` truth values of the integers.
+    ``below`` makes it integers from 0 to below that number instead, ``boolean`` turns those into truth
+    values. ``layout`` is ``"contiguous"``, ``"channels_last"`` (rank 4) or ``"transposed"`` (the strides of
+    the last two dimensions are swapped). ``computed`` makes it an input even if it is a weight.
     """
 
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Operators of single elements: arithmetic of two tensors, activations, and functions of one tensor."""
+"""Entries of elementwise operators: arithmetic of two tensors, activations, and functions of one tensor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _binary(
     scales: tuple[str, ...] = (),
     low: float = -1.5,
 ) -> Entry:
-    """Two tensors; the second may be broadcast, or be a number or the first one."""
+    """An operator of two tensors, either of which may be broadcast."""
     other = T(_SHAPE, low=low, high=2.5)
     broadcast = {
         "other_of_channels": {"other": other.resized(1, 3, 1, 1)},
@@ -46,7 +46,7 @@ _BINARY = (
     _binary("add.Tensor", changes=_ALPHA, scales=("self", "other")),
     _binary("sub.Tensor", changes=_ALPHA, scales=("self", "other")),
     _binary("mul.Tensor", changes=_NUMBER, scales=("self",)),
-    # a divisor that calibration, and a run a quarter beyond it, keep away from zero
+    # the divisor stays away from zero in calibration, and in a run a quarter beyond its range
     _binary("div.Tensor", changes=_NUMBER, scales=("self",), low=0.5),
     _binary("maximum.default", scales=("self", "other")),
     _binary("minimum.default", scales=("self", "other")),

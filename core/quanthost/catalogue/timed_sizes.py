@@ -1,4 +1,4 @@
-"""Sizes at which a backend's rows are timed: those that operators have in networks."""
+"""The sizes at which a backend's rows are timed: sizes that are common in networks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _T(shape: tuple[int, ...], below: int | None = None) -> Operand:  # noqa: N8
 
 
 def _conv(name: str, *sizes: tuple[Any, ...]) -> list[_Arguments]:
-    """Input shape, weight shape, stride, padding, groups."""
+    """Arguments from input shape, weight shape, stride, padding and groups."""
     return [
         {
             name: _T(shape), "weight": _T(weight), "bias": _T((weight[0],)), "stride": [stride],
@@ -127,16 +127,16 @@ _SIZES: dict[str, list[_Arguments]] = {
 
 @attrs.frozen(kw_only=True, eq=False)
 class Example:
-    """A module whose forward is a row's pattern, and inputs for it."""
+    """A module that computes a row's pattern, and inputs for it."""
 
     module: nn.Module
     inputs: tuple[torch.Tensor, ...]
 
 
 def examples_of(row: Row) -> Iterator[Example]:
-    """The row's pattern at each size that is listed for its innermost operator.
+    """The row's pattern at each size of its innermost operator.
 
-    There are none where the catalogue lacks one of the pattern's operators.
+    There are none if the catalogue lacks one of the pattern's operators.
     """
     if not fits(row.pattern):
         return

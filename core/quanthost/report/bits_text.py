@@ -1,4 +1,4 @@
-"""A comparison of bits as text: how many integers differ, by how much, and from which operator on."""
+"""A comparison of bits as text: how many integers differ, by how much, and which operator differs first."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["bits_table", "verdict"]
 
 
 def verdict(comparison: BitComparison) -> str:
-    """What was found, in one or two lines."""
-    compared = [each for each in (*comparison.outputs, *comparison.operators) if each.steps]
-    count = sum(each.elements for each in compared)
+    """The result of the comparison, in one or two lines."""
+    integers = [each for each in (*comparison.outputs, *comparison.operators) if each.steps]
+    count = sum(each.elements for each in integers)
     if comparison.equal:
-        return f"All {count:,} integers of {len(compared)} tensors are equal."
+        return f"All {count:,} integers of {len(integers)} tensors are equal."
     first = comparison.first
     if first is None:
         return (
@@ -32,7 +32,7 @@ def verdict(comparison: BitComparison) -> str:
 
 
 def bits_table(comparison: BitComparison, *, everything: bool = False) -> Table:
-    """Outputs, then the operators that differ, or all of them, in the order of execution."""
+    """Outputs, then the operators that differ (or all operators), in execution order."""
     operators = [each for each in comparison.operators if everything or each.differing]
     rows = [*_rows("output", comparison.outputs), *_rows("operator", operators)]
     numbers = ["differing", "equal", "largest"]

@@ -1,4 +1,4 @@
-"""Text in columns: tables without frames, which read the same on a terminal, in a pipe and at any width."""
+"""Text in columns: tables without frames, for terminals and pipes of any width."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def columns(
     numeric: Collection[str] = (),
     whole: Collection[str] = (),
 ) -> Table:
-    """A table with a head; ``numeric`` columns stand to the right, ``whole`` ones are never wrapped."""
+    """A table with headers; ``numeric`` columns are aligned right, ``whole`` columns are never wrapped."""
     table = _frameless(show_header=True)
     for header in headers:
         table.add_column(
@@ -35,7 +35,7 @@ def columns(
 
 
 def facts(pairs: Iterable[tuple[str, Cell]]) -> Table:
-    """Labels with what they stand for, one below the other."""
+    """Labels with their values, one per line."""
     table = _frameless(show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -45,7 +45,7 @@ def facts(pairs: Iterable[tuple[str, Cell]]) -> Table:
 
 
 def byte_size(count: int) -> str:
-    """``"4.7 MiB"``; below 1 KiB the bytes themselves."""
+    """``"4.7 MiB"``, or ``"12 B"`` below 1 KiB."""
     size, unit = float(count), 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1
@@ -57,5 +57,5 @@ def _frameless(*, show_header: bool) -> Table:
 
 
 def _as_text(cell: Cell) -> Text:
-    """Brackets in a string stay what they are: shapes and messages are no markup."""
+    """Brackets in strings are text, not markup: shapes and messages have them."""
     return cell if isinstance(cell, Text) else Text(cell)

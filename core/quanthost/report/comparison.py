@@ -1,4 +1,4 @@
-"""Two programs on the same data: error per output, agreement of classes, latency and size."""
+"""Compares two programs on the same data: error per output, agreement of classes, latency and size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Sample = Sequence[Any]
 
 @attrs.frozen(kw_only=True)
 class Contestant:
-    """A model or program: its name, how it is called with a sample's arguments, and its file's bytes."""
+    """A model or program: its name, a callable that takes a sample's arguments, and its file size."""
 
     name: str
     run: Callable[..., Any] = attrs.field(repr=False)
@@ -41,7 +41,7 @@ class Contestant:
 
 @attrs.frozen(kw_only=True)
 class Measures:
-    """What was measured of one contestant: bytes of its file and median milliseconds a call."""
+    """The measurements of one contestant: file size in bytes and median milliseconds per call."""
 
     name: str
     size: int | None
@@ -53,8 +53,8 @@ class Comparison:
     """How close a candidate comes to its reference.
 
     ``sqnr_db`` pairs each output with its signal to quantization noise ratio in dB over all samples.
-    ``top1`` and ``top5`` are shares of rows, 0 to 1, see ``top_agreement``; ``None`` where no output holds
-    classes (``top5`` also where there are five classes or fewer).
+    ``top1`` and ``top5`` are shares of rows, 0 to 1, see ``top_agreement``; they are ``None`` without class
+    scores (``top5`` also with five classes or fewer).
     """
 
     reference: Measures
@@ -76,11 +76,11 @@ def compare(
     """Run both on every sample, then time them on the first.
 
     Args:
-        reference: What is right, usually the float program.
-        candidate: What is judged.
-        samples: Positional arguments of one call each.
-        scores: Name of the output that holds class scores ``[rows, classes]``, as ``named_leaves`` names
-            it (``"output"`` where the model returns one tensor).
+        reference: What to compare with, usually the float program.
+        candidate: What to measure.
+        samples: The positional arguments of one call each.
+        scores: Name of the output with class scores ``[rows, classes]``, as in ``named_leaves``
+            (``"output"`` if the model returns one tensor).
         repeats: Timed calls of each; 0 measures no latency.
 
     Raises:
@@ -89,7 +89,7 @@ def compare(
     if not samples:
         raise InputError(
             "no sample to compare on", needed="at least one", where="compare", value=samples,
-            remedy="pass inputs that calibration did not see",
+            remedy="pass inputs that were not used for calibration",
         )  # fmt: skip
     expected, actual = _collect(reference, samples), _collect(candidate, samples)
     if expected.keys() != actual.keys():
@@ -112,10 +112,10 @@ def compare(
 def measure_latency(
     runners: Mapping[str, Callable[[], Any]], *, repeats: int = 20, warmup: int = 3
 ) -> dict[str, float]:
-    """Median milliseconds a call.
+    """The median milliseconds per call.
 
-    All are called once a round, in an order that turns round every time: whatever slows the machine down
-    for a while slows all of them down, and none always runs in the cache that another one left.
+    All are called once per round, in an order that is reversed every time. What slows the machine down for a
+    while then slows all of them down, and none always runs after the same other one.
     """
     names = list(runners)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -125,11 +125,11 @@ def measure_latency(
             runners[name]()
             if number >= 0:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) * 1e3 for name, taken in seconds.items()}
+    return {name: statistics.median(times) * 1e3 for name, times in seconds.items()}
 
 
 def top_agreement(reference: Tensor, candidate: Tensor, k: int) -> float:
-    """Share of rows in which the reference's best class is among the ``k`` best of the candidate.
+    """The share of rows in which the reference's best class is among the candidate's best ``k``.
 
     Both are class scores ``[rows, classes]`` of any float dtype; the result lies between 0 and 1.
     """
@@ -139,7 +139,7 @@ def top_agreement(reference: Tensor, candidate: Tensor, k: int) -> float:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """The measures of both side by side, then how close the candidate comes."""
+    """The measurements of both side by side, then how close the candidate comes."""
     one, two = comparison.reference, comparison.candidate
     rows: list[list[str]] = []
     if one.size is not None and two.size is not None:
@@ -162,12 +162,12 @@ def _call(contestant: Contestant, sample: Sample) -> Callable[[], Any]:
 
 def _collect(contestant: Contestant, samples: Sequence[Sample]) -> dict[str, Tensor]:
     """All samples' outputs by name, joined along the first axis; a scalar counts as one row."""
-    found: dict[str, list[Tensor]] = {}
+    outputs: dict[str, list[Tensor]] = {}
     with torch.no_grad():
         for sample in samples:
             for name, tensor in named_tensors(contestant.run(*sample)).items():
-                found.setdefault(name, []).append(torch.atleast_1d(tensor.detach()))
-    return {name: torch.cat(tensors) for name, tensors in found.items()}
+                outputs.setdefault(name, []).append(torch.atleast_1d(tensor.detach()))
+    return {name: torch.cat(tensors) for name, tensors in outputs.items()}
 
 
 def _agreement(
@@ -176,7 +176,7 @@ def _agreement(
     if scores not in expected:
         raise InputError(
             f"class scores in {scores!r}", needed=f"one of {', '.join(expected)}", where="compare",
-            remedy="correct the name, or leave it out", value=scores,
+            remedy="correct or remove the name", value=scores,
         )  # fmt: skip
     if k > 1 and expected[scores].shape[-1] <= k:
         return None

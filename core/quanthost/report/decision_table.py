@@ -1,4 +1,4 @@
-"""Decisions for a reader: counted, grouped by what they have in common, or one after the other."""
+"""Decisions as text: counts, a table of groups with a common reason, or a list of all nodes."""
 
 from __future__ import annotations
 
@@ -48,41 +48,39 @@ class Group:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The different reasons, in order of appearance."""
+        """The distinct reasons, in order of appearance."""
         return tuple(dict.fromkeys(decision.reason for decision in self.members))
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The delegated pieces that hold a node of the group, in order of appearance."""
-        found = (decision.partition for decision in self.members)
-        return tuple(dict.fromkeys(name for name in found if name is not None))
+        """The delegated pieces that contain a node of the group, in order of appearance."""
+        names = (decision.partition for decision in self.members)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def group_decisions(decisions: Iterable[Decision]) -> tuple[Group, ...]:
-    """The groups: by verdict, then the largest first, then in graph order."""
-    found: dict[tuple[object, ...], list[Decision]] = {}
+    """Group decisions; sorted by verdict, then the largest group first, then in graph order."""
+    by_key: dict[tuple[object, ...], list[Decision]] = {}
     for decision in decisions:
-        found.setdefault(_key(decision), []).append(decision)
+        by_key.setdefault(_key(decision), []).append(decision)
     groups = [
         Group(
             operator=first.operator, verdict=first.verdict, cause=first.cause, row=first.row,
             delegated=first.delegated, placement=first.placement, members=tuple(members),
         )
-        for members in found.values()
+        for members in by_key.values()
         for first in members[:1]
     ]  # fmt: skip
     return tuple(sorted(groups, key=lambda group: (_ORDER.index(group.verdict), -group.count)))
 
 
 def _key(decision: Decision) -> tuple[object, ...]:
-    return (
-        *(decision.operator, decision.verdict, decision.cause, decision.row),
-        *(decision.delegated, decision.placement),
-    )
+    d = decision
+    return d.operator, d.verdict, d.cause, d.row, d.delegated, d.placement
 
 
 def headlines(decisions: Sequence[Decision]) -> tuple[str, ...]:
-    """How many nodes have which verdict, what kept nodes from being quantized, and how many are delegated."""
+    """The numbers of nodes by verdict, the causes of nodes in float, and the number of delegated nodes."""
     verdicts = Counter(decision.verdict for decision in decisions)
     lines = [f"{_nodes(len(decisions))}: {_counts((v.value, verdicts[v]) for v in _ORDER)}"]
     causes = Counter(decision.cause for decision in decisions if decision.verdict is Verdict.FLOAT)
@@ -96,7 +94,7 @@ def headlines(decisions: Sequence[Decision]) -> tuple[str, ...]:
 
 
 def summary(decisions: Sequence[Decision]) -> Lines:
-    """The headlines and a table of the groups, which fits a screen for a network of some hundred nodes."""
+    """The headlines and a table of the groups; fits on a screen for a network of some hundred nodes."""
     groups = group_decisions(decisions)
     lowered = any(group.delegated is not None for group in groups)
     headers = ["operator", "nodes", "verdict", *(["delegated"] if lowered else []), "why"]
@@ -106,7 +104,7 @@ def summary(decisions: Sequence[Decision]) -> Lines:
 
 
 def listing(decisions: Iterable[Decision]) -> Table:
-    """One entry a node, in graph order: node and module, operator, verdict, piece and all reasons."""
+    """One entry per node, in graph order: node and module, operator, verdict, piece and all reasons."""
     return columns(
         ["node", "operator", "verdict", "delegated", "why"], map(_decision_row, decisions), whole=["verdict"]
     )
@@ -129,7 +127,7 @@ def _decision_row(decision: Decision) -> list[Cell]:
 
 
 def short_operator(name: str) -> str:
-    """The name without what nearly all have: ``aten.conv2d.default`` → ``conv2d``."""
+    """The name without the common namespace and overload: ``aten.conv2d.default`` → ``conv2d``."""
     return name.removeprefix("aten.").removesuffix(".default")
 
 
@@ -138,7 +136,7 @@ def _verdict(verdict: Verdict) -> Text:
 
 
 def _where(decision: Decision, partitions: Sequence[str]) -> str:
-    """What is folded or not yet lowered is nowhere."""
+    """Where the node runs; empty if it is folded or not lowered yet."""
     if decision.delegated:
         return partitions[0] if len(partitions) == 1 else f"{len(partitions)} pieces"
     return "" if decision.delegated is None or decision.verdict is Verdict.FOLDED else "no"
@@ -155,5 +153,5 @@ def _nodes(count: int) -> str:
 
 
 def _counts(pairs: Iterable[tuple[str, int]]) -> str:
-    """``"8 quantized, 3 float"``; zeros are left out."""
+    """``"8 quantized, 3 float"``, without zeros."""
     return ", ".join(f"{count} {name}" for name, count in pairs if count) or "none"

@@ -1,4 +1,4 @@
-"""Differences between decisions for a reader: who made them, a line for each row, then node by node."""
+"""Differences of two snapshots as text: versions and request, then rows, then nodes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ __all__ = ["differences"]
 _SHOWN = 6
 
 
-def differences(found: Differences) -> list[RenderableType]:
+def differences(comparison: Differences) -> list[RenderableType]:
     """The parts to print, one model after the other."""
-    parts: list[RenderableType] = [facts((c.what, _arrow(c)) for c in found.made_by)] if found.made_by else []
-    for model in found.models:
+    parts: list[RenderableType] = []
+    if comparison.made_by:
+        parts.append(facts((change.what, _arrow(change)) for change in comparison.made_by))
+    for model in comparison.models:
         parts += [*([Text()] if parts else []), *_model(model)]
     return parts
 
@@ -36,14 +38,14 @@ def _model(model: ModelDifferences) -> list[RenderableType]:
         rows = ((row, str(before), str(after)) for row, before, after in model.rows)
         table = columns(["row", "nodes before", "after"], rows, numeric=["nodes before", "after"])
         parts.append(Padding(table, (0, 0, 0, 2)))
-    for members in _alike(model.nodes):
+    for members in _group_equal(model.nodes):
         parts += [Text(), Padding(_heading(members), (0, 0, 0, 2))]
         parts.append(Padding(facts((c.what, _arrow(c)) for c in members[0].changes), (0, 0, 0, 4)))
     return parts
 
 
-def _alike(nodes: Sequence[NodeDifferences]) -> list[list[NodeDifferences]]:
-    """Nodes of one operator at which the same differs stand together."""
+def _group_equal(nodes: Sequence[NodeDifferences]) -> list[list[NodeDifferences]]:
+    """Group nodes that have the same operator and the same changes."""
     groups: dict[tuple[object, ...], list[NodeDifferences]] = {}
     for node in nodes:
         groups.setdefault((node.operator, node.changes), []).append(node)

@@ -1,4 +1,4 @@
-"""The tensors of a nested result with names, so that they can be listed, stored and compared one by one."""
+"""Names for the leaves of a nested result, so that they can be listed, stored and compared."""
 
 from __future__ import annotations
 

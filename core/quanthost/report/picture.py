@@ -1,4 +1,4 @@
-"""A traced graph as an SVG picture: boxes from top to bottom, coloured and labelled by what was decided."""
+"""Draws a traced graph as an SVG picture, with boxes coloured and labelled by the decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["picture"]
 
 _WIDTH, _HEIGHT, _ROW, _STEP, _MARGIN, _TOP = 232, 44, 84, 252, 24, 104
 _CHARACTERS = 31
-# fill and border; dark text on each has a contrast of more than 7 to 1, and each box says its mark in words
+# fill and border; dark text has a contrast above 7 to 1 on each fill, and each box also names its mark
 _COLOURS = {
     Mark.INPUT: ("#ffffff", "#4a4a4a"),
     Mark.OUTPUT: ("#ffffff", "#4a4a4a"),
@@ -38,7 +38,7 @@ rect { stroke-width: 1.4 }
 
 
 def picture(graph: TracedGraph, title: str) -> str:
-    """The SVG document, without constants; each box has its whole text as a title, shown on hovering."""
+    """The SVG document, without constants; each box has its full text as a title, shown on hovering."""
     drawn = [node for node in graph.nodes if node.mark is not Mark.CONSTANT]
     names = {node.name for node in drawn}
     layout = lay_out({node.name: [read for read in node.inputs if read in names] for node in drawn})
@@ -50,9 +50,9 @@ def picture(graph: TracedGraph, title: str) -> str:
     )  # fmt: skip
     root.set("aria-labelledby", "title desc")
     counts = Counter(node.mark for node in drawn)
-    told = ", ".join(f"{counts[mark]} {mark.value}" for mark in Mark if counts[mark])
+    totals = ", ".join(f"{counts[mark]} {mark.value}" for mark in Mark if counts[mark])
     _text(root, "title", f"{title}, {graph.stage}", id="title")
-    _text(root, "desc", f"A graph of {len(drawn)} nodes from top to bottom: {told}.", id="desc")
+    _text(root, "desc", f"A graph of {len(drawn)} nodes from top to bottom: {totals}.", id="desc")
     _text(root, "style", _STYLE)
     _add(root, "rect", x=0, y=0, width=width, height=height, fill="#ffffff", stroke="none")
     _text(root, "text", f"{title}: {graph.stage}", x=str(_MARGIN), y="34", **{"class": "head"})
@@ -89,7 +89,7 @@ def _point(x: float, layer: int) -> tuple[float, float]:
 
 
 def _edge(root: Xml.Element, route: Sequence[tuple[float, int]]) -> None:
-    """From the lower side of a box to the upper side of another, straight down through the layers between."""
+    """Draw an edge from the lower side of a box to the upper side of another, vertical in layers between."""
     start, *between = (_point(x, layer) for x, layer in route)
     x, y = start[0], start[1] + _HEIGHT
     path = [f"M{x:g} {y:g}"]
@@ -107,30 +107,22 @@ def _box(root: Xml.Element, node: TracedNode, layout: Layout) -> None:
     middle, top = _point(layout.x[node.name], layout.layer[node.name])
     fill, border = _COLOURS[node.mark]
     box = _add(root, "g")
-    facts = (node.line, node.tensor, _decided(node), node.reason)
+    facts = (node.line, node.tensor, _mark_text(node), node.reason)
     _text(box, "title", "\n".join(fact for fact in facts if fact))
-    _add(
-        box,
-        "rect",
-        x=middle - _WIDTH / 2,
-        y=top,
-        width=_WIDTH,
-        height=_HEIGHT,
-        rx=6,
-        fill=fill,
-        stroke=border,
-    )
+    left = middle - _WIDTH / 2
+    _add(box, "rect", x=left, y=top, width=_WIDTH, height=_HEIGHT, rx=6, fill=fill, stroke=border)
     at = {"x": f"{middle:g}", "text-anchor": "middle"}
     _text(box, "text", _short(node.name), y=f"{top + 18:g}", **at, **{"class": "name"})
     operator = "" if node.operator in _NAMELESS else short_operator(node.operator)
     operator = operator.removeprefix("quantized_decomposed.")
-    # of these the name tells the operator
-    told = node.mark in (Mark.DELEGATE, Mark.CONVERSION)
-    second = " · ".join(part for part in (_decided(node), "" if told else operator) if part)
+    # the names of these nodes already contain the operator
+    if node.mark in (Mark.DELEGATE, Mark.CONVERSION):
+        operator = ""
+    second = " · ".join(part for part in (_mark_text(node), operator) if part)
     _text(box, "text", _short(second), y=f"{top + 35:g}", **at)
 
 
-def _decided(node: TracedNode) -> str:
+def _mark_text(node: TracedNode) -> str:
     if node.mark is Mark.DELEGATE:
         return node.reason
     return node.partition or node.mark.value

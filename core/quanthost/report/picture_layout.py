@@ -1,8 +1,8 @@
-"""Where the nodes of a graph stand in a picture: in layers from top to bottom, with few crossings.
+"""Computes positions of a graph's nodes for a picture: layers from top to bottom, with few crossings.
 
 The method of Sugiyama, Tagawa and Toda (1981): layers by the longest path, order by the mean of neighbours,
-long edges through a place of their own in each layer that they cross. Within a layer, the places that are
-wanted and the room that is needed meet by least squares (pool adjacent violators).
+and a place for long edges in each layer that they cross. Within a layer, least squares (pool adjacent
+violators) fits the desired positions to the space that each node needs.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import attrs
 __all__ = ["Layout", "lay_out"]
 
 _SWEEPS = 8
-# a long edge wants little room, and to be straight
+# the width of a long edge's place
 _LANE = 0.15
-# how much more the spine counts than what stands beside it
-_FIRM = 1e6
+# the weight of nodes on the spine; others have 1
+_SPINE_WEIGHT = 1e6
 
 # a node by name, or the place of a long edge in one layer
 _Place: TypeAlias = "str | tuple[str, str, int]"
@@ -30,7 +30,7 @@ _Place: TypeAlias = "str | tuple[str, str, int]"
 class Layout:
     """Positions in units of one node: ``x`` is the middle, from 0; ``layer`` counts from the top.
 
-    ``routes`` are the positions that an edge goes through, ends included.
+    ``routes`` are the positions on each edge, including its ends.
     """
 
     x: dict[str, float]
@@ -48,7 +48,7 @@ class Layout:
 
 
 def lay_out(reads: Mapping[str, Sequence[str]]) -> Layout:
-    """Place nodes, given in topological order with what each reads of the others."""
+    """Place nodes; ``reads`` has in topological order what each node reads."""
     layer = _layers(reads)
     edges = [(source, name) for name, sources in reads.items() for source in dict.fromkeys(sources)]
     rows: list[list[_Place]] = [[] for _ in range(max(layer.values(), default=-1) + 1)]
@@ -75,7 +75,7 @@ def lay_out(reads: Mapping[str, Sequence[str]]) -> Layout:
 
 
 def _layers(reads: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """The longest path to each node; what reads nothing stands right above its first reader."""
+    """The longest path to each node; a node that reads nothing is right above its first reader."""
     layer: dict[str, int] = {}
     for name, sources in reads.items():
         layer[name] = max((layer[source] + 1 for source in sources), default=0)
@@ -89,14 +89,14 @@ def _layers(reads: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 def _spine(reads: Mapping[str, Sequence[str]], layer: Mapping[str, int]) -> frozenset[_Place]:
     """The nodes of a longest path from top to bottom."""
-    found: list[str] = []
+    path: list[str] = []
     node = max(layer, key=layer.__getitem__, default=None)
     while node is not None:
-        found.append(node)
+        path.append(node)
         previous = [source for source in reads[node] if layer[source] == layer[node] - 1]
-        # what reads nothing was put there, and ends the path
+        # a node that reads nothing was moved down to its reader, and ends the path
         node = max(previous, key=lambda source: bool(reads[source]), default=None)
-    return frozenset(found)
+    return frozenset(path)
 
 
 _Links: TypeAlias = Mapping[_Place, Sequence[_Place]]
@@ -109,18 +109,18 @@ def _order(rows: list[list[_Place]], above: _Links, below: _Links) -> None:
         links, listed = (above, rows) if down else (below, rows[::-1])
         place: dict[_Place, float] = {}
         for row in listed:
-            wanted = {
+            means = {
                 each: _mean([place[link] for link in links.get(each, ())], position)
                 for position, each in enumerate(row)
             }
-            row.sort(key=wanted.__getitem__)
+            row.sort(key=means.__getitem__)
             place.update({each: float(position) for position, each in enumerate(row)})
 
 
 def _positions(
     rows: list[list[_Place]], above: _Links, below: _Links, spine: frozenset[_Place]
 ) -> dict[_Place, float]:
-    """What is on the spine stands in one line; the rest near its neighbours."""
+    """Place the spine in one straight line, and the other nodes near their neighbours."""
     x: dict[_Place, float] = {}
     for row in rows:
         x.update(zip(row, _spread([0.0] * len(row), row, spine)))
@@ -128,11 +128,11 @@ def _positions(
         down = sweep % 2 == 0
         links, listed = (above, rows) if down else (below, rows[::-1])
         for row in listed:
-            wanted = [
+            desired = [
                 0.0 if each in spine else _mean([x[link] for link in links.get(each, ())], x[each])
                 for each in row
             ]
-            x.update(zip(row, _spread(wanted, row, spine)))
+            x.update(zip(row, _spread(desired, row, spine)))
     left = min(x.values(), default=0.0)
     return {place: value - left for place, value in x.items()}
 
@@ -141,23 +141,23 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
-def _spread(wanted: Sequence[float], row: Sequence[_Place], spine: frozenset[_Place]) -> list[float]:
-    """The positions nearest to the wanted ones that leave each its room, in the order of the row."""
-    room = [0.0]
+def _spread(desired: Sequence[float], row: Sequence[_Place], spine: frozenset[_Place]) -> list[float]:
+    """The positions nearest to the desired ones that do not overlap, in the order of the row."""
+    offsets = [0.0]
     for left, right in itertools.pairwise(row):
-        room.append(room[-1] + (_half(left) + _half(right)))
-    # blocks of places that touch: weighted sum of what they want, weight, and number
+        offsets.append(offsets[-1] + (_half_width(left) + _half_width(right)))
+    # blocks of adjacent places: weighted sum of their desired positions, weight, and number
     blocks: list[tuple[float, float, int]] = []
-    for value, offset, place in zip(wanted, room, row):
-        weight = _FIRM if place in spine else 1.0
+    for value, offset, place in zip(desired, offsets, row):
+        weight = _SPINE_WEIGHT if place in spine else 1.0
         total, count = weight * (value - offset), 1
         while blocks and blocks[-1][0] / blocks[-1][1] > total / weight:
             earlier = blocks.pop()
             total, weight, count = total + earlier[0], weight + earlier[1], count + earlier[2]
         blocks.append((total, weight, count))
-    moved = [total / weight for total, weight, count in blocks for _ in range(count)]
-    return [value + offset for value, offset in zip(moved, room)]
+    starts = [total / weight for total, weight, count in blocks for _ in range(count)]
+    return [value + offset for value, offset in zip(starts, offsets)]
 
 
-def _half(place: _Place) -> float:
+def _half_width(place: _Place) -> float:
     return 0.5 if isinstance(place, str) else _LANE / 2

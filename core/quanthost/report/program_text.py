@@ -1,4 +1,4 @@
-"""A program for a reader: what its file says, and what the record beside it adds."""
+"""A program as text and JSON: the contents of its ``.pte`` file, and of the record beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Facts = Iterator[tuple[str, str]]
 
 
 def method_facts(methods: Sequence[MethodFacts], size: int) -> Facts:
-    """Labels and texts of what the ``.pte`` alone tells; ``size`` is that of the file in bytes."""
+    """Labels and texts from the ``.pte`` file; ``size`` is its size in bytes."""
     yield "size", byte_size(size)
     for method in methods:
         if len(methods) > 1:
@@ -31,9 +31,9 @@ def method_facts(methods: Sequence[MethodFacts], size: int) -> Facts:
 
 
 def record_facts(record: ProgramRecord) -> Facts:
-    """Labels and texts of what a run decided, without the decisions."""
-    origins = {plugin.name: f" ({plugin.distribution} {plugin.version})" for plugin in record.plugins}
-    yield "backend", ", ".join(name + origins.get(name, "") for name in record.backends)
+    """Labels and texts from the record, without the decisions."""
+    versions = {plugin.name: f" ({plugin.distribution} {plugin.version})" for plugin in record.plugins}
+    yield "backend", ", ".join(name + versions.get(name, "") for name in record.backends)
     yield "recipe", f"{record.recipe}, {record.representation}" + (", trained" if record.qat else "")
     if record.options:
         yield "options", ", ".join(f"{name}={value}" for name, value in record.options)
@@ -59,7 +59,7 @@ def program_document(
     *,
     decisions: bool = False,
 ) -> dict[str, Any]:
-    """The same as plain data for JSON; ``record`` is ``None`` where there is none beside the program."""
+    """The same as plain data for JSON; ``record`` is ``None`` if the program has none."""
     program = {"path": path, "bytes": size, "methods": to_data(tuple(methods))}
     document = {"program": program, "record": None if record is None else _record_document(record)}
     if decisions and record is not None:
@@ -91,7 +91,7 @@ def _record_document(record: ProgramRecord) -> dict[str, Any]:
 
 
 def _latency(latency: Latency) -> str:
-    """What was expected of the operators that could be integer, and what the whole program takes."""
+    """The expected time of the operators that could be integer, and the measured time of the program."""
     expected = (
         f"expected {_time(latency.expected)} for what could be integer ({_time(latency.all_integer)} all in "
         f"integers, {_time(latency.all_float)} all in float) on {latency.table_machine}"
@@ -116,7 +116,7 @@ def _tensor(tensor: TensorFacts | None) -> str:
 
 
 def _short(digest: str) -> str:
-    """Enough of a digest to tell two apart by eye: ``"sha256:2d65e7c39774"``."""
+    """The beginning of a digest: ``"sha256:2d65e7c39774"``."""
     name, colon, digits = digest.partition(":")
     return name + colon + digits[:12]
 

@@ -1,6 +1,6 @@
-"""What a ``.pte`` says of itself: its flatbuffer, read without torch, ExecuTorch or the record beside it.
+"""Reads the contents of a ``.pte`` file from its flatbuffer, without torch or ExecuTorch.
 
-The numbers of fields are their positions in ExecuTorch's ``schema/program.fbs`` (identifier ``ET12``).
+Field numbers are the positions in ExecuTorch's ``schema/program.fbs`` (identifier ``ET12``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DTYPES = {
 
 @attrs.frozen(kw_only=True)
 class TensorFacts:
-    """Shape and dtype of an input or output; where ``bounded``, the shape is the largest one allowed."""
+    """Shape and dtype of an input or output; if ``bounded``, the shape is the largest one allowed."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -36,9 +36,9 @@ class TensorFacts:
 class MethodFacts:
     """One method of a program.
 
-    ``delegates`` has an id for each delegated call, in order of execution; ``kernels`` pairs each operator
-    that runs outside with the number of its calls; ``memory`` is the bytes planned for activations.
-    Inputs and outputs that are no tensors are ``None``.
+    ``delegates`` has an id for each delegated call, in execution order. ``kernels`` pairs each operator that
+    runs outside of delegates with the number of its calls. ``memory`` is the bytes planned for activations.
+    Inputs and outputs that are not tensors are ``None``.
     """
 
     name: str
@@ -50,29 +50,29 @@ class MethodFacts:
 
 
 def read_pte(program: bytes, where: str) -> tuple[MethodFacts, ...]:
-    """The methods of a program, nearly always the single one ``forward``.
+    """Read the methods of a program, nearly always the single method ``forward``.
 
     Raises:
-        ProgramError: the bytes are no ExecuTorch program, or not a whole one.
+        ProgramError: the bytes are not an ExecuTorch program, or not a complete one.
     """
     if program[4:8] != _IDENTIFIER:
         raise ProgramError(
-            "a file that is no ExecuTorch program", where=where, value=program[:8],
+            "a file that is not an ExecuTorch program", where=where, value=program[:8],
             needed=f"the identifier {_IDENTIFIER.decode()} in bytes 4 to 8",
-            remedy="check the path, or write the program anew",
+            remedy="check the path, or write the program again",
         )  # fmt: skip
     try:
         root = _Table(program, struct.unpack_from("<I", program)[0])
         return tuple(_method(plan) for plan in root.tables(1))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ProgramError(
-            f"a program that is damaged: {error}", needed="a whole .pte file", where=where,
-            remedy="copy it again, or write the program anew",
+            f"a damaged program: {error}", needed="a complete .pte file", where=where,
+            remedy="copy it again, or write the program again",
         ) from error  # fmt: skip
 
 
 class _Table:
-    """A flatbuffer table: fields by their number, absent ones with their default."""
+    """A flatbuffer table: fields by number; an absent field has its default."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self._data, self._position = data, position
@@ -112,7 +112,7 @@ class _Table:
         return value
 
     def _field(self, field: int) -> int | None:
-        """Where the field's value stands, ``None`` where it was left out."""
+        """The position of the field's value, ``None`` if the field is absent."""
         vtable = self._position - self._unpack("i", self._position)
         entry = 4 + 2 * field
         if entry + 2 > self._unpack("H", vtable):
@@ -121,7 +121,7 @@ class _Table:
         return self._position + offset if offset else None
 
     def _target(self, field: int) -> int | None:
-        """Where the string, vector or table starts that the field points to."""
+        """The position of the string, vector or table that the field points to."""
         place = self._field(field)
         return None if place is None else place + self._unpack("I", place)
 
@@ -142,7 +142,7 @@ def _method(plan: _Table) -> MethodFacts:
 
 
 def _calls(plan: _Table) -> Iterator[tuple[int, int]]:
-    """Kind of each instruction and the number of its operator or delegate, in order."""
+    """The kind of each instruction and the number of its operator or delegate, in order."""
     for chain in plan.tables(5):
         for instruction in chain.tables(2):
             call = instruction.table(1)
@@ -151,7 +151,7 @@ def _calls(plan: _Table) -> Iterator[tuple[int, int]]:
 
 
 def _operator_name(operator: _Table) -> str:
-    """``"aten.add.out"`` of the name ``aten::add`` and the overload ``out``."""
+    """``"aten.add.out"`` for the name ``aten::add`` and the overload ``out``."""
     overload = operator.text(1)
     return operator.text(0).replace("::", ".") + (f".{overload}" if overload else "")
 

@@ -1,4 +1,4 @@
-"""Traces as text, and as files of text and pictures."""
+"""Traces as text, and as folders of text and SVG files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["graph_text", "save_trace", "trace_paths"]
 
 
 def graph_text(graph: TracedGraph) -> str:
-    """A line for each node: its stable text, and behind ``#`` what it is, its tensor and the reason."""
+    """A line for each node: its stable text, and after ``#`` its mark, tensor and reason."""
     lines = (f"{node.line}  # {', '.join(_facts(node))}" for node in graph.nodes)
     return "\n".join((f"stage {graph.stage}", *lines)) + "\n"
 
@@ -31,16 +31,16 @@ def _facts(node: TracedNode) -> Iterator[str]:
 def trace_paths(trace: Trace, folder: str | os.PathLike[str]) -> dict[Path, str]:
     """The files of a trace with their contents: ``1-captured.txt``, ``1-captured.svg``, and so on."""
     title = f"{trace.model} for {' and '.join(trace.backends)} ({trace.recipe})"
-    found: dict[Path, str] = {}
+    files: dict[Path, str] = {}
     for number, graph in enumerate(trace.graphs, 1):
         stem = Path(folder) / f"{number}-{graph.stage}"
-        found[stem.with_suffix(".txt")] = graph_text(graph)
-        found[stem.with_suffix(".svg")] = picture(graph, title)
-    return found
+        files[stem.with_suffix(".txt")] = graph_text(graph)
+        files[stem.with_suffix(".svg")] = picture(graph, title)
+    return files
 
 
 def save_trace(trace: Trace, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """Write a text and a picture of each stage into a folder, which is made; the paths that were written.
+    """Write a text and a picture of each stage to a folder, create it if needed, and return the paths.
 
     Raises:
         ProgramError: a file cannot be written.
@@ -52,7 +52,7 @@ def save_trace(trace: Trace, folder: str | os.PathLike[str]) -> tuple[Path, ...]
             write_whole(path, content.encode())
     except OSError as error:
         raise ProgramError(
-            f"{folder}: {error.strerror or error}", needed="a folder that can be written to", stage="trace",
+            f"{folder}: {error.strerror or error}", needed="a writable folder", stage="trace",
             remedy="name another folder", value=folder,
         ) from error  # fmt: skip
     return tuple(files)

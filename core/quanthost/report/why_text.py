@@ -1,4 +1,4 @@
-"""An explanation for a reader: the verdict on each operator, and the rows tried, most telling first."""
+"""An explanation as text: the verdict on each operator, and the rows that were tried, most relevant first."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ _ORDER = (
 _STYLES = {Outcome.TAKEN: "green", Outcome.CONSTRAINT: "yellow", Outcome.DROPPED: "yellow"}
 
 
-def explanation(found: Explanation) -> list[RenderableType]:
+def explanation(result: Explanation) -> list[RenderableType]:
     """The parts to print, one operator after the other."""
     parts: list[RenderableType] = []
-    for why in found.operators:
-        parts += [*([Text()] if parts else []), *_operator(why, found)]
-    if found.note:
-        parts += [Text(), Text(found.note)]
+    for why in result.operators:
+        parts += [*([Text()] if parts else []), *_operator(why, result.lowered)]
+    if result.note:
+        parts += [Text(), Text(result.note)]
     return parts
 
 
-def _operator(why: Why, found: Explanation) -> list[RenderableType]:
+def _operator(why: Why, lowered: bool) -> list[RenderableType]:
     decision = why.decision
     place = ", ".join(part for part in (decision.module, decision.source) if part)
     head = Text.assemble((decision.node, "bold"), f"  {short_operator(decision.operator)}")
     head.append(f", {place}" if place else "")
-    known: list[tuple[str, Cell]] = [("verdict", f"{decision.verdict.value}: {decision.reason}")]
+    verdict: list[tuple[str, Cell]] = [("verdict", f"{decision.verdict.value}: {decision.reason}")]
     if decision.placement is not None:
         where = f"{decision.partition}: " if decision.partition else ""
-        known.append(("program", f"{where}{decision.placement}"))
-    parts: list[RenderableType] = [head, Padding(facts(known), (0, 0, 0, 2))]
+        verdict.append(("program", f"{where}{decision.placement}"))
+    parts: list[RenderableType] = [head, Padding(facts(verdict), (0, 0, 0, 2))]
     if not why.captured:
-        parts.append(Text("  nothing of it is left in the graph that the backend annotates"))
+        parts.append(Text("  the graph that the backend annotates no longer contains it"))
     for search in why.captured:
         parts += _search(search, "captured graph")
     for search in why.edge:
         parts += _search(search, "edge graph")
-    if found.lowered and not why.edge and why.captured:
+    if lowered and not why.edge and why.captured:
         parts += [Text(), Text("  no partitioner saw it in the edge graph")]
     return parts
 
@@ -72,24 +72,25 @@ def _search(search: Search, graph: str) -> list[RenderableType]:
 
 def _table(search: Search) -> Table:
     several = len({attempt.kernel for attempt in search.attempts}) > 1
-    # what refused the other rows of an operator that was taken is said, not proved
+    # if a row has the operator, the facts that other rows saw are left out
     detailed = all(attempt.outcome is not Outcome.TAKEN for attempt in search.attempts)
     rows: list[list[Cell]] = []
-    told: set[tuple[str, ...]] = set()
-    for members in _grouped(search.attempts):
+    shown: set[tuple[str, ...]] = set()
+    for members in _group_equal(search.attempts):
         first = members[0]
-        seen = first.facts if detailed and first.nodes not in told else ()
-        told.update([first.nodes] if first.facts else [])
+        details = first.facts if detailed and first.nodes not in shown else ()
+        shown.update([first.nodes] if first.facts else [])
         kernel = [first.kernel.value] if several else []
-        rows.append([_outcome(first), *kernel, _told(members)])
-        if seen:
-            rows.append(["", *[""] * several, Text("seen: " + "; ".join(map(" ".join, seen)), style="dim")])
+        rows.append([_outcome(first), *kernel, _obstacle(members)])
+        if details:
+            text = Text("seen: " + "; ".join(map(" ".join, details)), style="dim")
+            rows.append(["", *[""] * several, text])
     headers = ["outcome", *(["kernel"] if several else []), "rows"]
     return columns(headers, rows, whole=headers[:-1])
 
 
-def _grouped(attempts: Iterable[RowAttempt]) -> list[list[RowAttempt]]:
-    """Attempts that ended alike stand together, the most telling first."""
+def _group_equal(attempts: Iterable[RowAttempt]) -> list[list[RowAttempt]]:
+    """Group attempts that ended alike, the most relevant first."""
     groups: dict[tuple[object, ...], list[RowAttempt]] = {}
     for attempt in sorted(attempts, key=lambda attempt: _ORDER.index(attempt.outcome)):
         key = (attempt.kernel, attempt.outcome, attempt.nodes, attempt.found, attempt.expected)
@@ -101,8 +102,8 @@ def _outcome(attempt: RowAttempt) -> Text:
     return Text(attempt.outcome.value, style=_STYLES.get(attempt.outcome, ""))
 
 
-def _told(members: Sequence[RowAttempt]) -> Text:
-    """Which rows, and what became of them."""
+def _obstacle(members: Sequence[RowAttempt]) -> Text:
+    """The rows of a group, and what they took or what stopped them."""
     first = members[0]
     names = ", ".join(dict.fromkeys(attempt.row for attempt in members))
     place = ", ".join(first.nodes)

@@ -1,4 +1,4 @@
-"""What a new backend is to be: its names, its kind and arithmetic, checked before anything is written."""
+"""``Plan``: the names, kind and arithmetic of a new backend, checked before any file is written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from quanthost.host.discovery import installed
 from quanthost.host.module_files import is_importable
 from quanthost.values import FP32_HALF_EVEN, PROFILES, ArithmeticProfile
 
-__all__ = ["Kind", "Plan", "Wrapped", "make_plan"]
+__all__ = ["Kind", "Plan", "WrapTarget", "make_plan"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-# longer ones would not fit the lines of the templates
+# longer names would not fit in the lines of the templates
 _LONGEST = 24
 
 
 class Kind(enum.Enum):
-    """Where the backend's programs run: in a delegate of its own, in portable kernels, in a wrapped one."""
+    """Where the backend's programs run: in its own delegate, in portable kernels or in a wrapped delegate."""
 
     DELEGATE = "delegate"
     PORTABLE = "portable"
@@ -29,12 +29,11 @@ class Kind(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
-class Wrapped:
-    """An existing quantizer and partitioner, as the generated code makes them.
+class WrapTarget:
+    """An existing quantizer and partitioner, each as module and name to import.
 
-    Each is an import (module and name) and the call that makes one. ``config`` is a function beside the
-    quantizer that its ``set_global`` takes the result of, with its arguments; ``delegate`` the id that the
-    partitioner delegates to, empty where it does not say.
+    ``config`` is the function next to the quantizer whose result goes to ``set_global``, with its arguments.
+    ``delegate`` is the id that the partitioner delegates to, empty if unknown.
     """
 
     quantizer: tuple[str, str]
@@ -45,12 +44,12 @@ class Wrapped:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """A new backend: all names in it follow from ``name``."""
+    """A new backend; all its names derive from ``name``."""
 
     name: str
     kind: Kind
     profile: ArithmeticProfile
-    wrapped: Wrapped | None = None
+    wrapped: WrapTarget | None = None
 
     @property
     def distribution(self) -> str:
@@ -66,32 +65,34 @@ class Plan:
 
     @property
     def states_tolerance(self) -> bool:
-        """Whether the target rescales otherwise than the reference delegate, which stands for it at first.
+        """Whether the target rescales differently from the reference delegate that replaces it at first.
 
-        Without a delegate the program is the integer form, whose numbers are the profile's own.
+        Without a delegate, the program is the integer form, which has the profile's numbers.
         """
         return self.kind is Kind.DELEGATE and self.profile != FP32_HALF_EVEN
 
     @property
     def runtime(self) -> str:
-        """Id of the delegate; empty where there is none."""
+        """The id of the delegate; empty if there is none."""
         if self.wrapped is not None:
             return self.wrapped.delegate
         return f"{self.class_name}Backend" if self.kind is Kind.DELEGATE else ""
 
 
-def make_plan(name: str, *, kind: Kind, profile: str | None = None, wrapped: Wrapped | None = None) -> Plan:
-    """The plan of a new backend.
+def make_plan(
+    name: str, *, kind: Kind, profile: str | None = None, wrapped: WrapTarget | None = None
+) -> Plan:
+    """Make the plan of a new backend.
 
     Raises:
-        RequestError: the name cannot be a backend's, or is taken; the profile is unknown.
+        RequestError: the name is invalid or already used, or the profile is unknown.
     """
     _check_name(name)
     profile = profile if profile is not None else FP32_HALF_EVEN.name
     if profile not in PROFILES:
-        raise _refused(
+        raise _error(
             f"the arithmetic profile {profile!r}", f"one of {', '.join(PROFILES)}", profile,
-            "choose one of these; an ArithmeticProfile of your own goes into backend.py later",
+            "choose one of these; you can put your own ArithmeticProfile into backend.py later",
         )  # fmt: skip
     plan = Plan(name=name, kind=kind, profile=PROFILES[profile], wrapped=wrapped)
     _check_free(plan)
@@ -102,9 +103,9 @@ def _check_name(name: str) -> None:
     if _NAME.fullmatch(name) and len(name) <= _LONGEST and not keyword.iskeyword(name):
         return
     word = f"the backend name {name!r}"
-    raise _refused(
+    raise _error(
         f"{word}, a keyword of Python" if keyword.iskeyword(name) else word,
-        f"lower-case letters, digits and underscores, a letter first, {_LONGEST} at most, and no keyword",
+        f"lower-case letters, digits and underscores, a letter first, at most {_LONGEST}, and no keyword",
         name, "choose another name, for example 'my_npu'",
     )  # fmt: skip
 
@@ -112,16 +113,16 @@ def _check_name(name: str) -> None:
 def _check_free(plan: Plan) -> None:
     for backend in installed():
         if backend.name == plan.name:
-            raise _refused(
-                f"the backend name {plan.name!r}, which {backend.origin} has", "a name that is not taken",
+            raise _error(
+                f"the backend name {plan.name!r}, which {backend.origin} has", "an unused name",
                 plan.name, f"choose another name, or uninstall {backend.distribution}", backend.where,
             )  # fmt: skip
     if is_importable(plan.package):
-        raise _refused(
-            f"the package name {plan.package!r}, which can be imported already", "a name that is not taken",
-            plan.name, "choose another name, or uninstall what has this package",
+        raise _error(
+            f"the package name {plan.package!r}, which is installed already", "an unused name",
+            plan.name, "choose another name, or uninstall the distribution of this package",
         )  # fmt: skip
 
 
-def _refused(seen: str, needed: str, value: str, remedy: str, where: str = "new-backend") -> RequestError:
+def _error(seen: str, needed: str, value: str, remedy: str, where: str = "new-backend") -> RequestError:
     return RequestError(seen, needed=needed, remedy=remedy, where=where, value=value)

@@ -15,8 +15,9 @@ from torchao.quantization.pt2e.observer import ObserverBase
 from torchao.quantization.pt2e.utils import create_getattr_from_value
 
 from quanthost.arith.affine import qparams_from_range
+from quanthost.arith.channel_range import ChannelRange, RangeStatistics, merge_ranges
 from quanthost.arith.estimate import choose_range
-from quanthost.arith.sketch import ChannelRange, Measured, RangeSketch, merged
+from quanthost.arith.sketch import RangeSketch
 from quanthost.graph.view import constant
 from quanthost.values import (
     DType,
@@ -92,7 +93,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         made.chosen, made.least_scale = self.chosen, self.least_scale
         return made
 
-    def _empty(self) -> Measured:
+    def _empty(self) -> RangeStatistics:
         if self.spec.granularity is Granularity.PER_CHANNEL:
             assert self.spec.axis is not None
             return ChannelRange(self.spec.axis)
@@ -132,7 +133,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     def _take_groups(self, tensor: torch.Tensor) -> None:
         self.statistics.update(self._grouped(tensor))
 
-    def take(self, statistics: Measured) -> None:
+    def take(self, statistics: RangeStatistics) -> None:
         """Have seen what another observer of the tensor saw; what is handed in stays as it is."""
         self._qparams = {}
         self.statistics = copy.deepcopy(statistics)
@@ -145,7 +146,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     def add(self, other: RangeObserver) -> None:
         """Have seen what the other saw too."""
         self._qparams = {}
-        self.statistics = merged(self.statistics, other.statistics)
+        self.statistics = merge_ranges(self.statistics, other.statistics)
 
     def _grouped(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.spec.granularity is not Granularity.PER_GROUP:

@@ -83,9 +83,9 @@ def test_what_a_register_does_not_hold_is_refused() -> None:
         str(caught.value)
         == """\
 linear_2 can reach 40000 in 2 of 4 channels (1, 3)
-  needed: at most 32767, what 16 bits with a sign hold
+  needed: at most 32767, the maximum of 16 bits with sign
   where:  stage convert, node linear_2
-  to do:  keep this operator float by an override, narrow the range of its input or weights, or choose a \
-profile with wider accumulators"""
+  to do:  keep this operator in float by an override, narrow the range of its input or weights, or choose \
+a profile with wider accumulators"""
     )
     check_width(bounds, 17, operator="linear_2")

@@ -76,7 +76,7 @@ def test_tells_what_the_network_is(program: bytes) -> None:
 
 def test_other_files_are_refused() -> None:
     """The identifier is looked at first."""
-    with pytest.raises(ProgramError, match=r"no ExecuTorch program\n  needed: the identifier ET12.*\n.*a\.p"):
+    with pytest.raises(ProgramError, match=r"not an ExecuTorch program\n  needed: the identifier ET12.*\n.*a\.p"):
         read_pte(b"\x89PNG\r\n\x1a\n" + bytes(100), "a.png")
 
 
@@ -96,7 +96,7 @@ def test_damage_never_escapes_as_another_error(program: bytes, data: st.DataObje
 
 def test_a_cut_off_file_is_refused(program: bytes) -> None:
     """Half a download says that it is damaged and what to do."""
-    with pytest.raises(ProgramError, match=r"a program that is damaged.*\n.*a whole \.pte file"):
+    with pytest.raises(ProgramError, match=r"a damaged program.*\n.*a complete \.pte file"):
         read_pte(program[:200], "net.pte")
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import fx
 
-from quanthost.arith.sketch import HUGE, ChannelRange, Measured
+from quanthost.arith.channel_range import ChannelRange, RangeStatistics
+from quanthost.arith.sketch import HUGE
 from quanthost.errors import CalibrationError, QuanthostError, StatisticsError
 from quanthost.stages.calibrating import ranks
 from quanthost.stages.calibrating.batches import digest_of_batch, flat_batch
@@ -197,7 +198,7 @@ def _check_ranges(module: fx.GraphModule) -> None:
             )  # fmt: skip
 
 
-def _tally(statistics: Measured) -> tuple[int, int, int]:
+def _tally(statistics: RangeStatistics) -> tuple[int, int, int]:
     """How much was observed, how often it was NaN, and how often infinite or a mask's sentinel."""
     if isinstance(statistics, ChannelRange):
         return statistics.minimum.numel(), 0, statistics.excluded

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import fx
 
-from quanthost.arith.sketch import SAMPLED
+from quanthost.arith.sketch import SAMPLE_SIZE
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, tensor_meta
@@ -63,7 +63,7 @@ def density(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> float
         return tensor_meta(node) if held is None and isinstance(node, fx.Node) else held
 
     total = sum(multiplications(node, tensor_of) for node in module.graph.nodes)
-    return max(1.0, total / _FOR_A_VALUE / max(len(observers), 1) / SAMPLED)
+    return max(1.0, total / _FOR_A_VALUE / max(len(observers), 1) / SAMPLE_SIZE)
 
 
 def _copy(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> fx.Graph:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import fx
 
-from quanthost.arith.sketch import Measured
+from quanthost.arith.channel_range import RangeStatistics
 from quanthost.graph.digest import float_digest
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant
@@ -74,12 +74,12 @@ def observe_constants(module: fx.GraphModule) -> None:
             observer(held)
 
 
-def taken(module: fx.GraphModule) -> dict[str, Measured]:
+def taken(module: fx.GraphModule) -> dict[str, RangeStatistics]:
     """The statistics of all observers of data, by name."""
     return {name: observer.statistics for name, (_, observer) in of_data(module).items()}
 
 
-def give(module: fx.GraphModule, tensors: Mapping[str, Measured]) -> list[str]:
+def give(module: fx.GraphModule, tensors: Mapping[str, RangeStatistics]) -> list[str]:
     """Hand each observer its statistics; the names of those for which there are none."""
     missing = []
     for name, (_, observer) in of_data(module).items():

@@ -15,7 +15,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from quanthost.arith.sketch import ChannelRange, Measured, RangeSketch, merged
+from quanthost.arith.channel_range import ChannelRange, RangeStatistics, merge_ranges
+from quanthost.arith.sketch import RangeSketch
 from quanthost.errors import RequestError, StatisticsError, ValueCheckError
 from quanthost.stages.calibrating.sample import Sample, Sampled
 from quanthost.stages.whole_files import write_whole
@@ -109,7 +110,7 @@ class Statistics:
 
     origin: Origin
     parts: tuple[Part, ...]
-    tensors: Mapping[str, Measured] = attrs.field(repr=False)
+    tensors: Mapping[str, RangeStatistics] = attrs.field(repr=False)
     sample: Sample = attrs.field(factory=Sample, repr=False)
     complete: bool = True
 
@@ -143,7 +144,7 @@ class Statistics:
         made = attrs.evolve(
             self, sample=self.sample.merge(other.sample),
             parts=tuple(sorted((*self.parts, *other.parts), key=lambda part: part.order)),
-            tensors={name: merged(one, other.tensors[name]) for name, one in self.tensors.items()},
+            tensors={name: merge_ranges(one, other.tensors[name]) for name, one in self.tensors.items()},
         )  # fmt: skip
         return made if made.missing else made._as_one()
 
@@ -306,7 +307,7 @@ def _check_tensors(one: Statistics, other: Statistics) -> None:
         )  # fmt: skip
 
 
-def _axis(measured: Measured) -> int | None:
+def _axis(measured: RangeStatistics) -> int | None:
     return measured.axis if isinstance(measured, ChannelRange) else None
 
 
@@ -319,7 +320,7 @@ def _states(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Te
     return found
 
 
-def _measured(axis: int | None, state: Mapping[str, torch.Tensor]) -> Measured:
+def _measured(axis: int | None, state: Mapping[str, torch.Tensor]) -> RangeStatistics:
     return RangeSketch.from_state(state) if axis is None else ChannelRange.from_state(axis, state)
 
 

@@ -84,7 +84,7 @@ def test_what_is_no_program_is_refused(cli: Cli, tmp_path: Path, name: str) -> N
     (tmp_path / "text.pte").write_text("hello, this is no program")
     ended = cli("inspect", str(tmp_path / name))
     assert (ended.code, ended.out) == (1, "")
-    assert ("no file" if name == "nix.pte" else "no ExecuTorch program") in ended.err
+    assert ("no file" if name == "nix.pte" else "not an ExecuTorch program") in ended.err
 
 
 @pytest.mark.parametrize("options", [[], ["--decisions"], ["--json"]], ids=lambda options: " ".join(options))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import quanthost
 from quanthost import Override, Statistics
-from quanthost.arith.sketch import ChannelRange
+from quanthost.arith.channel_range import ChannelRange
 from quanthost.errors import RequestError, StatisticsError, ValueCheckError
 from quanthost.stages.calibrating.statistics import Shard, merge_statistics
 from quanthost.stages.records import PreparedModel
