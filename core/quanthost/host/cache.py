@@ -23,7 +23,7 @@ from quanthost.host.folders import VARIABLE, code_digest, default_folder
 from quanthost.host.registry import Group, registered
 from quanthost.stages.calibrating import ranks
 from quanthost.stages.calibrating.calibrate import collect_statistics, digest_of_data
-from quanthost.stages.calibrating.observing import of_data, origin_of
+from quanthost.stages.calibrating.observing import data_observers, source_of_statistics
 from quanthost.stages.calibrating.statistics import Statistics
 from quanthost.stages.lowering.files import read_program
 from quanthost.stages.lowering.program import LoweredProgram
@@ -76,11 +76,11 @@ class Cache:
         stopped goes on. A generator, which can be read once only, is calibrated anew each time, and so is
         what several ranks do together.
         """
-        if ranks.several() or iter(batches) is batches:
+        if ranks.is_distributed() or iter(batches) is batches:
             return collect_statistics(prepared, batches, progress)
-        key = digest((to_data(origin_of(prepared)), digest_of_data(prepared, batches)))
+        key = digest((to_data(source_of_statistics(prepared)), digest_of_data(prepared, batches)))
         path = self._statistics / f"{_name(key)}.safetensors"
-        wanted = of_data(prepared.module).keys()
+        wanted = data_observers(prepared.module).keys()
         held = _read_statistics(path)
         if held is not None and wanted <= held.tensors.keys():
             progress.note(f"{held.batches} batches from the cache")
@@ -142,7 +142,7 @@ def program_key(calibrated: CalibratedModel, choices: Mapping[str, Any]) -> str:
     parts = {
         "model": prepared.captured.digest,
         "data": calibrated.data_digest,
-        "estimators": [to_data(o.spec.estimator) for _, o in of_data(calibrated.module).values()],
+        "estimators": [to_data(o.spec.estimator) for _, o in data_observers(calibrated.module).values()],
         "request": to_data(prepared.request),
         "choices": to_data(dict(choices)),
         "versions": [(name, importlib.metadata.version(name)) for name in _TOOLCHAIN],

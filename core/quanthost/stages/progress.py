@@ -1,4 +1,4 @@
-"""What the stages tell of their progress; faces decide how to show it."""
+"""``Progress``: what the stages report while they run; the command line decides how to show it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Progress(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """What a stage did otherwise than usual, such as taking its result from the cache."""
+        """A remark of a stage, such as that its result comes from the cache."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The frozen records that the stages after capture hand on, and the seams between them."""
+"""The frozen records that the stages after ``capture`` pass on: prepared, calibrated and converted model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from quanthost.stages.calibrating.estimating import reestimate
 from quanthost.values import (
     ArithmeticProfile,
     Decision,
@@ -30,9 +31,9 @@ __all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
 
 @attrs.frozen(kw_only=True, eq=False)
 class PreparedModel:
-    """An observed graph (``module``, or one to train where ``request.qat``), with decisions.
+    """An observed graph with decisions; ``module`` is trained by the caller where ``request.qat``.
 
-    ``latency`` is what a placement for latency expects, ``None`` of any other.
+    ``latency`` is the expected latency where the placement optimizes for it, else ``None``.
     """
 
     captured: CapturedModel
@@ -45,9 +46,9 @@ class PreparedModel:
 
 @attrs.frozen(kw_only=True, eq=False)
 class CalibratedModel:
-    """The same with ranges: ``module`` holds observers that have seen the data of ``statistics``.
+    """A prepared model with ranges: the observers of ``module`` hold ``statistics``.
 
-    ``statistics`` is ``None`` where no range comes from data, or a training loop made the ranges.
+    ``statistics`` is ``None`` if no range comes from data, or if training chose the ranges.
     """
 
     prepared: PreparedModel
@@ -56,32 +57,38 @@ class CalibratedModel:
 
     @property
     def batches(self) -> int:
-        """Number of batches that were observed."""
+        """Number of observed batches."""
         return 0 if self.statistics is None else self.statistics.batches
 
     @property
     def data_digest(self) -> str:
-        """A digest of all batches in any order, ``""`` where there was none."""
+        """A digest of all batches that does not depend on their order, ``""`` without data."""
         return "" if self.statistics is None else self.statistics.data_digest
 
     @property
     def sample(self) -> tuple[tuple[torch.Tensor, ...], ...]:
-        """Some of the batches, flat, by which ``convert`` judges what it tries."""
-        held = () if self.statistics is None else self.statistics.sample.held
-        return tuple(batch.leaves for batch in held)
+        """Some of the batches, flat, on which ``convert`` compares its trials."""
+        batches = () if self.statistics is None else self.statistics.sample.batches
+        return tuple(batch.leaves for batch in batches)
 
     def with_estimator(self, estimator: RangeEstimator | Estimator | str) -> CalibratedModel:
-        """Another estimator on the same statistics; see ``quanthost.stages.calibrating.estimating``."""
-        from quanthost.stages.calibrating.estimating import with_estimator
+        """The same statistics with ranges from another estimator.
 
-        return with_estimator(self, estimator)
+        Weights keep the estimators of their recipe, which sees all of their values.
+
+        Raises:
+            RequestError: the estimator is unknown or depends on the order of the data, or no range comes from
+                data.
+        """
+        module = reestimate(self.module, estimator, recipe=self.prepared.request.recipe)
+        return attrs.evolve(self, module=module)
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ConvertedModel:
-    """The quantized graph in one of the representations; ``module`` runs in eager torch.
+    """The quantized graph in one representation; ``module`` runs in eager torch.
 
-    ``arithmetic`` is the profile of its integer operators, ``None`` in q/dq form.
+    ``arithmetic`` is the profile of its integer operators, ``None`` in the q/dq representation.
     """
 
     calibrated: CalibratedModel

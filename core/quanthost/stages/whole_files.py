@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whoever stops or writes at the same time."""
+"""Writes files completely or not at all, also when interrupted or when another process writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["staged", "write_whole"]
 
 
 def write_whole(target: Path, content: bytes) -> None:
-    """Write a file, or leave the earlier one as it is.
+    """Write a file completely, or leave the earlier one unchanged.
 
     Raises:
         OSError: the folder does not exist or is not writable, or the disk is full.
@@ -23,7 +23,7 @@ def write_whole(target: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def staged(target: Path, content: bytes) -> Iterator[str]:
-    """The content in a temporary file of the same folder; removed unless it was moved away."""
+    """The path of a temporary file in the same folder with this content; removed on exit unless moved."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -76,7 +76,9 @@ def test_tells_what_the_network_is(program: bytes) -> None:
 
 def test_other_files_are_refused() -> None:
     """The identifier is looked at first."""
-    with pytest.raises(ProgramError, match=r"not an ExecuTorch program\n  needed: the identifier ET12.*\n.*a\.p"):
+    with pytest.raises(
+        ProgramError, match=r"not an ExecuTorch program\n  needed: the identifier ET12.*\n.*a\.p"
+    ):
         read_pte(b"\x89PNG\r\n\x1a\n" + bytes(100), "a.png")
 
 

@@ -1,4 +1,4 @@
-"""A batch of calibration data: the flat inputs that it stands for, checked, and its digest."""
+"""Turns a batch of calibration data into checked, flat inputs, and computes its digest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["arguments", "digest_of_batch", "flat_batch", "own_memory"]
 
 
 def arguments(batch: Any, signature: Signature, *, what: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call that a batch stands for; ``what`` names it in the error.
+    """The arguments of the call that a batch describes; ``what`` names the batch in errors.
 
     Raises:
-        CalibrationError: it is no tensor, tuple, list or mapping.
+        CalibrationError: the batch is no tensor, tuple, list or mapping.
     """
     if isinstance(batch, Mapping) and not signature.takes_mapping():
         named = dict(batch)
@@ -36,11 +36,11 @@ def arguments(batch: Any, signature: Signature, *, what: str) -> tuple[tuple[Any
 
 
 def flat_batch(batch: Any, signature: Signature, number: int) -> list[Any]:
-    """The flat inputs of the batch with this number, from 1.
+    """The flat inputs of a batch; ``number`` counts batches from 1.
 
     Raises:
-        CalibrationError: it is nothing that a batch can be, or NaN or Inf is in it.
-        InputError: shapes, dtypes or structure are not those of the signature.
+        CalibrationError: the batch has a type that no batch can have, or holds NaN or Inf.
+        InputError: shapes, dtypes or structure differ from the signature.
     """
     args, kwargs = arguments(batch, signature, what=f"batch {number}")
     try:
@@ -64,7 +64,7 @@ def flat_batch(batch: Any, signature: Signature, number: int) -> list[Any]:
 
 
 def own_memory(flat: Sequence[Any]) -> list[Any]:
-    """Copies of the tensors, which a loader that fills one buffer again and again leaves alone."""
+    """Copies of the tensors: a loader may reuse its buffer for the next batch."""
     return [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in flat]
 
 

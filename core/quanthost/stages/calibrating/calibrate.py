@@ -1,4 +1,4 @@
-"""``calibrate``: run real data through the observed graph, and refuse data that cannot give ranges."""
+"""``calibrate``: runs real data through the observed graph, and refuses data that gives no usable range."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from quanthost.stages.calibrating import ranks
 from quanthost.stages.calibrating.batches import digest_of_batch, flat_batch
 from quanthost.stages.calibrating.collection import Collection
 from quanthost.stages.calibrating.observing import (
-    give,
-    needs_data,
+    data_observers,
+    load_statistics,
     observe_constants,
     observed_name,
-    of_data,
-    origin_of,
+    source_of_statistics,
+    tensors_that_need_data,
 )
 from quanthost.stages.calibrating.statistics import Shard, Statistics, sum_of_digests
 from quanthost.stages.progress import Progress, silent
@@ -38,23 +38,23 @@ def calibrate(
     *,
     checkpoint: Path | str | None = None,
 ) -> CalibratedModel:
-    """Observe every batch, or take statistics that were collected before.
+    """Observe every batch, or use statistics that were collected before.
 
     A batch is a tensor, a tuple or list of positional arguments, or a mapping of arguments by name;
-    shapes and dtypes are those of the captured signature. ``None`` is enough where the recipe needs no
-    data. Under ``torchrun`` each rank observes its share of the batches, and all have the same result.
+    shapes and dtypes are those of the captured signature. ``None`` is enough if the recipe needs no data.
+    Under ``torchrun`` each rank observes its shard of the batches, and all ranks get the same result.
 
     Args:
         prepared: What ``prepare`` returned.
         batches: The data, or statistics of this model.
-        progress: Is told of each batch.
+        progress: Receives each batch.
         checkpoint: See ``collect_statistics``.
 
     Raises:
-        CalibrationError: no batch, NaN or Inf in a batch (with tensor and batch number) or in a tensor
-            that is observed, numbers beyond ±1e30 in such a tensor, or one that no batch reached.
-        InputError: a batch that is not what the model was captured with.
-        StatisticsError: statistics of another model, or that lack a tensor or a share of the data.
+        CalibrationError: there is no batch; a batch or an observed tensor holds NaN or Inf (the error names
+            tensor and batch); an observed tensor holds numbers beyond ±1e30, or no batch reaches it.
+        InputError: a batch differs from the captured signature.
+        StatisticsError: the statistics belong to another model, or lack a tensor or a shard of the data.
     """
     module = deep_copy(prepared.module)
     if batches is None:
@@ -63,17 +63,16 @@ def calibrate(
         return CalibratedModel(prepared=prepared, module=module)
     if isinstance(batches, Statistics):
         _refuse_incomplete(batches)
-        batches.check_origin(origin_of(prepared))
+        batches.check_source(source_of_statistics(prepared))
     else:
-        # of this model by its making, but several ranks may have had no batch among them
-        batches = _collected(prepared, module, batches, progress, None, checkpoint)
+        batches = _collect(prepared, module, batches, progress, None, checkpoint)
         _refuse_incomplete(batches)
-    missing = give(module, batches.tensors)
+    missing = load_statistics(module, batches.tensors)
     if missing:
         raise StatisticsError(
             f"statistics without the tensors {', '.join(missing[:5])}", stage="calibrate", value=batches,
-            needed="a range for each tensor that is quantized",
-            remedy="calibrate with the recipe and the overrides that you convert with",
+            needed="a range for each quantized tensor",
+            remedy="collect statistics with the recipe and the overrides that you convert with",
         )  # fmt: skip
     observe_constants(module)
     _check_ranges(module)
@@ -89,34 +88,34 @@ def collect_statistics(
     checkpoint: Path | str | None = None,
     unsaved: Callable[[StatisticsError], None] | None = None,
 ) -> Statistics:
-    """Observe every batch of a share of the data, and return what was seen.
+    """Observe every batch of a shard of the data, and return the statistics.
 
     Args:
         prepared: What ``prepare`` returned.
         batches: All of the data, in the same order in each process.
-        progress: Is told of each batch.
-        shard: ``"3/16"`` observes the third of each sixteen batches. Under ``torchrun`` the shard is the
-            rank's where ``None``, and each rank returns the statistics of all.
-        checkpoint: A file that the statistics are written to now and then, and at the end. Where it exists,
-            what it has seen is not run again; the data must begin with the same batches.
-        unsaved: Is called with the error where the checkpoint cannot be written, and the calibration goes on
-            without; where ``None``, the error ends it.
+        progress: Receives each batch.
+        shard: ``"3/16"`` observes the third of every sixteen batches. Under ``torchrun``, ``None`` means the
+            shard of the rank, and each rank returns the statistics of all ranks.
+        checkpoint: A file to which the statistics are written every ten seconds, and at the end. If it
+            exists, calibration resumes from it; the data must begin with the same batches.
+        unsaved: Called with the error if the checkpoint cannot be written; calibration then continues
+            without a checkpoint. If ``None``, the error is raised.
 
     Raises:
-        CalibrationError: no batch, though there is but one share; NaN or Inf in a batch; another rank failed.
-        InputError: a batch that is not what the model was captured with.
-        StatisticsError: the checkpoint is of another model, share or data.
+        CalibrationError: there is no batch and no shard; a batch holds NaN or Inf; another rank failed.
+        InputError: a batch differs from the captured signature.
+        StatisticsError: the checkpoint belongs to another model, shard or data.
     """
-    given = Shard.of(shard) if isinstance(shard, str) else shard
-    return _collected(prepared, deep_copy(prepared.module), batches, progress, given, checkpoint, unsaved)
+    shard = Shard.of(shard) if isinstance(shard, str) else shard
+    return _collect(prepared, deep_copy(prepared.module), batches, progress, shard, checkpoint, unsaved)
 
 
 def digest_of_data(prepared: PreparedModel, batches: Iterable[Any]) -> str:
-    """The ``data_digest`` that statistics of these batches have, without running them.
+    """The ``data_digest`` of statistics of these batches, without running the model.
 
     Raises:
-        CalibrationError: NaN or Inf in a batch.
-        InputError: a batch that is not what the model was captured with.
+        CalibrationError: a batch holds NaN or Inf.
+        InputError: a batch differs from the captured signature.
     """
     total = sum_of_digests()
     for number, batch in enumerate(batches, start=1):
@@ -124,7 +123,7 @@ def digest_of_data(prepared: PreparedModel, batches: Iterable[Any]) -> str:
     return f"sha256:{total}"
 
 
-def _collected(
+def _collect(
     prepared: PreparedModel,
     module: fx.GraphModule,
     batches: Iterable[Any],
@@ -133,35 +132,37 @@ def _collected(
     checkpoint: Path | str | None,
     unsaved: Callable[[StatisticsError], None] | None = None,
 ) -> Statistics:
-    with ranks.joined() as group:
-        mine = shard if shard is not None or group is None else Shard(group.rank + 1, group.size)
+    with ranks.process_group() as group:
+        if shard is None and group is not None:
+            shard = Shard(group.rank + 1, group.size)
         try:
-            found = Collection(prepared, module, mine, checkpoint, unsaved).run(batches, progress or silent())
+            collection = Collection(prepared, module, shard, checkpoint, unsaved)
+            statistics = collection.run(batches, progress or silent())
         except QuanthostError as error:
             if group is not None:
-                group.tell(error)
+                group.report_failure(error)
             raise
-        return found if group is None else group.merged(found)
+        return statistics if group is None else group.merge(statistics)
 
 
 def _refuse_incomplete(statistics: Statistics) -> None:
     if not statistics.complete:
         seen = f"statistics of a calibration that was stopped after {statistics.batches} batches"
-        remedy = "run it again with the same checkpoint: it goes on where it was"
+        remedy = "run it again with the same checkpoint: it resumes"
     elif statistics.missing:
         shown = ", ".join(map(str, statistics.missing[:5]))
-        seen, remedy = f"statistics without the shards {shown}", "merge those too"
+        seen, remedy = f"statistics without the shards {shown}", "merge these shards too"
     elif not statistics.batches:
         seen, remedy = "statistics of no batch", "calibrate with data"
     else:
         return
     raise StatisticsError(
-        seen, needed="those of all the data", stage="calibrate", remedy=remedy, value=statistics
+        seen, needed="statistics of all the data", stage="calibrate", remedy=remedy, value=statistics
     )
 
 
 def _refuse_missing(module: fx.GraphModule, prepared: PreparedModel) -> None:
-    names = needs_data(module)
+    names = tensors_that_need_data(module)
     if not names:
         return
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -175,10 +176,10 @@ def _refuse_missing(module: fx.GraphModule, prepared: PreparedModel) -> None:
 
 
 def _check_ranges(module: fx.GraphModule) -> None:
-    for node, observer in of_data(module).values():
+    for node, observer in data_observers(module).values():
         name = observed_name(node)
-        seen, nan, beyond = _tally(observer.statistics)
-        if seen == 0:
+        total, nan, beyond = _counts(observer.statistics)
+        if total == 0:
             raise CalibrationError(
                 f"no batch reached {name}", needed="data for each observed tensor", stage="calibrate",
                 node=name, remedy="add batches that take this path, or keep the node in float",
@@ -187,19 +188,19 @@ def _check_ranges(module: fx.GraphModule) -> None:
             raise CalibrationError(
                 f"{name} became NaN {nan} times while observed",
                 needed="finite numbers in each observed tensor", stage="calibrate", node=name,
-                remedy="find the operator that makes NaN of these inputs, or keep the node in float",
+                remedy="find the operator that turns these inputs into NaN, or keep the node in float",
             )  # fmt: skip
         if beyond:
             raise CalibrationError(
                 f"{name} was infinite or beyond ±{HUGE:g} {beyond} times while observed",
                 needed="a range that the integers can resolve", stage="calibrate", node=name,
-                remedy="if it holds a mask, keep the operators that make and take it in float by overrides;"
+                remedy="if it holds a mask, keep the operators that produce and read it in float;"
                 " else find the operator that overflows",
             )  # fmt: skip
 
 
-def _tally(statistics: RangeStatistics) -> tuple[int, int, int]:
-    """How much was observed, how often it was NaN, and how often infinite or a mask's sentinel."""
+def _counts(statistics: RangeStatistics) -> tuple[int, int, int]:
+    """How many values were observed, how many were NaN, and how many infinite or mask sentinels."""
     if isinstance(statistics, ChannelRange):
         return statistics.minimum.numel(), 0, statistics.excluded
     return statistics.count, statistics.nan, statistics.count - statistics.nan - statistics.ordinary

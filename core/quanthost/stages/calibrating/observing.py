@@ -1,4 +1,4 @@
-"""Which tensors of an observed graph have statistics, under which names, and of what origin they are."""
+"""Names the tensors that an observed graph collects statistics of, and moves statistics in and out of it."""
 
 from __future__ import annotations
 
@@ -11,57 +11,58 @@ from quanthost.arith.channel_range import RangeStatistics
 from quanthost.graph.digest import float_digest
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant
-from quanthost.stages.calibrating.statistics import Origin
+from quanthost.stages.calibrating.statistics import StatisticsSource
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain.observers import RangeObserver
 
 __all__ = [
-    "give",
-    "needs_data",
+    "data_observers",
+    "load_statistics",
     "observe_constants",
     "observed_name",
     "observer_of",
-    "of_data",
-    "origin_of",
-    "taken",
+    "read_statistics",
+    "source_of_statistics",
+    "tensors_that_need_data",
 ]
 
-# what computes the float tensors, and what sorts their values into bins
+# torch computes the float tensors, quanthost sorts their values into bins
 _VERSIONED = ("quanthost", "torch")
 
 
-def of_data(module: fx.GraphModule) -> dict[str, tuple[fx.Node, RangeObserver]]:
-    """Observers of tensors that come from data, each with the node of its first tensor.
+def data_observers(module: fx.GraphModule) -> dict[str, tuple[fx.Node, RangeObserver]]:
+    """Observers of tensors that come from data, by name, each with the first node that calls it.
 
-    The name joins those of all tensors that share the observer, and says along which axis it looks.
+    The name joins the names of all tensors that share the observer; ``@axis`` follows where it is per
+    channel.
     """
-    seen: dict[RangeObserver, list[fx.Node]] = {}
-    for node, observer in _observing(module):
-        seen.setdefault(observer, []).append(node)
-    return {_name(observer, nodes): (nodes[0], observer) for observer, nodes in seen.items()}
+    nodes_by_observer: dict[RangeObserver, list[fx.Node]] = {}
+    for node, observer in _data_observer_calls(module):
+        nodes_by_observer.setdefault(observer, []).append(node)
+    return {_name(observer, nodes): (nodes[0], observer) for observer, nodes in nodes_by_observer.items()}
 
 
-def _observing(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserver]]:
+def _data_observer_calls(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserver]]:
     pairs = [(node, observer_of(module, node)) for node in module.graph.nodes]
     return [(n, o) for n, o in pairs if o is not None and o.is_of_data]
 
 
-def needs_data(module: fx.GraphModule) -> list[str]:
-    """Names of the tensors whose ranges must come from data, by node; constants and dynamic ones don't."""
-    return list(dict.fromkeys(observed_name(node) for node, _ in _observing(module)))
+def tensors_that_need_data(module: fx.GraphModule) -> list[str]:
+    """Names of the tensors whose static ranges only data can give."""
+    return list(dict.fromkeys(observed_name(node) for node, _ in _data_observer_calls(module)))
 
 
 def observed_name(node: fx.Node) -> str:
-    """The captured node that makes the tensor which an observer sees, so that an override can name it."""
+    """The captured node that produces the observed tensor; an override can use this name."""
     tensor = node.args[0]
     assert isinstance(tensor, fx.Node)
     return origin(tensor) or str(tensor.name)
 
 
-def origin_of(prepared: PreparedModel) -> Origin:
-    """What statistics of this model are of."""
+def source_of_statistics(prepared: PreparedModel) -> StatisticsSource:
+    """The model, graph and versions that statistics of this prepared model belong to."""
     versions = tuple((name, importlib.metadata.version(name)) for name in _VERSIONED)
-    return Origin(prepared.captured.digest, float_digest(prepared.module), versions)
+    return StatisticsSource(prepared.captured.digest, float_digest(prepared.module), versions)
 
 
 def observe_constants(module: fx.GraphModule) -> None:
@@ -69,20 +70,20 @@ def observe_constants(module: fx.GraphModule) -> None:
     for node in module.graph.nodes:
         observer = observer_of(module, node)
         if observer is not None and observer.once:
-            held = constant(module, node.args[0])
-            assert held is not None
-            observer(held)
+            value = constant(module, node.args[0])
+            assert value is not None
+            observer(value)
 
 
-def taken(module: fx.GraphModule) -> dict[str, RangeStatistics]:
+def read_statistics(module: fx.GraphModule) -> dict[str, RangeStatistics]:
     """The statistics of all observers of data, by name."""
-    return {name: observer.statistics for name, (_, observer) in of_data(module).items()}
+    return {name: observer.statistics for name, (_, observer) in data_observers(module).items()}
 
 
-def give(module: fx.GraphModule, tensors: Mapping[str, RangeStatistics]) -> list[str]:
-    """Hand each observer its statistics; the names of those for which there are none."""
+def load_statistics(module: fx.GraphModule, tensors: Mapping[str, RangeStatistics]) -> list[str]:
+    """Hand each observer its statistics; returns the names of observers that ``tensors`` lacks."""
     missing = []
-    for name, (_, observer) in of_data(module).items():
+    for name, (_, observer) in data_observers(module).items():
         if name in tensors:
             observer.take(tensors[name])
         else:

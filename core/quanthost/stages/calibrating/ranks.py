@@ -1,4 +1,4 @@
-"""Calibration in several processes under ``torchrun``: each rank's statistics to all, or its error."""
+"""Calibration in several processes under ``torchrun``: gathers the statistics, or the error, of each rank."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import torch.distributed as dist
 from quanthost.errors import CalibrationError, QuanthostError
 from quanthost.stages.calibrating.statistics import Statistics, merge_statistics
 
-__all__ = ["Ranks", "joined", "several"]
+__all__ = ["Ranks", "is_distributed", "process_group"]
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FAILED = b"failed\n"
 _GROUPS = itertools.count()
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this process is one of several that calibrate together."""
     if dist.is_available() and dist.is_initialized():
         return bool(dist.get_world_size() > 1)
@@ -30,11 +30,11 @@ def several() -> bool:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Ranks | None]:
-    """The process group of this run, ``None`` for a lone process.
+def process_group() -> Iterator[Ranks | None]:
+    """The process group of this run, ``None`` for a single process.
 
-    A group that is initialized is used with its backend and its timeout; under ``torchrun`` one of gloo is
-    made, and left again.
+    A group that is initialized keeps its backend and its timeout; under ``torchrun`` a gloo group is created
+    and destroyed again.
 
     Raises:
         CalibrationError: the other ranks cannot be reached.
@@ -42,67 +42,68 @@ def joined() -> Iterator[Ranks | None]:
     if not dist.is_available():
         yield None
         return
-    mine = not dist.is_initialized() and all(name in os.environ for name in _ENVIRONMENT)
-    if mine:
+    owned = not dist.is_initialized() and all(name in os.environ for name in _ENVIRONMENT)
+    if owned:
         _initialize()
     try:
-        alone = not dist.is_initialized() or dist.get_world_size() == 1
-        yield None if alone else Ranks()
+        single = not dist.is_initialized() or dist.get_world_size() == 1
+        yield None if single else Ranks()
     finally:
-        if mine and dist.is_initialized():
+        if owned and dist.is_initialized():
             dist.destroy_process_group()
 
 
 def _initialize() -> None:
     try:
-        store, rank, size = _meeting_point()
+        store, rank, size = _rendezvous()
         own = dist.PrefixStore(f"quanthost/{next(_GROUPS)}", store)
         dist.init_process_group("gloo", store=own, rank=rank, world_size=size)
     except RuntimeError as error:
-        raise _silence(f"rank {os.environ['RANK']}", error) from error
+        raise _no_answer(f"rank {os.environ['RANK']}", error) from error
 
 
 @functools.cache
-def _meeting_point() -> tuple[dist.Store, int, int]:
-    """The store of ``torchrun``, this rank, and how many there are.
+def _rendezvous() -> tuple[dist.Store, int, int]:
+    """The store of ``torchrun``, this rank, and the number of ranks.
 
-    It outlives a group, and keeps the addresses that the ranks had in it: each group has keys of its own.
+    The store outlives a group and keeps its addresses, so each group uses keys of its own.
     """
     store, rank, size = next(iter(dist.rendezvous("env://")))
     return store, rank, size
 
 
-def _silence(who: str, error: RuntimeError) -> CalibrationError:
+def _no_answer(who: str, error: RuntimeError) -> CalibrationError:
     return CalibrationError(
-        f"a rank that does not answer {who}: {str(error).strip().splitlines()[0]}",
+        f"a rank does not answer {who}: {str(error).strip().splitlines()[0]}",
         needed="the statistics of each rank", stage="calibrate",
-        remedy="look at what the other ranks say, and run again, with a checkpoint to go on from",
+        remedy="read the errors of the other ranks, and run again; with a checkpoint, calibration resumes",
     )  # fmt: skip
 
 
 class Ranks:
-    """What the processes of a group tell each other, once, at the end."""
+    """Exchanges the results of a group's processes, once, at the end."""
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
-    def tell(self, error: QuanthostError) -> None:
-        """Let the other ranks know that this one has nothing; whether they heard it or not."""
+    def report_failure(self, error: QuanthostError) -> None:
+        """Tell the other ranks that this one failed; whether they receive it is not checked."""
         with contextlib.suppress(CalibrationError):
             self._exchange(_FAILED + json.dumps(str(error)).encode())
 
-    def merged(self, found: Statistics) -> Statistics:
-        """The statistics of all ranks, in each of them the same bits.
+    def merge(self, statistics: Statistics) -> Statistics:
+        """The statistics of all ranks; each rank gets the same bits.
 
         Raises:
             CalibrationError: another rank failed, or did not answer within the timeout of the group.
         """
-        parts = self._exchange(found.to_bytes())
+        parts = self._exchange(statistics.to_bytes())
         for rank, part in enumerate(parts):
             if part.startswith(_FAILED):
                 raise CalibrationError(
                     f"rank {rank} failed: {json.loads(part.removeprefix(_FAILED))}", stage="calibrate",
-                    needed="the statistics of each rank", remedy="mend what rank reports, and run again",
+                    needed="the statistics of each rank",
+                    remedy=f"fix the error on rank {rank}, and run again",
                 )  # fmt: skip
         return merge_statistics(
             Statistics.from_bytes(part, where=f"rank {rank}") for rank, part in enumerate(parts)
@@ -118,5 +119,5 @@ class Ranks:
             gathered = [torch.zeros_like(padded) for _ in range(self.size)]
             dist.all_gather(gathered, padded)
         except RuntimeError as error:
-            raise _silence(f"rank {self.rank}", error) from error
+            raise _no_answer(f"rank {self.rank}", error) from error
         return [bytes(part[: int(size)].numpy()) for part, size in zip(gathered, sizes)]

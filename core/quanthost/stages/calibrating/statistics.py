@@ -1,4 +1,4 @@
-"""Range statistics apart from the graph that they were taken from: merged, saved, and refused for others."""
+"""Owns ``Statistics``: range statistics as a value that merges, saves, loads, and knows its model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import torch
 from quanthost.arith.channel_range import ChannelRange, RangeStatistics, merge_ranges
 from quanthost.arith.sketch import RangeSketch
 from quanthost.errors import RequestError, StatisticsError, ValueCheckError
-from quanthost.stages.calibrating.sample import Sample, Sampled
+from quanthost.stages.calibrating.batch_sample import BatchSample, SampledBatch
 from quanthost.stages.whole_files import write_whole
 from quanthost.values import from_data, to_data, to_json
 
-__all__ = ["Origin", "Part", "Shard", "Statistics", "merge_statistics"]
+__all__ = ["Part", "Shard", "Statistics", "StatisticsSource", "merge_statistics"]
 
 FORMAT = 2
 _DIGESTS = 1 << 256
@@ -48,22 +48,22 @@ class Shard:
     @classmethod
     def of(cls, text: str) -> Shard:
         """``"3/16"``."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        if found is None:
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if match is None:
             raise RequestError(
                 f"the shard {text!r}", needed="number/count, for example 3/16", stage="calibrate",
                 remedy="give the number of this share, from 1, and of all shares", value=text,
             )  # fmt: skip
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def has(self, position: int) -> bool:
-        """Whether the batch at that position, from 0, is of this share."""
+        """Whether the batch at that position, counted from 0, belongs to this shard."""
         return position % self.count == self.number - 1
 
 
 @attrs.frozen
 class Part:
-    """Batches that were observed; ``data`` is the sum of their SHA-256 modulo 2^256, as 64 hex digits."""
+    """A count of observed batches; ``data`` is the sum of their SHA-256 modulo 2^256, as 64 hex digits."""
 
     shard: Shard | None
     batches: int
@@ -78,13 +78,13 @@ class Part:
 
     @property
     def order(self) -> tuple[int, str]:
-        """Parts in this order look the same however they were merged."""
+        """The sort key: merged statistics list their parts alike for every order of merging."""
         return (self.shard.number if self.shard else 0), self.data
 
 
 @attrs.frozen
-class Origin:
-    """What statistics are of: the model, the graph that was observed, and the versions that computed it."""
+class StatisticsSource:
+    """What statistics belong to: the model, the observed graph, and the versions that computed it."""
 
     model: str
     graph: str
@@ -92,7 +92,7 @@ class Origin:
 
 
 def sum_of_digests(*digests: str) -> str:
-    """A digest of data in any order, and of data that is merged: the sum modulo 2^256.
+    """A digest that does not depend on order: the sum of the digests modulo 2^256.
 
     Bellare and Micciancio 1997, "A New Paradigm for Collision-Free Hashing", AdHash.
     """
@@ -101,17 +101,17 @@ def sum_of_digests(*digests: str) -> str:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Statistics:
-    """Range statistics by observed tensors, a commutative monoid under ``merge``: bit for bit the same for
-    each order, split and merge of the data.
+    """Range statistics of observed tensors: a commutative monoid under ``merge``.
 
-    ``tensors`` has a sketch for each observer, by the names of the tensors that it saw; ``sample`` are the
-    batches by which ``convert`` judges. ``complete`` is false of a calibration that was stopped.
+    Every order, split and merge of the same data gives the same bits. ``tensors`` has a sketch for each
+    observer, by the names of the tensors that share it; ``sample`` has the batches on which ``convert``
+    compares its trials. ``complete`` is false after an interrupted calibration.
     """
 
-    origin: Origin
+    origin: StatisticsSource
     parts: tuple[Part, ...]
     tensors: Mapping[str, RangeStatistics] = attrs.field(repr=False)
-    sample: Sample = attrs.field(factory=Sample, repr=False)
+    sample: BatchSample = attrs.field(factory=BatchSample, repr=False)
     complete: bool = True
 
     @property
@@ -126,39 +126,39 @@ class Statistics:
 
     @property
     def missing(self) -> tuple[Shard, ...]:
-        """The shards that are not in here."""
+        """The shards of the data that are not merged in yet."""
         shards = {part.shard for part in self.parts if part.shard is not None}
         counts = {shard.count for shard in shards}
         return tuple(sorted({Shard(n, count) for count in counts for n in range(1, count + 1)} - shards))
 
     def merge(self, other: Statistics) -> Statistics:
-        """The statistics of both data; neither operand changes.
+        """The statistics of both parts of the data; neither operand changes.
 
         Raises:
-            StatisticsError: they are of different models or versions, one was stopped, a shard would count
-                twice, or the shards are cut differently.
+            StatisticsError: models or versions differ, one part is incomplete, a shard would count twice, or
+                the parts split the data differently.
         """
-        self.check_origin(other.origin)
+        self.check_source(other.origin)
         _check_parts(self, other)
         _check_tensors(self, other)
-        made = attrs.evolve(
+        whole = attrs.evolve(
             self, sample=self.sample.merge(other.sample),
             parts=tuple(sorted((*self.parts, *other.parts), key=lambda part: part.order)),
             tensors={name: merge_ranges(one, other.tensors[name]) for name, one in self.tensors.items()},
         )  # fmt: skip
-        return made if made.missing else made._as_one()
+        return whole if whole.missing else whole._as_one()
 
     def _as_one(self) -> Statistics:
-        """All shards are what one process would have seen."""
+        """Replace a complete set of shards by the one part that a single process would have."""
         if any(part.shard is None for part in self.parts):
             return self
         whole = Part(None, self.batches, sum_of_digests(*(part.data for part in self.parts)))
         return attrs.evolve(self, parts=(whole,))
 
-    def check_origin(self, wanted: Origin) -> None:
-        """Raise a StatisticsError that names what differs, unless they are of this origin."""
+    def check_source(self, expected: StatisticsSource) -> None:
+        """Raise a StatisticsError that names what differs, unless the statistics belong to ``expected``."""
         mine, theirs = (
-            {"model": o.model, "graph": o.graph, **dict(o.versions)} for o in (self.origin, wanted)
+            {"model": o.model, "graph": o.graph, **dict(o.versions)} for o in (self.origin, expected)
         )
         differing = [name for name in theirs if mine.get(name) != theirs[name]]
         if not differing:
@@ -183,21 +183,20 @@ class Statistics:
             raise StatisticsError(
                 f"cannot write {path}: {error.strerror or error}", where=str(path.parent),
                 needed="a folder that exists and is writable, on a disk with room", value=path,
-                remedy="make the folder or room in it, or choose another path",
+                remedy="create the folder, free space on the disk, or choose another path",
             ) from error  # fmt: skip
 
     def to_bytes(self) -> bytes:
-        """The content of a file: equal statistics, equal bytes."""
+        """The content of a saved file; equal statistics give equal bytes."""
         tensors: dict[str, torch.Tensor] = {}
         for name, measured in sorted(self.tensors.items()):
             tensors |= {f"{name}/{key}": value for key, value in measured.state().items()}
-        for batch in self.sample.held:
-            # scalars have no bytes of their own in a file that is mapped
+        for batch in self.sample.batches:
             tensors |= {f"sample/{batch.digest}/{n}": leaf for n, leaf in enumerate(batch.leaves)}
         header = {
             "format": FORMAT, "complete": self.complete, "origin": to_data(self.origin),
             "parts": to_data(self.parts), "tensors": {n: _axis(m) for n, m in self.tensors.items()},
-            "sample": [batch.digest for batch in self.sample.held], "cut": self.sample.cut,
+            "sample": [batch.digest for batch in self.sample.batches], "cut": self.sample.cut,
             "digest": _digest_of(tensors),
         }  # fmt: skip
         return safetensors.torch.save(tensors, {"quanthost": to_json(header)})
@@ -207,7 +206,7 @@ class Statistics:
         """Read what ``save`` wrote.
 
         Raises:
-            StatisticsError: the file is missing, damaged, of another format, or holds something else.
+            StatisticsError: the file is missing, damaged, of another format, or no statistics.
         """
         path = Path(path)
         if not path.is_file():
@@ -225,19 +224,20 @@ class Statistics:
             header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["quanthost"])
             tensors = safetensors.torch.load(content)
         except (ValueError, LookupError, TypeError, safetensors.SafetensorError) as error:
-            raise _unreadable(f"a file that is damaged or no statistics: {error}", where) from error
+            raise _unreadable(f"a file that is damaged or holds no statistics: {error}", where) from error
         if header.get("format") != FORMAT:
             raise _unreadable(f"statistics of the format {header.get('format')!r}", where)
         if header["digest"] != _digest_of(tensors):
-            raise _unreadable("statistics whose numbers are not those that were saved", where)
+            raise _unreadable("statistics whose numbers changed after they were saved", where)
         states = _states(tensors)
         try:
             return cls(
-                origin=from_data(Origin, header["origin"], where=where), complete=header["complete"],
+                origin=from_data(StatisticsSource, header["origin"], where=where),
+                complete=header["complete"],
                 parts=tuple(from_data(Part, part, where=where) for part in header["parts"]),
                 tensors={n: _measured(axis, states[n]) for n, axis in header["tensors"].items()},
-                sample=Sample(
-                    tuple(_sampled(d, states[f"sample/{d}"]) for d in header["sample"]), header["cut"]
+                sample=BatchSample(
+                    tuple(_sampled_batch(d, states[f"sample/{d}"]) for d in header["sample"]), header["cut"]
                 ),
             )  # fmt: skip
         except (LookupError, ValueCheckError) as error:
@@ -245,10 +245,10 @@ class Statistics:
 
 
 def merge_statistics(parts: Iterable[Statistics]) -> Statistics:
-    """The statistics of all parts, the same for every order of them.
+    """The statistics of all parts; the order of the parts does not matter.
 
     Raises:
-        StatisticsError: there is none, or two do not go together.
+        StatisticsError: there is no part, or two parts do not belong together.
     """
     listed = list(parts)
     if not listed:
@@ -261,7 +261,7 @@ def merge_statistics(parts: Iterable[Statistics]) -> Statistics:
 
 def _unreadable(seen: str, where: str) -> StatisticsError:
     return StatisticsError(
-        seen, needed=f"a whole file of the format {FORMAT} that quanthost saved", where=where,
+        seen, needed=f"a complete file of format {FORMAT}, written by quanthost", where=where,
         remedy="copy it again, or calibrate again",
     )  # fmt: skip
 
@@ -271,19 +271,19 @@ def _check_parts(one: Statistics, other: Statistics) -> None:
         if not statistics.complete:
             raise StatisticsError(
                 f"statistics of a calibration that was stopped after {statistics.batches} batches",
-                needed="complete ones", stage="calibrate", remedy="run it again: it goes on where it was",
+                needed="complete statistics", stage="calibrate",
+                remedy="run that calibration again with the same checkpoint: it resumes",
                 value=statistics,
             )  # fmt: skip
     cuts = {part.shard.count if part.shard else 1 for part in (*one.parts, *other.parts)}
     if len(cuts) > 1:
-        shown = " and ".join(sorted(f"{cut} shares" if cut > 1 else "data that is not cut" for cut in cuts))
+        shown = " and ".join(sorted(f"{cut} shards" if cut > 1 else "data without shards" for cut in cuts))
         raise StatisticsError(
-            f"parts of {shown}", needed="one way to cut the data", stage="calibrate",
-            remedy="merge the parts of one cut first; calibrate the others again", value=tuple(cuts),
+            f"parts of {shown}", needed="parts that split the data the same way", stage="calibrate",
+            remedy="merge the parts of one split; calibrate the others again", value=tuple(cuts),
         )  # fmt: skip
     for part in other.parts:
-        twice = next((p for p in one.parts if _is_same(p, part)), None)
-        if twice is not None:
+        if any(_is_same(earlier, part) for earlier in one.parts):
             name = f"the shard {part.shard}" if part.shard else f"the same {part.batches} batches"
             raise StatisticsError(
                 f"{name} twice", needed="each batch once", stage="calibrate", value=part,
@@ -302,7 +302,7 @@ def _check_tensors(one: Statistics, other: Statistics) -> None:
     if differing:
         raise StatisticsError(
             f"statistics of different tensors: only one has {', '.join(differing[:5])}", stage="calibrate",
-            needed="parts that were taken with one recipe and the same overrides",
+            needed="parts with the same recipe and the same overrides",
             remedy="calibrate all parts with the same settings", value=tuple(differing),
         )  # fmt: skip
 
@@ -312,20 +312,20 @@ def _axis(measured: RangeStatistics) -> int | None:
 
 
 def _states(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """The tensors by what stands before the last slash of their names."""
-    found: dict[str, dict[str, torch.Tensor]] = {}
+    """Group tensors by the part of their name before the last slash."""
+    states: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         prefix, _, key = name.rpartition("/")
-        found.setdefault(prefix, {})[key] = tensor
-    return found
+        states.setdefault(prefix, {})[key] = tensor
+    return states
 
 
 def _measured(axis: int | None, state: Mapping[str, torch.Tensor]) -> RangeStatistics:
     return RangeSketch.from_state(state) if axis is None else ChannelRange.from_state(axis, state)
 
 
-def _sampled(digest: str, leaves: Mapping[str, torch.Tensor]) -> Sampled:
-    return Sampled(digest, tuple(leaves[str(number)] for number in range(len(leaves))))
+def _sampled_batch(digest: str, leaves: Mapping[str, torch.Tensor]) -> SampledBatch:
+    return SampledBatch(digest, tuple(leaves[str(number)] for number in range(len(leaves))))
 
 
 def _digest_of(tensors: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Batches abreast: a thread runs whole batches; threads that share each operator wait for each other."""
+"""Runs whole batches in parallel threads; threads that split single operators would wait for each other."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-__all__ = ["Team"]
+__all__ = ["ThreadTeam"]
 
 _Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
-# more would wait for each other at Python's lock
-_MOST = 8
+_Result = TypeVar("_Result")
+# more threads would wait for Python's lock
+_MAX_THREADS = 8
 
 
-class Team(Generic[_Item, _Made]):
-    """Does a work for one item after the other, as many at a time as there are threads.
+class ThreadTeam(Generic[_Item, _Result]):
+    """Applies a function to items in parallel threads.
 
-    There are as many threads as torch has, at most eight, and torch's own are dealt out among them. So up to
-    eight give the bits that one gives, which threads that share operators do not. An item that is to be
-    ``alone`` is worked on in the thread that asks for it, with all of torch's threads.
+    It uses as many threads as torch has, at most eight, and divides torch's own threads among them. Up to
+    eight threads therefore give the same bits as one, which threads that split single operators do not.
 
     Args:
         work: Called with an item, by several threads at once.
-        threads: Whether there may be several; else the items are worked on one after the other.
-        alone: Whether an item is to have the machine for itself.
+        threads: Whether several threads are allowed; else one item runs after the other.
+        alone: Whether an item needs the whole machine; it then runs in the calling thread, with all of
+            torch's threads.
     """
 
     def __init__(
-        self, work: Callable[[_Item], _Made], *, threads: bool, alone: Callable[[_Item], bool]
+        self, work: Callable[[_Item], _Result], *, threads: bool, alone: Callable[[_Item], bool]
     ) -> None:
         self._work, self._alone = work, alone
         self._all = torch.get_num_threads()
-        self.size = min(self._all, _MOST) if threads else 1
+        self.size = min(self._all, _MAX_THREADS) if threads else 1
         self._share = self._all // self.size
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> Team[_Item, _Made]:
+    def __enter__(self) -> ThreadTeam[_Item, _Result]:
         if self.size > 1:
             self._pool = ThreadPoolExecutor(self.size, "quanthost", torch.set_num_threads, (self._share,))
-            # helpers of this thread would wait for its next operator on a processor that the others need
+            # idle torch threads of the calling thread would spin on a core that the workers need
             torch.set_num_threads(self._share)
         return self
 
@@ -54,36 +54,36 @@ class Team(Generic[_Item, _Made]):
             self._pool.shutdown(cancel_futures=True)
             torch.set_num_threads(self._all)
 
-    def each(self, items: Iterable[_Item]) -> Iterator[_Made]:
-        """What the work gives for each item, in their order; they are drawn as threads become free.
+    def map(self, items: Iterable[_Item]) -> Iterator[_Result]:
+        """The results in the order of the items, which are drawn as threads become free.
 
-        An error of the work, or of drawing the next item, is raised in the place of its item.
+        An error of ``work``, or of drawing the next item, is raised at the place of its item.
         """
-        begun: deque[Future[_Made]] = deque()
-        drawn = iter(items)
+        running: deque[Future[_Result]] = deque()
+        iterator = iter(items)
         while True:
             try:
-                item = next(drawn)
+                item = next(iterator)
             except StopIteration:
                 break
             except Exception:
                 # an item before this one may have failed too
-                yield from _rest(begun)
+                yield from _drain(running)
                 raise
             if self._pool is None:
                 yield self._work(item)
                 continue
             if self._alone(item):
-                yield from _rest(begun)
-                yield self._by_all(item)
+                yield from _drain(running)
+                yield self._with_all_threads(item)
                 continue
-            begun.append(self._pool.submit(self._work, item))
-            # one more than there are threads, for the first that is ready
-            if len(begun) > self.size:
-                yield begun.popleft().result()
-        yield from _rest(begun)
+            running.append(self._pool.submit(self._work, item))
+            # one item waits, so that the first free thread has work
+            if len(running) > self.size:
+                yield running.popleft().result()
+        yield from _drain(running)
 
-    def _by_all(self, item: _Item) -> _Made:
+    def _with_all_threads(self, item: _Item) -> _Result:
         torch.set_num_threads(self._all)
         try:
             return self._work(item)
@@ -91,6 +91,6 @@ class Team(Generic[_Item, _Made]):
             torch.set_num_threads(self._share)
 
 
-def _rest(begun: deque[Future[Any]]) -> Iterator[Any]:
-    while begun:
-        yield begun.popleft().result()
+def _drain(running: deque[Future[Any]]) -> Iterator[Any]:
+    while running:
+        yield running.popleft().result()

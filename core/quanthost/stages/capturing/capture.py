@@ -1,4 +1,4 @@
-"""``capture``: a model and example inputs to a frozen, traced program, with the model left as it was."""
+"""``capture``: traces a model with example inputs; the model itself stays unchanged."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from quanthost.graph.provenance import NodeInfo, node_infos, source_line
 from quanthost.graph.signature import Signature
 from quanthost.graph.writes import Write, find_writes
 from quanthost.stages.capturing.diagnose import diagnose
-from quanthost.stages.capturing.untouched import left_as_it_was
+from quanthost.stages.capturing.unchanged import unchanged
 from quanthost.toolchain.export import dynamic_shapes as dynamic_shapes_of
 from quanthost.toolchain.export import export
 
 __all__ = ["CapturedModel", "capture"]
 
 _ASSIGNED = re.compile(r"The tensor attributes? (?P<names>.+?) (was|were) assigned during export")
-# recurrent modules of torch list their parameters a second time, and tracing exchanges parameters
+# torch's recurrent modules list their parameters twice, and tracing replaces parameters
 _SECOND_NAME = re.compile(r"(.*\.)?_flat_weights\[\d+\]")
 _STATE = "pass the state as an input of forward and return its new value as an output"
 
@@ -37,9 +37,9 @@ _STATE = "pass the state as an input of forward and return its new value as an o
 class CapturedModel:
     """A traced model.
 
-    ``digest`` is over what is computed, the weights and the signature: equal for the same model in every
-    process and on every machine. ``train`` says whether batch norm and dropout are in training form.
-    ``dynamic_shapes`` are the dynamic dimensions as ``torch.export.export`` takes them.
+    ``digest`` covers the computation, the weights and the signature: it is equal for the same model in every
+    process and on every machine. ``train`` says whether batch norm and dropout are in training mode.
+    ``dynamic_shapes`` has the dynamic dimensions as ``torch.export.export`` takes them.
     """
 
     exported: ExportedProgram = attrs.field(repr=False)
@@ -52,7 +52,7 @@ class CapturedModel:
     dynamic_shapes: tuple[Any, ...] | None = attrs.field(default=None, repr=False)
 
     def nodes(self) -> tuple[NodeInfo, ...]:
-        """Name, operator, module and source line of each call node, in the order of the graph."""
+        """Name, operator, module and source line of each call node, in graph order."""
         return node_infos(self.exported.graph)
 
     def example_batch(self) -> Any:
@@ -71,30 +71,31 @@ def capture(
     *,
     train: bool = False,
 ) -> CapturedModel:
-    """Trace a model with ``torch.export``, or take a program that is already exported.
+    """Trace a model with ``torch.export``, or use a program that is already exported.
 
     Args:
-        model: Its weights, buffers, attributes and the mode of each of its modules stay as they are.
+        model: Weights, buffers, attributes and the mode of each module stay unchanged.
         inputs: Example inputs: a tensor, a tuple or list of positional arguments, or, where ``kwargs``
-            is ``None``, a mapping of arguments by name. A list or mapping that is one argument goes into
-            a tuple: ``([a, b],)``. May be left out for a program that has its own examples.
+            is ``None``, a mapping of arguments by name. Wrap a single argument that is a list or mapping in
+            a tuple: ``([a, b],)``. Optional for a program that has examples of its own.
         kwargs: Example arguments by name.
         dynamic_shapes: Sizes that vary, as ``torch.export.export`` takes them.
-        train: Trace in training mode, so that batch norm and dropout can be switched later; else in
-            evaluation mode and without autograd.
+        train: Trace in training mode, so that batch norm and dropout can be switched later; otherwise in
+            evaluation mode without autograd.
 
     Raises:
-        CaptureError: the model cannot be traced, or it changes an input, buffer or attribute; the message
-            names the line, the construct and the usual rewrite.
-        InputError: inputs that do not fit the exported program.
-        RequestError: dynamic shapes for a program that is already exported.
+        CaptureError: the model cannot be traced, or changes an input, buffer or attribute; the message names
+            the line, the construct and the usual rewrite.
+        InputError: the inputs do not fit the exported program.
+        RequestError: dynamic shapes were given for a program that is already exported.
     """
     args, named = _arguments(inputs, kwargs)
     if isinstance(model, ExportedProgram):
         if dynamic_shapes is not None:
             raise RequestError(
                 "dynamic_shapes with a program that is already exported", needed="a torch.nn.Module",
-                stage="capture", remedy="give dynamic_shapes to torch.export.export, which made the program",
+                stage="capture",
+                remedy="pass dynamic_shapes to the torch.export.export call that made the program",
             )  # fmt: skip
         exported = model
         args, named = _examples(exported, args, named)
@@ -142,9 +143,9 @@ def _trace(
             f"a model of type {type(model).__name__}", needed="a torch.nn.Module or an ExportedProgram",
             stage="capture", remedy="wrap it in an nn.Module whose forward calls it", value=model,
         )  # fmt: skip
-    with left_as_it_was(model), warnings.catch_warnings(record=True) as remarks:
+    with unchanged(model), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # a graph module of torch.export cannot change its mode: it is what it was traced as
+        # a graph module of torch.export keeps the mode that it was traced in
         with contextlib.suppress(NotImplementedError):
             model.train(train)
         try:
@@ -153,66 +154,66 @@ def _trace(
             raise
         except Exception as error:
             raise diagnose(error, model) from error
-    for remark in remarks:
-        names = _assigned(str(remark.message))
+    for warning in caught:
+        names = _assigned(str(warning.message))
         _refuse_lost_state(names, exported)
         if not names or not all(map(_SECOND_NAME.fullmatch, names)):
-            warnings.warn_explicit(remark.message, remark.category, remark.filename, remark.lineno)
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return exported
 
 
-def _assigned(remark: str) -> list[str]:
-    """The tensor attributes that torch saw being assigned, by dotted name; none in any other remark."""
-    found = _ASSIGNED.search(remark)
-    return [] if found is None else [name.removeprefix("self.") for name in found["names"].split(", ")]
+def _assigned(warning: str) -> list[str]:
+    """Dotted names of the tensor attributes whose assignment a warning of torch reports; else empty."""
+    match = _ASSIGNED.search(warning)
+    return [] if match is None else [name.removeprefix("self.") for name in match["names"].split(", ")]
 
 
 def _refuse_lost_state(names: list[str], exported: ExportedProgram) -> None:
     """Refuse a tensor attribute that forward reads and assigns: the program would keep the first value."""
-    holders = {
+    placeholders = {
         spec.target: spec.arg.name
         for spec in exported.graph_signature.input_specs
         if spec.kind is InputKind.CONSTANT_TENSOR
     }
     for attribute in names:
-        if attribute in holders:
-            reader = next(n for n in exported.graph.nodes if n.name == holders[attribute])
+        if attribute in placeholders:
+            reader = next(n for n in exported.graph.nodes if n.name == placeholders[attribute])
             raise CaptureError(
                 f"forward reads and assigns the attribute {attribute!r}", stage="capture", value=attribute,
-                needed="no state that a call leaves to the next: the program would keep the first value",
+                needed="no state that passes from call to call: the program would keep the first value",
                 where=_line_of(next(iter(reader.users), reader)), node=reader.name,
                 remedy=f"{_STATE}; see the case model_attr_mutation of torch._export.db (ExportDB)",
             )  # fmt: skip
 
 
 def _refuse_writes(exported: ExportedProgram, signature: Signature, train: bool) -> None:
-    """Refuse a program that changes what outlives the call; only training keeps statistics."""
+    """Refuse writes that outlive the call; training may update batch norm statistics."""
     for write in find_writes(exported):
         if write.kind is InputKind.USER_INPUT:
-            raise _written_input(write, exported, signature)
+            raise _input_write(write, exported, signature)
         if write.statistics and not train:
-            needed = "evaluation form, in which statistics are fixed"
+            needed = "evaluation mode, in which statistics are fixed"
             remedy = "export the model after model.eval(), or capture with train=True to train it"
-            raise _written_state(write, needed, remedy)
+            raise _state_write(write, needed, remedy)
         if not write.statistics:
-            raise _written_state(
-                write, "state that is only read: no call changes what the next one sees", _STATE
+            raise _state_write(
+                write, "state that is only read: no call may change what the next reads", _STATE
             )
 
 
-def _written_input(write: Write, exported: ExportedProgram, signature: Signature) -> CaptureError:
+def _input_write(write: Write, exported: ExportedProgram, signature: Signature) -> CaptureError:
     specs = exported.graph_signature.input_specs
-    holders = [spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT]
-    name = dict(zip(holders, signature.names()))[write.name]
+    inputs = [spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT]
+    name = dict(zip(inputs, signature.names()))[write.name]
     return CaptureError(
         f"forward changes its argument {name!r} in place", needed="inputs that are only read",
         where=_line_of(write.node), stage="capture", node=write.node.name, value=name,
-        remedy="use the operator that makes a new tensor (inplace=False, x + y in place of x += y), or"
+        remedy="use the operator that returns a new tensor (inplace=False, x + y in place of x += y), or"
         " start with x = x.clone(); see the case user_input_mutation of torch._export.db (ExportDB)",
     )  # fmt: skip
 
 
-def _written_state(write: Write, needed: str, remedy: str) -> CaptureError:
+def _state_write(write: Write, needed: str, remedy: str) -> CaptureError:
     kind = write.kind.name.lower().replace("_", " ")
     return CaptureError(
         f"forward changes the {kind} {write.name!r}", needed=needed, where=_line_of(write.node),
@@ -226,7 +227,7 @@ def _line_of(node: torch.fx.Node) -> str | None:
 
 
 def _class_name(model: nn.Module | ExportedProgram) -> str:
-    """The model's class with its Python module; of a program that of the model it was traced from."""
+    """The model's class with its Python module; for a program, the class of the model it was traced from."""
     if isinstance(model, ExportedProgram):
         stacks = (node.meta.get("nn_module_stack") for node in model.graph.nodes)
         root = next((next(iter(stack.values())) for stack in stacks if stack), None)

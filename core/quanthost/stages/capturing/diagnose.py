@@ -1,4 +1,4 @@
-"""What kept a model from being captured: the line, the construct, the matching ExportDB case, the rewrite."""
+"""Explains why a model could not be captured: the line, the construct, the ExportDB case, the rewrite."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import attrs
 
 from quanthost.errors import CaptureError
 from quanthost.graph.provenance import Location, innermost, locations
-from quanthost.stages.capturing.constructs import ROWS, UNKNOWN, Row
+from quanthost.stages.capturing.constructs import CONSTRUCTS, UNKNOWN, Construct
 from quanthost.toolchain.export import guard_lines
 
 __all__ = ["Diagnosis", "diagnose"]
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 
 
 @attrs.frozen(kw_only=True)
 class Diagnosis:
-    """What a ``CaptureError`` carries as its ``value``.
+    """The ``value`` of a ``CaptureError``.
 
-    ``case`` is a name in ``torch._export.db.examples``, ``None`` where no case is about the construct.
+    ``case`` is a name in ``torch._export.db.examples``, ``None`` if no case covers the construct.
     """
 
     construct: str
@@ -31,38 +31,41 @@ class Diagnosis:
 
 
 def diagnose(error: BaseException, model: object) -> CaptureError:
-    """The refusal that explains why a model could not be traced; ``error`` is its cause.
+    """The error that explains why a model could not be traced; ``error`` becomes its cause.
 
-    The line is the innermost one of the user's code that was running. Where none was, it is one that
-    restricted a dynamic size, and at last the head of the model's ``forward``.
+    It names the innermost running line of the user's code. If none was running, it names a line that
+    restricted a dynamic size, else the head of the model's ``forward``.
     """
     running = innermost(locations(error.__traceback__))
     line = running if running is not None else innermost(guard_lines(error.__traceback__))
-    row, found = _row(error, line, running is not None)
-    filled = _fillings(error, model) | {name: _flat(text) for name, text in found.items() if text}
-    refusal = _refusal(row, filled, line if line is not None else _head_of_forward(model), model)
+    construct, groups = _recognize(error, line, running is not None)
+    fields = _fields(error, model) | {name: _flat(text) for name, text in groups.items() if text}
+    refusal = _refusal(construct, fields, line if line is not None else _head_of_forward(model), model)
     refusal.__cause__ = error
     return refusal
 
 
-def _row(error: BaseException, line: Location | None, running: bool) -> tuple[Row, Mapping[str, str | None]]:
+def _recognize(
+    error: BaseException, line: Location | None, running: bool
+) -> tuple[Construct, Mapping[str, str | None]]:
+    """The first construct of the table that matches, with the named groups of its message."""
     kinds = frozenset(kind.__name__ for kind in type(error).__mro__)
     text = "" if line is None else line.text
-    for row in ROWS:
-        found = row.match(kinds, str(error), text, running)
-        if found is not None:
-            return row, found
+    for construct in CONSTRUCTS:
+        groups = construct.match(kinds, str(error), text, running)
+        if groups is not None:
+            return construct, groups
     return UNKNOWN, {}
 
 
-def _fillings(error: BaseException, model: object) -> dict[str, str]:
-    """What the texts of a row may name."""
+def _fields(error: BaseException, model: object) -> dict[str, str]:
+    """The fields that the texts of a construct may use."""
     said = _flat(re.split(r"\n\n|\s*For more information", str(error).strip())[0])
     return {"error": type(error).__name__, "said": said, "forward": f"forward{_parameters(model)}"}
 
 
 def _parameters(model: object) -> str:
-    """``(x, mask=None)``, without annotations; empty where it cannot be known."""
+    """``(x, mask=None)``, without annotations; empty if the signature is not available."""
     try:
         full = inspect.signature(model.forward)  # type: ignore[attr-defined]  # a module's
     except (AttributeError, TypeError, ValueError):
@@ -72,20 +75,22 @@ def _parameters(model: object) -> str:
 
 
 def _flat(text: str) -> str:
-    """On one line, shortened."""
+    """The text on one line, shortened to 300 characters."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= _LONGEST else flat[:_LONGEST] + " …"
+    return flat if len(flat) <= _MAX_LENGTH else flat[:_MAX_LENGTH] + " …"
 
 
-def _refusal(row: Row, filled: Mapping[str, str], place: Location | None, model: object) -> CaptureError:
+def _refusal(
+    construct: Construct, fields: Mapping[str, str], place: Location | None, model: object
+) -> CaptureError:
     owner = type(model).__name__
-    construct = row.construct.format_map(filled)
-    case = f"; see the case {row.case} of torch._export.db (ExportDB)" if row.case is not None else ""
+    name, case = construct.construct.format_map(fields), construct.case
+    example = "" if case is None else f"; see the case {case} of torch._export.db (ExportDB)"
     return CaptureError(
-        construct, needed=row.needed.format_map(filled),
+        name, needed=construct.needed.format_map(fields),
         where=owner if place is None else place.described(owner),
-        remedy=row.rewrite.format_map(filled) + case, stage="capture",
-        value=Diagnosis(construct=construct, case=row.case, location=place),
+        remedy=construct.rewrite.format_map(fields) + example, stage="capture",
+        value=Diagnosis(construct=name, case=case, location=place),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The ends of a program: where float becomes integers and integers float, or where neither does."""
+"""Inputs and outputs of a converted graph: their quantization parameters, and integers instead of float."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.integer.sites import numbers_of
 from quanthost.values import TensorQParams
 
-__all__ = ["example", "input_qparams", "keep_integers", "output_qparams", "write_group_scales", "write_out"]
+__all__ = [
+    "example",
+    "input_qparams",
+    "keep_integers",
+    "output_qparams",
+    "write_group_scales",
+    "write_primitives",
+]
 
 _INTEGERS = "quanthost_integers"
 _IO = {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16}
 
 
 def input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
-    """Parameters of the inputs that are quantized at once."""
+    """Quantization parameters of the inputs that a quantize node reads."""
     found = (
         _qparams(node.name, user)
         for node in module.graph.nodes
@@ -36,7 +43,7 @@ def input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
 
 
 def output_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
-    """Parameters of the outputs that are dequantized last."""
+    """Quantization parameters of the outputs that a dequantize node returns."""
     leaves = module.graph.output_node().args[0]
     found = (_qparams(leaf.name, leaf) for leaf in leaves if is_dequantize(leaf))
     return tuple(item for item in found if item is not None)
@@ -53,8 +60,7 @@ def _qparams(name: str, node: fx.Node) -> TensorQParams | None:
 
 
 def keep_integers(module: fx.GraphModule, signature: Signature, io: str) -> Signature:
-    """Let a graph take and give the integers that it quantizes its inputs to and dequantizes its outputs
-    from.
+    """Make a graph take and return integers in place of the floats that it quantizes and dequantizes.
 
     Raises:
         RequestError: ``io`` is unknown, or a float input or output has no integers of that type.
@@ -110,13 +116,13 @@ def _no_integers(what: str, nodes: Sequence[fx.Node], io: str) -> RequestError:
 
 
 def example(node: fx.Node, leaf: Any) -> Any:
-    """An example input, as integers where the placeholder takes integers."""
+    """An example input, quantized if the placeholder takes integers."""
     numbers = node.meta.get(_INTEGERS)
     return leaf if numbers is None else numbers.nearest(leaf.double()).to(numbers.dtype)
 
 
-def write_out(module: fx.GraphModule) -> None:
-    """Put primitive operators in place of quantize and dequantize, so that portable kernels are enough."""
+def write_primitives(module: fx.GraphModule) -> None:
+    """Replace quantize and dequantize by primitive operators, for which portable kernels exist."""
     for node in module.graph.nodes:
         written = _WRITTEN.get(operator_name(node)) if node.op == "call_function" else None
         if written is not None:
@@ -127,7 +133,7 @@ def write_out(module: fx.GraphModule) -> None:
 def _quantize(
     x: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int, dtype: torch.dtype
 ) -> Tensor:
-    """As ``quantized_decomposed``: times the reciprocal of the scale, ties to even."""
+    """As ``quantized_decomposed``: multiplies by the reciprocal of the scale, and rounds ties to even."""
     return torch.clamp(torch.round(x * (1.0 / scale)) + zero_point, quant_min, quant_max).to(dtype)
 
 
@@ -145,7 +151,7 @@ def _dequantize(
 
 
 def write_group_scales(module: fx.GraphModule) -> None:
-    """The same for weights with scales for groups of a row, which only delegates have kernels for."""
+    """Do the same for weights with scales per group, for which only delegates have kernels."""
     for node in module.graph.nodes:
         if node.op == "call_function" and operator_name(node) == _GROUPS:
             node.target = _dequantize_groups

@@ -1,6 +1,6 @@
-"""A program on disk: the ``.pte`` and its record beside it, written both or not at all, and read together.
+"""Reads and writes a program on disk: the ``.pte`` and its record beside it, both or neither.
 
-It loads no torch: what a program is can be shown without it.
+The module loads no torch, so that a program can be inspected without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["program_digest", "read_program", "record_path", "write_program"]
 
 
 def write_program(target: Path, buffer: bytes, record: ProgramRecord) -> None:
-    """Write both files; where that fails, both stay as they were.
+    """Write both files; if that fails, the earlier files stay unchanged.
 
     Raises:
         ProgramError: the folder does not exist or is not writable, the disk is full, or the name ends in
@@ -30,7 +30,7 @@ def write_program(target: Path, buffer: bytes, record: ProgramRecord) -> None:
     beside = record_path(target)
     if beside == target:
         raise ProgramError(
-            f"a program named {target.name}", needed="a name that leaves .json to the record",
+            f"a program named {target.name}", needed="another suffix: .json is the record's",
             where=str(target.parent), value=target,
             remedy=f"save it as {target.with_suffix('.pte').name}",
         )  # fmt: skip
@@ -39,7 +39,7 @@ def write_program(target: Path, buffer: bytes, record: ProgramRecord) -> None:
         with (
             staged(beside, text) as new_record,
             staged(target, buffer) as new_program,
-            _put_back_on_failure(beside),
+            _restored_on_failure(beside),
         ):
             os.replace(new_record, beside)
             os.replace(new_program, target)
@@ -47,18 +47,18 @@ def write_program(target: Path, buffer: bytes, record: ProgramRecord) -> None:
         raise ProgramError(
             f"cannot write {target}: {error.strerror or error}",
             needed="a folder that exists and is writable, on a disk with room", where=str(target.parent),
-            remedy="make the folder or room in it, or choose another path", value=target,
+            remedy="create the folder, free space on the disk, or choose another path", value=target,
         ) from error  # fmt: skip
 
 
 def record_path(program: Path) -> Path:
-    """Where the record of a program lies."""
+    """The path of a program's record."""
     return program.with_suffix(".json")
 
 
 @contextlib.contextmanager
-def _put_back_on_failure(target: Path) -> Iterator[None]:
-    """A file that is moved over ``target`` inside gives way to the earlier one where what follows fails."""
+def _restored_on_failure(target: Path) -> Iterator[None]:
+    """Restore the earlier ``target`` if the block fails after it was replaced."""
     with contextlib.ExitStack() as stack:
         earlier = stack.enter_context(staged(target, target.read_bytes())) if target.exists() else None
         try:
@@ -75,7 +75,7 @@ def read_program(target: Path) -> tuple[bytes, ProgramRecord]:
     """The bytes and the record of a program.
 
     Raises:
-        ProgramError: a file is missing or cannot be read, or the two do not belong together.
+        ProgramError: a file is missing or unreadable, or the two do not belong together.
     """
     beside = record_path(target)
     for file in (target, beside):

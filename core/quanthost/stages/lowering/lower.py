@@ -1,4 +1,4 @@
-"""``lower``: the converted graph becomes a program, delegated as the backends' tables say."""
+"""``lower``: turns the converted graph into a program, with the partitions that the backends delegate."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from quanthost.values import (
 
 __all__ = ["lower"]
 
-# seconds spent to see what a call takes
-_MEASURING = 0.5
+# spent on timing a call
+_TIMING_SECONDS = 0.5
 _LOWERINGS = ("quick", "upstream")
 
 
@@ -130,7 +130,7 @@ def lower(
 
 @attrs.frozen(kw_only=True, eq=False)
 class _Ready:
-    """The graph in the form that is lowered, and what is noted of it on the way."""
+    """The graph as it is lowered, with what its record says of inputs and outputs."""
 
     module: fx.GraphModule
     signature: Signature
@@ -141,7 +141,7 @@ class _Ready:
 
 
 def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready:
-    """A copy of the converted graph with the ends, outputs and operators that its program has.
+    """A copy of the converted graph with the inputs, outputs and operators of its program.
 
     Raises:
         LoweringError: nothing is computed.
@@ -158,7 +158,7 @@ def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready
     if converted.representation is not Representation.QDQ:
         in_float = converted.representation is Representation.REFERENCE
         set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
-        ends.write_out(module)
+        ends.write_primitives(module)
     elif not _delegating(prepared):
         ends.write_group_scales(module)
     return _Ready(
@@ -168,14 +168,14 @@ def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready
 
 
 def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: str) -> Latency:
-    """What was expected, with what a call takes on this machine."""
+    """The expected latency, with the measured one of this machine."""
     if io != "float":
         return attrs.evolve(latency, note=f"not measured: inputs are {io}, the examples are float")
     try:
         call = program.repeatable(*captured.example_args, **captured.example_kwargs)
     except QuanthostError as error:
         return attrs.evolve(latency, note=f"not measured: {str(error).splitlines()[0]}")
-    return attrs.evolve(latency, measured=seconds_of(call, budget=_MEASURING), machine=machine())
+    return attrs.evolve(latency, measured=seconds_of(call, budget=_TIMING_SECONDS), machine=machine())
 
 
 def _delegating(prepared: PreparedModel) -> list[str]:
@@ -220,22 +220,22 @@ def _lower_graph(
                 f"the toolchain refused the graph: {_why(error)}",
                 needed="a graph that torch.export and ExecuTorch accept", stage="lower",
                 plugin=", ".join(request.backends),
-                remedy="keep the operator named above in float or outside by an override, and report it",
+                remedy="keep the operator that the message names in float, and report the error",
             ) from error  # fmt: skip
     return edge, modules
 
 
 def _why(error: BaseException) -> str:
-    """What the error says, and what the first one in its chain says, which is the nearest to the graph."""
+    """The text of the error, and of the first error in its chain, which is closest to the graph."""
     first = error
     while first.__cause__ is not None:
         first = first.__cause__
-    said = [str(each).strip() or type(each).__name__ for each in (error, first)]
-    return "; ".join(dict.fromkeys(said))
+    texts = [str(each).strip() or type(each).__name__ for each in (error, first)]
+    return "; ".join(dict.fromkeys(texts))
 
 
 def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: bool) -> ExportedProgram:
-    """The graph as a program, its inputs in a row, without the arguments that tracing fixed."""
+    """Export the graph with flat inputs, without the arguments that tracing fixed."""
     captured = converted.calibrated.prepared.captured
     fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -276,10 +276,10 @@ def _flat_shapes(captured: CapturedModel) -> list[Any] | None:
 
 
 def _contiguous(leaf: Any) -> Any:
-    """A program reads its inputs as contiguous, whatever strides the examples had."""
+    """A program reads contiguous inputs, whatever strides the examples have."""
     return leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _first(options: list[LoweringOptions], name: str) -> Any:
-    """The value of the first backend that sets it."""
+    """The value of the first backend that sets this option."""
     return next((getattr(o, name) for o in options if getattr(o, name) is not None), None)

@@ -1,4 +1,4 @@
-"""``LoweredProgram``: a program's bytes with the record of how it came to be; saved and run."""
+"""``LoweredProgram``: the bytes of a program with its record; saves and runs it."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class LoweredProgram:
     def __repr__(self) -> str:
         record = self.record
         counts = Counter(decision.verdict for decision in record.decisions)
-        became = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+        verdicts = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
         return (
             f"<LoweredProgram {record.model} for {' and '.join(record.backends)} ({record.recipe}): "
-            f"{became or 'no nodes'}; delegated pieces: {len(record.pieces)}, "
+            f"{verdicts or 'no nodes'}; delegated pieces: {len(record.pieces)}, "
             f"operators outside: {len(record.outside)}; {len(self.buffer) / 1000:.1f} kB>"
         )
 
     @property
     def signature(self) -> Signature:
-        """What the program takes and gives."""
+        """The inputs and outputs of the program."""
         return self._signature
 
     @property
@@ -57,51 +57,51 @@ class LoweredProgram:
     def run(self, *inputs: Any, **kwargs: Any) -> Any:
         """Execute in the ExecuTorch runtime of this machine; the result has the model's structure.
 
-        Calls from several threads are taken one after the other.
+        Calls from several threads run one after the other.
 
         Raises:
-            InputError: an input is not what the model was captured with.
-            ProgramError: the runtime refused or failed.
+            InputError: an input differs from the captured signature.
+            ProgramError: the runtime refused the program or failed.
         """
         flat = self._signature.flatten(inputs, kwargs)
         return self._signature.unflatten(assemble(self.record.outputs, self._execute(flat), flat))
 
     def repeatable(self, *inputs: Any, **kwargs: Any) -> Callable[[], Any]:
-        """The call on these inputs without what surrounds it, for timing: nothing is checked or copied.
+        """A function that runs the program on these inputs, for timing: it checks and copies nothing.
 
         Raises:
-            InputError: an input is not what the model was captured with.
-            ProgramError: the runtime refused or failed.
+            InputError: an input differs from the captured signature.
+            ProgramError: the runtime refused the program or failed.
         """
-        taken = self._taken(self._signature.flatten(inputs, kwargs))
-        runner = self._loaded()
+        leaves = self._variable_leaves(self._signature.flatten(inputs, kwargs))
+        runner = self._load()
         from quanthost.toolchain.runtime import Executor
 
-        return runner.repeatable(taken) if isinstance(runner, Executor) else lambda: runner(taken)
+        return runner.repeatable(leaves) if isinstance(runner, Executor) else lambda: runner(leaves)
 
     def intermediates(self, *inputs: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """The integers of each quantized operator, by the captured node's name, in the order of execution.
 
         Raises:
-            InputError: an input is not what the model was captured with.
-            ProgramError: the program was lowered without them, or the runtime refused or failed.
+            InputError: an input differs from the captured signature.
+            ProgramError: the program was lowered without them, or the runtime refused it or failed.
         """
         names = self.record.intermediates
         if not names:
             raise ProgramError(
                 "a program that returns no intermediate integers", stage="run", value=self,
-                needed="one that was lowered with intermediates=True",
+                needed="a program that was lowered with intermediates=True",
                 remedy="lower the converted model again with intermediates=True",
             )  # fmt: skip
         outputs = self._execute(self._signature.flatten(inputs, kwargs))
         return dict(zip(names, outputs[len(outputs) - len(names) :]))
 
     def _execute(self, flat: list[Any]) -> list[Any]:
-        runner = self._loaded()
+        runner = self._load()
         with torch.no_grad():
-            return runner(self._taken(flat))
+            return runner(self._variable_leaves(flat))
 
-    def _loaded(self) -> Callable[[list[Any]], list[Any]]:
+    def _load(self) -> Callable[[list[Any]], list[Any]]:
         with self._lock:
             if self._runner is None:
                 from quanthost.toolchain.runtime import Executor
@@ -109,12 +109,12 @@ class LoweredProgram:
                 self._runner = Executor(self.buffer, self.record.runtime_modules)
             return self._runner
 
-    def _taken(self, flat: list[Any]) -> list[Any]:
-        """The leaves that the program reads."""
+    def _variable_leaves(self, flat: list[Any]) -> list[Any]:
+        """The leaves that the program reads: tracing fixed the others."""
         return [x for x, leaf in zip(flat, self._signature.inputs) if not isinstance(leaf, ConstantSpec)]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the ``.pte`` and ``<name>.json`` beside it; where that fails, both stay as they were.
+        """Write the ``.pte`` and ``<name>.json`` beside it; if that fails, earlier files stay unchanged.
 
         Raises:
             ProgramError: the folder does not exist or is not writable, the disk is full, or the name

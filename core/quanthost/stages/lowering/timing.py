@@ -1,4 +1,4 @@
-"""How long a call takes here, and on what machine that is."""
+"""Measures how long calls take on this machine, and describes the machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ROUNDS = 6
 
 
 def seconds_of(call: Callable[[], Any], *, budget: float = 0.1) -> float:
-    """Seconds of the fastest call, which other work on the machine disturbs least."""
+    """Seconds of the fastest call: other work on the machine disturbs it least."""
     return seconds_in_turns([call], budget=budget)[0]
 
 
 def seconds_in_turns(calls: Sequence[Callable[[], Any]], *, budget: float = 0.1) -> list[float]:
-    """Seconds of the fastest call of each, which take turns, so that what changes meets them all.
+    """Seconds of the fastest call of each; they take turns, so that a change of the machine affects all.
 
     Each is called for ``budget`` seconds, and at least six times.
     """
@@ -40,12 +40,12 @@ def seconds_in_turns(calls: Sequence[Callable[[], Any]], *, budget: float = 0.1)
 
 
 def machine() -> str:
-    """The processor's name and how many of its cores this process may use."""
+    """The processor's name, and the number of cores that this process may use."""
     return f"{_processor()}, {cores()} cores, {platform.system()}"
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return allowed or 1
 

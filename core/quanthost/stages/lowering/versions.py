@@ -1,4 +1,4 @@
-"""The versions of what takes part in making a program, for records of it."""
+"""The versions of quanthost and the toolchain, for the records of programs."""
 
 from __future__ import annotations
 

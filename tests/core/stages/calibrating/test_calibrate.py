@@ -13,7 +13,7 @@ from torch import nn
 
 import quanthost
 from quanthost.errors import CalibrationError, InputError
-from quanthost.stages.calibrating.observing import needs_data
+from quanthost.stages.calibrating.observing import tensors_that_need_data
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain.observers import RangeObserver
 
@@ -306,7 +306,7 @@ def test_large_batches_make_a_small_sample() -> None:
 def test_recipes_that_need_no_data(recipe: str) -> None:
     """``None`` is enough; the weights are read all the same."""
     without = prepared(recipe=recipe)
-    assert needs_data(without.module) == []
+    assert tensors_that_need_data(without.module) == []
     made = quanthost.calibrate(without, None)
     assert (made.batches, made.data_digest) == (0, "")
     weights = [m for m in made.module.modules() if isinstance(m, RangeObserver) and m.once]

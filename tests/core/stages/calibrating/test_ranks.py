@@ -130,7 +130,7 @@ def test_the_launcher_ends_when_a_rank_dies(launched: Launched) -> None:
     assert seconds < 200
     assert not (folder / "dies1").exists()
     left = folder / "dies0"
-    assert not left.exists() or left.read_text().startswith("a rank that does not answer rank 0: ")
+    assert not left.exists() or left.read_text().startswith("a rank does not answer rank 0: ")
 
 
 def test_a_rank_that_dies_stops_the_others(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_rank_that_dies_stops_the_others(tmp_path: Path) -> None:
         env=environment(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)),
     )  # fmt: skip
     assert done.stdout == "[0, -9]\n"
-    assert (tmp_path / "dies0").read_text().startswith("a rank that does not answer rank 0: ")
+    assert (tmp_path / "dies0").read_text().startswith("a rank does not answer rank 0: ")
     assert float((tmp_path / "dies0.seconds").read_text()) < 60
     assert not (tmp_path / "dies1").exists()
 
@@ -153,5 +153,5 @@ def test_a_lone_rank_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """``torchrun`` with one process calibrates as without."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert quanthost.stages.calibrating.ranks.several() is False
+    assert quanthost.stages.calibrating.ranks.is_distributed() is False
     assert not torch.distributed.is_initialized()

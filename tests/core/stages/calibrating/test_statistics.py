@@ -137,7 +137,7 @@ def test_what_does_not_go_together(net: PreparedModel, whole: Statistics) -> Non
     one, two, three = shares(net, 3)
     assert refused(lambda: one.merge(two).merge(one)).startswith("the shard 1/3 twice")
     assert refused(lambda: whole.merge(whole)).startswith("the same 9 batches twice")
-    assert refused(lambda: one.merge(whole)).startswith("parts of 3 shares and data that is not cut")
+    assert refused(lambda: one.merge(whole)).startswith("parts of 3 shards and data without shards")
     assert refused(lambda: one.merge(shares(net, 2)[1])).startswith("parts of 2 shares and 3 shares")
     stopped = attrs.evolve(two, complete=False)
     assert refused(lambda: one.merge(stopped)).startswith("statistics of a calibration that was stopped")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from flow_nets import torch_threads
 
-from quanthost.stages.calibrating.threads import Team
+from quanthost.stages.calibrating.threads import ThreadTeam
 
 
 def never(item: int) -> bool:
@@ -25,10 +25,10 @@ def test_results_come_in_the_order_of_the_items(threads: int) -> None:
         time.sleep(0.03 if item == 0 else 0.0)
         return item * item
 
-    with torch_threads(threads), Team(work, threads=True, alone=never) as team:
+    with torch_threads(threads), ThreadTeam(work, threads=True, alone=never) as team:
         assert team.size == threads
-        assert list(team.each(range(9))) == [item * item for item in range(9)]
-        assert list(team.each(range(0))) == []
+        assert list(team.map(range(9))) == [item * item for item in range(9)]
+        assert list(team.map(range(0))) == []
 
 
 def test_as_many_run_at_once_as_there_are_threads() -> None:
@@ -39,8 +39,8 @@ def test_as_many_run_at_once_as_there_are_threads() -> None:
         barrier.wait()
         return torch.get_num_threads()
 
-    with torch_threads(3), Team(work, threads=True, alone=never) as team:
-        assert list(team.each(range(6))) == [1] * 6
+    with torch_threads(3), ThreadTeam(work, threads=True, alone=never) as team:
+        assert list(team.map(range(6))) == [1] * 6
 
 
 def test_torch_keeps_its_threads() -> None:
@@ -59,12 +59,12 @@ def test_torch_keeps_its_threads() -> None:
         return torch.get_num_threads()
 
     with torch_threads(17):
-        with Team(work, threads=True, alone=never) as team:
+        with ThreadTeam(work, threads=True, alone=never) as team:
             assert team.size == 8
-            assert list(team.each(range(3))) == [2, 2, 2]
+            assert list(team.map(range(3))) == [2, 2, 2]
         assert (torch.get_num_threads(), begun_later()) == (17, 17)
-        with pytest.raises(ValueError, match="3"), Team(work, threads=True, alone=never) as team:
-            list(team.each(range(9)))
+        with pytest.raises(ValueError, match="3"), ThreadTeam(work, threads=True, alone=never) as team:
+            list(team.map(range(9)))
         assert (torch.get_num_threads(), begun_later()) == (17, 17)
 
 
@@ -77,8 +77,8 @@ def test_no_more_is_drawn_than_can_be_begun() -> None:
             drawn.append(item)
             yield item
 
-    with torch_threads(2), Team(lambda item: item, threads=True, alone=never) as team:
-        ahead = [len(drawn) - given for given in team.each(items())]
+    with torch_threads(2), ThreadTeam(lambda item: item, threads=True, alone=never) as team:
+        ahead = [len(drawn) - given for given in team.map(items())]
     assert max(ahead) == 3
     assert len(drawn) == 20
 
@@ -96,8 +96,8 @@ def test_the_first_error_is_raised() -> None:
     seen: list[int] = []
 
     def take() -> None:
-        with Team(work, threads=True, alone=never) as team:
-            seen.extend(team.each(range(8)))
+        with ThreadTeam(work, threads=True, alone=never) as team:
+            seen.extend(team.map(range(8)))
 
     with torch_threads(4), pytest.raises(ValueError, match="item 2"):
         take()
@@ -118,11 +118,11 @@ def test_an_error_of_drawing_comes_after_those_of_earlier_items() -> None:
         return item
 
     for threads in (1, 3):
-        with torch_threads(threads), Team(work, threads=True, alone=never) as team:
+        with torch_threads(threads), ThreadTeam(work, threads=True, alone=never) as team:
             with pytest.raises(ValueError, match="-1"):
-                list(team.each(items(-1)))
+                list(team.map(items(-1)))
             with pytest.raises(KeyError, match="no more"):
-                list(team.each(items(1)))
+                list(team.map(items(1)))
 
 
 def test_work_that_is_to_be_alone_has_all_threads_and_no_neighbour() -> None:
@@ -138,8 +138,8 @@ def test_work_that_is_to_be_alone_has_all_threads_and_no_neighbour() -> None:
         running.remove(item)
         return item
 
-    with torch_threads(3), Team(work, threads=True, alone=lambda item: item % 4 == 2) as team:
-        assert list(team.each(range(12))) == list(range(12))
+    with torch_threads(3), ThreadTeam(work, threads=True, alone=lambda item: item % 4 == 2) as team:
+        assert list(team.map(range(12))) == list(range(12))
         assert torch.get_num_threads() == 1
     assert [beside[item] for item in (2, 6, 10)] == [(1, 3, True)] * 3
     assert all(beside[item][1:] == (1, False) for item in range(12) if item % 4 != 2)
@@ -159,6 +159,6 @@ def test_one_after_the_other_where_threads_are_not_allowed() -> None:
         assert threading.current_thread() is threading.main_thread()
         return torch.get_num_threads()
 
-    with torch_threads(4), Team(work, threads=False, alone=never) as team:
-        assert list(team.each(items())) == [4, 4, 4]
+    with torch_threads(4), ThreadTeam(work, threads=False, alone=never) as team:
+        assert list(team.map(items())) == [4, 4, 4]
     assert log == ["drawn 0", "done 0", "drawn 1", "done 1", "drawn 2", "done 2"]

@@ -18,7 +18,7 @@ from torch.export import Dim
 
 from quanthost.errors import CaptureError
 from quanthost.stages.capturing.capture import capture
-from quanthost.stages.capturing.constructs import ROWS, UNKNOWN, Row
+from quanthost.stages.capturing.constructs import CONSTRUCTS, UNKNOWN, Construct
 from quanthost.stages.capturing.diagnose import Diagnosis, diagnose
 
 X = torch.ones(2, 3)
@@ -453,11 +453,11 @@ def template(text: str) -> re.Pattern[str]:
 
 
 # that of a tensor of an earlier trace takes two captures, and has a test of its own
-REACHED_BY_ONE_CAPTURE = [row for row in (*ROWS, UNKNOWN) if row.case != "model_attr_mutation"]
+REACHED_BY_ONE_CAPTURE = [row for row in (*CONSTRUCTS, UNKNOWN) if row.case != "model_attr_mutation"]
 
 
 @pytest.mark.parametrize("row", REACHED_BY_ONE_CAPTURE, ids=lambda row: row.construct)
-def test_every_row_has_a_model(row: Row) -> None:
+def test_every_construct_has_a_model(row: Construct) -> None:
     """A row that no model reaches is dead, or hidden by an earlier one."""
     reached = [
         name
@@ -472,7 +472,7 @@ def test_every_case_is_one_of_exportdb() -> None:
     """By the name under which its example is registered."""
     from torch._export.db.examples import all_examples
 
-    assert {row.case for row in ROWS if row.case is not None} <= set(all_examples())
+    assert {row.case for row in CONSTRUCTS if row.case is not None} <= set(all_examples())
 
 
 def test_the_innermost_line_of_the_users_is_found() -> None:

@@ -9,7 +9,7 @@ from flow_nets import Net, calibrated, images, prepared, rand, seeded, sqnr, unt
 from torch import nn
 
 import quanthost
-from quanthost.stages.calibrating.sample import Sample
+from quanthost.stages.calibrating.batch_sample import BatchSample
 from quanthost.stages.converting.refine import refine
 from quanthost.stages.records import CalibratedModel, ConvertedModel
 from quanthost.toolchain import pt2e
@@ -61,7 +61,7 @@ def plain() -> CalibratedModel:
 def with_one_batch(made: CalibratedModel) -> CalibratedModel:
     """The same ranges, and a single batch to judge them by."""
     assert made.statistics is not None
-    one = Sample(made.statistics.sample.held[:1])
+    one = BatchSample(made.statistics.sample.batches[:1])
     return attrs.evolve(made, statistics=attrs.evolve(made.statistics, sample=one))
 
 

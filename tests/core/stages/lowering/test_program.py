@@ -142,7 +142,7 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 cannot write {tmp_path}/none/net.pte: No such file or directory
   needed: a folder that exists and is writable, on a disk with room
   where:  {tmp_path}/none
-  to do:  make the folder or room in it, or choose another path"""
+  to do:  create the folder, free space on the disk, or choose another path"""
     )
     assert files(tmp_path) == {}
 

@@ -1,4 +1,4 @@
-"""Puts a model back as it was after its forward ran: modes, attributes, and what its containers hold."""
+"""Restores a model after its forward ran: modes, attributes, and the contents of its containers."""
 
 from __future__ import annotations
 
@@ -9,39 +9,44 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-__all__ = ["left_as_it_was"]
+__all__ = ["unchanged"]
 
 _Container: TypeAlias = "dict[Any, Any] | list[Any] | set[Any] | deque[Any]"
 
 
 @contextlib.contextmanager
-def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Restore every module's attributes, and all dictionaries, lists and sets among them.
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Restore every module's attributes on exit, and the dictionaries, lists and sets among them.
 
-    Tensors are put back by identity; their values are not copied, for tracing does not change them.
+    Tensors are restored by identity; their values are not copied, since tracing does not change them.
     """
     attributes = [(module, dict(vars(module))) for module in model.modules()]
-    seen: set[int] = set()
-    held = [(c, _content(c)) for _, own in attributes for v in own.values() for c in _containers(v, seen)]
+    visited: set[int] = set()
+    contents = [
+        (container, _content(container))
+        for _, own in attributes
+        for value in own.values()
+        for container in _containers(value, visited)
+    ]
     try:
         yield
     finally:
         for module, own in attributes:
             vars(module).clear()
             vars(module).update(own)
-        for container, content in held:
+        for container, content in contents:
             _restore(container, content)
 
 
-def _containers(value: Any, seen: set[int]) -> Iterator[_Container]:
-    """What can be changed in place, in a value and in what it holds."""
-    if id(value) in seen or not isinstance(value, (dict, list, set, tuple, deque)):
+def _containers(value: Any, visited: set[int]) -> Iterator[_Container]:
+    """The value and its items, at any depth, that are mutable containers."""
+    if id(value) in visited or not isinstance(value, (dict, list, set, tuple, deque)):
         return
-    seen.add(id(value))
+    visited.add(id(value))
     if not isinstance(value, tuple):
         yield value
     for item in value.values() if isinstance(value, dict) else value:
-        yield from _containers(item, seen)
+        yield from _containers(item, visited)
 
 
 def _content(container: _Container) -> list[Any]:
@@ -60,7 +65,7 @@ def _restore(container: _Container, content: list[Any]) -> None:
 
 
 def _is_same(first: Any, second: Any) -> bool:
-    """By identity, items of a dictionary by that of key and value: comparing tensors gives no truth value."""
+    """Compares by identity, dictionary items by key and value: ``==`` on tensors gives no truth value."""
     if first is second:
         return True
     pairs = type(first) is type(second) is tuple and len(first) == len(second)

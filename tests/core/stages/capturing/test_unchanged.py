@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from quanthost.stages.capturing.untouched import left_as_it_was
+from quanthost.stages.capturing.unchanged import unchanged
 
 
 class Messy(nn.Module):
@@ -66,7 +66,7 @@ def test_a_change_is_undone(change: Any, fails: bool) -> None:
     before = picture(model)
 
     def run() -> None:
-        with left_as_it_was(model):
+        with unchanged(model):
             change(model)
             assert picture(model) != before
             if fails:
@@ -84,7 +84,7 @@ def test_a_container_that_holds_itself_is_no_trap() -> None:
     """Cycles are walked once."""
     model = Messy()
     model.cache["self"] = model.cache
-    with left_as_it_was(model):
+    with unchanged(model):
         model.cache["more"] = 1
     assert set(model.cache) == {"deep", "pair", "self"}
 
@@ -98,6 +98,6 @@ def test_a_container_that_cannot_be_cleared_is_left_alone_while_it_is_unchanged(
 
     model = Messy()
     model.cache["locked"] = Locked(a=1)
-    with left_as_it_was(model):
+    with unchanged(model):
         model.count += 1
     assert model.count == 0

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quanthost.stages.calibrating.sample import Sample
+from quanthost.stages.calibrating.batch_sample import BatchSample
 
 SIZED = st.lists(st.tuples(st.integers(0, 300), st.sampled_from([1, 9_000, 260_000, 600_000, 1_100_000])))
 BLANK = torch.zeros(1_100_000)
@@ -27,20 +27,20 @@ def test_the_sample_is_a_monoid(batches: list[tuple[int, int]], cut: int, seed: 
     shuffled = [*batches, *batches[:5]]
     random.Random(seed).shuffle(shuffled)
 
-    def sample(some: list[tuple[int, int]]) -> Sample:
-        made = Sample()
+    def sample(some: list[tuple[int, int]]) -> BatchSample:
+        made = BatchSample()
         for digest, _ in some:
-            made = made.offered(f"{digest:03d}", [BLANK[: sizes[digest]]])
+            made = made.with_batch(f"{digest:03d}", [BLANK[: sizes[digest]]])
         return made
 
     whole = sample(shuffled)
-    assert [batch.digest for batch in whole.held] == wanted[:128]
+    assert [batch.digest for batch in whole.batches] == wanted[:128]
     for merged in (
         sample(shuffled[:cut]).merge(sample(shuffled[cut:])),
         sample(shuffled[cut:]).merge(sample(shuffled[:cut])),
-        whole.merge(Sample()).merge(whole),
+        whole.merge(BatchSample()).merge(whole),
     ):
-        assert [batch.digest for batch in merged.held] == wanted[:128]
+        assert [batch.digest for batch in merged.batches] == wanted[:128]
         assert merged.cut == whole.cut
 
 
@@ -48,9 +48,9 @@ def test_the_sample_has_128_batches_at_most() -> None:
     """And tells which was the first too many, also in a file."""
     numbers = list(range(300))
     random.Random(0).shuffle(numbers)
-    made = Sample()
+    made = BatchSample()
     for number in numbers:
-        made = made.offered(f"{number:03d}", [torch.full((9,), float(number))])
-    assert [batch.digest for batch in made.held] == [f"{number:03d}" for number in range(128)]
+        made = made.with_batch(f"{number:03d}", [torch.full((9,), float(number))])
+    assert [batch.digest for batch in made.batches] == [f"{number:03d}" for number in range(128)]
     assert made.cut == "128"
-    assert [float(batch.leaves[0][0]) for batch in made.held] == [float(number) for number in range(128)]
+    assert [float(batch.leaves[0][0]) for batch in made.batches] == [float(number) for number in range(128)]
