@@ -108,11 +108,11 @@ def test_errors_leave_a_process_whole(name: str, remake: Callable[[QuanthostErro
         value=(1, "two"),
     )  # fmt: skip
     error.add_note("while lowering")
-    made = remake(error)
-    assert type(made) is type(error)
-    assert str(made) == str(error)
-    assert made.args == error.args
-    assert vars(made) == vars(error)
+    copied = remake(error)
+    assert type(copied) is type(error)
+    assert str(copied) == str(error)
+    assert copied.args == error.args
+    assert vars(copied) == vars(error)
 
 
 class OwnError(errors.LoweringError):
@@ -124,9 +124,9 @@ class OwnError(errors.LoweringError):
 
 def test_errors_of_plugins_leave_a_process_whole() -> None:
     """Whatever their constructor takes."""
-    made = pickle.loads(pickle.dumps(OwnError("add")))
-    assert type(made) is OwnError
-    assert (str(made), made.node) == (str(OwnError("add")), "add")
+    copied = pickle.loads(pickle.dumps(OwnError("add")))
+    assert type(copied) is OwnError
+    assert (str(copied), copied.node) == (str(OwnError("add")), "add")
 
 
 def test_blocked_backend_is_no_error_of_the_system() -> None:

@@ -53,19 +53,21 @@ def rescaled(
     accumulators: np.ndarray, multipliers: np.ndarray, shifts: np.ndarray, rounding: int
 ) -> np.ndarray:
     """int32 results of one RESCALE from int32 to int32, with multipliers along the last dimension."""
-    made = ts.TosaSerializer("")
-    source = made.addPlaceholder(list(accumulators.shape), ts.DType.INT32, None)
+    serializer = ts.TosaSerializer("")
+    source = serializer.addPlaceholder(list(accumulators.shape), ts.DType.INT32, None)
     constants = [
-        made.addConst([CHANNELS], ts.DType.INT32, multipliers),
-        made.addConst([CHANNELS], ts.DType.INT8, shifts),
-        made.addConst([1], ts.DType.INT32, np.zeros(1, np.int32)),
-        made.addConst([1], ts.DType.INT32, np.zeros(1, np.int32)),
+        serializer.addConst([CHANNELS], ts.DType.INT32, multipliers),
+        serializer.addConst([CHANNELS], ts.DType.INT8, shifts),
+        serializer.addConst([1], ts.DType.INT32, np.zeros(1, np.int32)),
+        serializer.addConst([1], ts.DType.INT32, np.zeros(1, np.int32)),
     ]
-    result = made.addOutput(list(accumulators.shape), ts.DType.INT32)
+    result = serializer.addOutput(list(accumulators.shape), ts.DType.INT32)
     attribute = ts.TosaSerializerAttribute()
     attribute.RescaleAttribute(True, rounding, True, False, False)
-    made.addOperator(ts.Op.RESCALE, [source.name, *(c.name for c in constants)], [result.name], attribute)
-    outputs, status = tosa_reference_model.run(bytes(made.serialize()), [accumulators], verbosity="LOW")
+    serializer.addOperator(
+        ts.Op.RESCALE, [source.name, *(c.name for c in constants)], [result.name], attribute
+    )
+    outputs, status = tosa_reference_model.run(bytes(serializer.serialize()), [accumulators], verbosity="LOW")
     assert status == tosa_reference_model.GraphStatus.TOSA_VALID, status
     return np.frombuffer(outputs[0], np.int32).reshape(accumulators.shape)
 

@@ -57,7 +57,7 @@ def slow_quantize(x: float, scale: float, zero_point: int, spec: QSpec) -> int:
     return min(max(integer + zero_point, spec.quant_min), spec.quant_max)
 
 
-def made(low: float, high: float, spec: QSpec) -> QParams:
+def params_of(low: float, high: float, spec: QSpec) -> QParams:
     return QParams.for_spec(spec, *qparams_from_range(low, high, spec))
 
 
@@ -128,7 +128,7 @@ def test_zero_point_comes_from_the_rounded_scale() -> None:
 @given(bounds=bounds)
 def test_zero_is_exact(spec: QSpec, bounds: tuple[float, float]) -> None:
     """Zero, which padding inserts, survives quantization under every range."""
-    assert fake_quantize(torch.zeros(1), made(*bounds, spec)).item() == 0.0
+    assert fake_quantize(torch.zeros(1), params_of(*bounds, spec)).item() == 0.0
 
 
 @pytest.mark.parametrize("symmetry", Symmetry)
@@ -162,7 +162,7 @@ def test_quantize_agrees_with_slow_implementation(
     spec: QSpec, bounds: tuple[float, float], values: list[float]
 ) -> None:
     """Every element is the integer that Python's own numbers give, also far outside the range."""
-    qparams = made(*bounds, spec)
+    qparams = params_of(*bounds, spec)
     scale, zero_point = qparams.scale.item(), qparams.zero_point.item()
     expected = [slow_quantize(value, scale, zero_point, spec) for value in values]
     assert quantize(torch.tensor(values), qparams).tolist() == expected
@@ -172,7 +172,7 @@ def test_quantize_agrees_with_slow_implementation(
 @given(bounds=bounds)
 def test_integers_survive_the_round_trip(spec: QSpec, bounds: tuple[float, float]) -> None:
     """Each integer of the range comes back from its real value."""
-    qparams = made(*bounds, spec)
+    qparams = params_of(*bounds, spec)
     integers = torch.linspace(spec.quant_min, spec.quant_max, 256).round()
     stored = integers.to(quantize(torch.zeros(1), qparams).dtype)
     assert torch.equal(quantize(dequantize(stored, qparams), qparams), stored)

@@ -65,11 +65,11 @@ def test_float32_convolutions_up_to_the_bound_are_exact(batch: int) -> None:
     assert exact_dtype(bound) is torch.float32
     assert bound > 2**23
 
-    made = F.conv2d(x.float(), weight.float(), padding=1)
+    result = F.conv2d(x.float(), weight.float(), padding=1)
 
     columns = F.unfold(x.double(), 3, padding=1)
-    wanted = (weight.flatten(1).double() @ columns).reshape(made.shape)
-    assert torch.equal(made.double(), wanted)
+    wanted = (weight.flatten(1).double() @ columns).reshape(result.shape)
+    assert torch.equal(result.double(), wanted)
 
 
 def test_what_a_register_does_not_hold_is_refused() -> None:

@@ -181,8 +181,8 @@ def test_the_integer_form_has_no_float(profile: ArithmeticProfile) -> None:
 
     exported = torch.export.export(_Rescales(exact), (numbers,))
 
-    made = [node.meta["val"] for node in exported.graph.nodes if node.op == "call_function"]
-    tensors = [value for value in made if isinstance(value, torch.Tensor)]
+    values = [node.meta["val"] for node in exported.graph.nodes if node.op == "call_function"]
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
     assert tensors
     assert not any(value.is_floating_point() for value in tensors)
     assert torch.equal(exported.module()(numbers), exact(numbers))
@@ -211,9 +211,9 @@ def test_common_shift_sum(
     ratio: tuple[float, float], a: int, b: int, zeros: tuple[int, int], *, subtracts: bool
 ) -> None:
     """XNNPACK's sum: both products over one shift, one rounding."""
-    made = CommonShiftSum.make(*ratio, 1.0, subtracts=subtracts)
+    operator = CommonShiftSum.make(*ratio, 1.0, subtracts=subtracts)
 
-    result = made(torch.tensor([a]), torch.tensor([b]), zero_points=zeros, low=-300, high=300)
+    result = operator(torch.tensor([a]), torch.tensor([b]), zero_points=zeros, low=-300, high=300)
 
     wanted = _xnnpack_sum(ratio, a - zeros[0], b - zeros[1], subtracts=subtracts)
     assert result.tolist() == [saturate(wanted, -300, 300)]
@@ -229,7 +229,7 @@ def test_rescaled_sum(profile: ArithmeticProfile) -> None:
     def check(
         scales: tuple[float, float, float], a: int, b: int, zeros: tuple[int, int], subtracts: bool
     ) -> None:
-        made = RescaledSum.make(profile, *scales, subtracts=subtracts)
+        operator = RescaledSum.make(profile, *scales, subtracts=subtracts)
         unit = 2 * max(scales[:2])
         one, two = (
             rescaled(profile, (x - zero) << 20, scale / unit) for x, zero, scale in zip((a, b), zeros, scales)
@@ -237,7 +237,7 @@ def test_rescaled_sum(profile: ArithmeticProfile) -> None:
         total = one - two if subtracts else one + two
         wanted = rescaled(profile, total, unit / (scales[2] * 2**20))
 
-        result = made(torch.tensor([a]), torch.tensor([b]), zero_points=zeros, low=-300, high=300)
+        result = operator(torch.tensor([a]), torch.tensor([b]), zero_points=zeros, low=-300, high=300)
 
         assert result.tolist() == [saturate(wanted, -300, 300)]
 

@@ -90,23 +90,23 @@ def test_merge_leaves_its_operands(a: Tensor, b: Tensor) -> None:
 def test_content_agrees_with_slow_implementation(a: Tensor) -> None:
     """Extremes, tallies and the histogram are what exact fractions give, on the finest grid that fits."""
     sketch, data = sketch_of(a), a.tolist()
-    kept = [value for value in data if is_ordinary(value)]
-    assert (sketch.count, sketch.ordinary) == (len(data), len(kept))
+    ordinary = [value for value in data if is_ordinary(value)]
+    assert (sketch.count, sketch.ordinary) == (len(data), len(ordinary))
     assert sketch.nan == sum(map(math.isnan, data))
     assert sketch.positive_infinity == data.count(math.inf)
     assert sketch.negative_infinity == data.count(-math.inf)
     assert sketch.huge == sum(HUGE <= abs(value) < math.inf for value in data)
-    if not kept:
+    if not ordinary:
         assert (sketch.minimum, sketch.maximum, len(sketch.histogram)) == (math.inf, -math.inf, 0)
         return
-    assert (sketch.minimum, sketch.maximum) == (min(kept), max(kept))
+    assert (sketch.minimum, sketch.maximum) == (min(ordinary), max(ordinary))
     width = Fraction(sketch.bin_width)
-    expected = Counter(math.floor(Fraction(value) / width) for value in kept)
+    expected = Counter(math.floor(Fraction(value) / width) for value in ordinary)
     first = min(expected)
     assert sketch.edges().tolist() == [float((first + i) * width) for i in range(len(sketch.histogram) + 1)]
     assert {first + i: n for i, n in enumerate(sketch.histogram.tolist()) if n} == expected
-    assert bins_from_zero(kept, width) <= MAX_BINS
-    assert width == LEAST_WIDTH or bins_from_zero(kept, width / 2) > MAX_BINS
+    assert bins_from_zero(ordinary, width) <= MAX_BINS
+    assert width == LEAST_WIDTH or bins_from_zero(ordinary, width / 2) > MAX_BINS
 
 
 def bins_from_zero(data: list[float], width: Fraction) -> int:
@@ -194,14 +194,14 @@ def test_a_denser_sample_finds_more_of_the_rare() -> None:
     """A hundred far values of a million: at ten times the density ten times as many are met."""
     tensor = torch.rand(1_000_003)
     tensor[::10_007] = 8.0 + torch.rand(100)
-    found = []
+    counts = []
     for density in (1.0, 10.0):
         sketch = RangeSketch()
         sketch.update(tensor, density)
         far = sketch.histogram[sketch.edges()[:-1] >= 8.0]
-        found.append(int((far > 1).sum()))
+        counts.append(int((far > 1).sum()))
         assert abs(int(far.sum()) - 100) < 80 / density**0.5
-    assert found[1] > 4 * found[0]
+    assert counts[1] > 4 * counts[0]
 
 
 def test_batches_are_sampled_at_different_places() -> None:

@@ -16,20 +16,20 @@ LOW, HIGH = -(2**15), 2**15 - 1
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, torch.Tensor]:
-    with np.load(Path(__file__).with_name("tosa_rescale.npz")) as held:
-        return {name: torch.from_numpy(held[name]) for name in held.files if name != "version"}
+    with np.load(Path(__file__).with_name("tosa_rescale.npz")) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files if name != "version"}
 
 
 @pytest.mark.parametrize(("profile", "rounding"), [(TOSA, "single"), (TOSA_DOUBLE_ROUND, "double")])
 def test_rescale(profile: ArithmeticProfile, rounding: str, recorded: dict[str, torch.Tensor]) -> None:
     """Multipliers, shifts and all results of both forms are the model's, at each end and each tie."""
-    made = Multipliers.make(profile, recorded["scales"])
-    along = made.shaped((-1,))
+    multipliers = Multipliers.make(profile, recorded["scales"])
+    along = multipliers.shaped((-1,))
     accumulators = recorded["accumulators"]
     wanted = recorded[rounding]
 
-    assert torch.equal(made.multiplier, recorded["multipliers"].to(torch.int64))
-    assert torch.equal(made.shift, recorded["shifts"].to(torch.int64))
+    assert torch.equal(multipliers.multiplier, recorded["multipliers"].to(torch.int64))
+    assert torch.equal(multipliers.shift, recorded["shifts"].to(torch.int64))
     assert torch.equal(rescale(accumulators, along), wanted)
     exact = IntegerRescale.make(along, low=LOW, high=HIGH, bound=2**31 - 1)
     assert torch.equal(exact(accumulators.to(torch.int64)), wanted.clamp(LOW, HIGH).to(torch.int64))
@@ -47,8 +47,8 @@ def test_the_record_tells_the_roundings_apart(recorded: dict[str, torch.Tensor])
 @pytest.mark.parametrize("scale", [2.0, 0.75, 2.0**-3])
 def test_room(scale: float) -> None:
     """An accumulator that the model calls unpredictable has no room in 32 bits; the one before it has."""
-    made = Multipliers.make(TOSA, torch.tensor([scale], dtype=torch.float64))
-    first = 2 ** min(int(made.shift) - 1, 31)
+    multipliers = Multipliers.make(TOSA, torch.tensor([scale], dtype=torch.float64))
+    first = 2 ** min(int(multipliers.shift) - 1, 31)
 
-    assert made.room(first) == 2**31
-    assert made.room(first - 1) < 2**31
+    assert multipliers.room(first) == 2**31
+    assert multipliers.room(first - 1) < 2**31

@@ -39,12 +39,12 @@ def test_it_runs(entry: Entry) -> None:
 def test_what_moves_makes_no_values(entry: Entry) -> None:
     """Each value of the result is one of the operands' or zero."""
     module, inputs = _plain(entry)
-    made = module(*inputs)
-    given = {0.0, *(float(v) for x in inputs if x.is_floating_point() for v in x.reshape(-1))}
+    result = module(*inputs)
+    allowed = {0.0, *(float(v) for x in inputs if x.is_floating_point() for v in x.reshape(-1))}
 
-    for leaf in made if isinstance(made, tuple) else (made,):
+    for leaf in result if isinstance(result, tuple) else (result,):
         if leaf.is_floating_point():
-            assert {float(v) for v in leaf.reshape(-1)} <= given
+            assert {float(v) for v in leaf.reshape(-1)} <= allowed
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.result_range], ids=lambda entry: entry.name)
@@ -52,11 +52,11 @@ def test_result_ranges(entry: Entry) -> None:
     """The result lies between the bounds, and comes near one of them."""
     module, inputs = _plain(entry)
     low, high = entry.result_range or (0.0, 0.0)
-    made = module(*inputs)
+    result = module(*inputs)
 
-    assert low <= float(made.min())
-    assert float(made.max()) <= high
-    assert min(float(made.min()) - low, high - float(made.max())) < 0.3
+    assert low <= float(result.min())
+    assert float(result.max()) <= high
+    assert min(float(result.min()) - low, high - float(result.max())) < 0.3
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.channel_axes], ids=lambda entry: entry.name)
@@ -64,8 +64,8 @@ def test_channel_axes(entry: Entry) -> None:
     """A slice of the weight along that axis decides one channel of the result, and no other."""
     (key, axis) = next(iter(entry.channel_axes.items()))
     module = module_of(Op(names=(entry.name,)), entry.variation("plain"), {})
-    held = dict(module.named_parameters()).get(f"{key}_0")
-    weight = held if held is not None else module.inputs[-1]
+    parameter = dict(module.named_parameters()).get(f"{key}_0")
+    weight = parameter if parameter is not None else module.inputs[-1]
     before = module(*module.inputs).clone()
     with torch.no_grad():
         weight.select(axis, 0).zero_()

@@ -1,6 +1,6 @@
 """LiteRT for Microcontrollers, whose kernels define the numbers of TensorFlow Lite's 8- and 16-bit operators.
 
-Its models are made here operator by operator, and run by its own interpreter.
+Its models are built here operator by operator, and run by its own interpreter.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ def run(
     output: tuple[Sequence[int], Numbers],
 ) -> Tensor:
     """One operator's result, with ``options`` as the schema's number of their type and their value."""
-    tensors, given = [], []
-    for place, made in enumerate(inputs):
-        values, numbers = (made.values, made) if isinstance(made, Constant) else made
+    tensors, sources = [], []
+    for place, operand in enumerate(inputs):
+        values, numbers = (operand.values, operand) if isinstance(operand, Constant) else operand
         tensor = editor.Tensor(
             shape=tuple(values.shape), dtype=_TYPES[values.dtype], name=f"input{place}",
             quantization=_quantization(numbers),
-            data=values.numpy() if isinstance(made, Constant) else None,
+            data=values.numpy() if isinstance(operand, Constant) else None,
         )  # fmt: skip
         tensors.append(tensor)
-        if not isinstance(made, Constant):
-            given.append((tensor, values))
+        if not isinstance(operand, Constant):
+            sources.append((tensor, values))
     shape, numbers = output
     result = editor.Tensor(
         shape=tuple(shape), dtype=_TYPES[numbers.dtype], name="output", quantization=_quantization(numbers)
@@ -67,12 +67,12 @@ def run(
     if options is not None:
         made_operator.builtinOptionsType, made_operator.builtinOptions = options
     graph = editor.Subgraph(
-        tensors=[*tensors, result], inputs=[tensor for tensor, _ in given], outputs=[result],
+        tensors=[*tensors, result], inputs=[tensor for tensor, _ in sources], outputs=[result],
         operators=[editor.Operator(operator, inputs=tensors, outputs=[result], _fb=made_operator)],
     )  # fmt: skip
     model = editor.Model(subgraphs=[graph]).build()
     interpreter = runtime.Interpreter.from_bytes(bytes(model), arena_size=4 * 2**20)
-    for place, (_, values) in enumerate(given):
+    for place, (_, values) in enumerate(sources):
         interpreter.set_input(np.ascontiguousarray(values.numpy()), place)
     interpreter.invoke()
     return torch.from_numpy(interpreter.get_output(0).copy())

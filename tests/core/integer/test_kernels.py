@@ -43,8 +43,8 @@ def draw(*shape: int, low: int = -128, high: int = 127, dtype: torch.dtype = tor
 def output(
     scales: Sequence[float], bound: int, shape: Sequence[int] = (), *, out: Numbers = OUT, offset: int = 0
 ) -> Output:
-    made = Multipliers.make(FP32_HALF_EVEN, torch.tensor(scales, dtype=torch.float32))
-    return Output(made.shaped(shape), out, bound=bound, offset=offset)
+    multipliers = Multipliers.make(FP32_HALF_EVEN, torch.tensor(scales, dtype=torch.float32))
+    return Output(multipliers.shaped(shape), out, bound=bound, offset=offset)
 
 
 def rounded(accumulator: int, scale: float, out: Numbers = OUT, offset: int = 0) -> int:
@@ -60,7 +60,7 @@ def slow_convolution(
     """Accumulators by place, output element by output element; outside of the input lies the zero point."""
     batch, _, *sizes = x.shape
     channels, per_group, *kernel = weight.shape
-    made = [
+    sizes_out = [
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, p, d, k, s in zip(sizes, padding, dilation, kernel, stride)
     ]
@@ -72,7 +72,7 @@ def slow_convolution(
         return tree  # type: ignore[return-value]
 
     found = {}
-    for n, c, *place in itertools.product(range(batch), range(channels), *map(range, made)):
+    for n, c, *place in itertools.product(range(batch), range(channels), *map(range, sizes_out)):
         first = c // (channels // groups) * per_group
         total = 0 if bias is None else int(bias[c])
         for i, *tap in itertools.product(range(per_group), *map(range, kernel)):
@@ -99,11 +99,11 @@ def convolution(
     scales = [2.0**-6, 2.0**-9] * (len(weight) // 2) + [2.0**-7] * (len(weight) % 2)
     bound = int(accumulator_bound(weight.flatten(1), -128, 127, zero_point, bias).max())
     given = {"stride": [1] * rank, "padding": [0] * rank, "dilation": [1] * rank} | kwargs
-    made = output(scales, bound, [-1, *[1] * rank])
+    operator = output(scales, bound, [-1, *[1] * rank])
     return Convolution(
         weight,
         bias,
-        made,
+        operator,
         zero_point=zero_point,
         output_padding=[0] * rank,
         **given,  # type: ignore[arg-type]
@@ -119,13 +119,13 @@ def test_convolution(
     shape, kernel, stride, padding, dilation, groups = case
     x, weight = draw(*shape), draw(*kernel, low=-127)
     bias = draw(kernel[0], low=-900, high=900, dtype=torch.int64) if biased else None
-    made = convolution(
+    operator = convolution(
         weight, bias, len(stride), stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     wanted = slow_convolution(x, weight, bias, -5, stride, padding, dilation, groups)
-    scales = made.output.multipliers.scale.reshape(-1).tolist()
+    scales = operator.output.multipliers.scale.reshape(-1).tolist()
 
-    result = made(x)
+    result = operator(x)
 
     assert result.numel() == len(wanted)
     assert all(
@@ -140,34 +140,34 @@ def test_a_transposed_convolution_scatters() -> None:
     sums = torch.zeros(1, 2, 6, 5, dtype=torch.int64)
     for i, c, h, w in itertools.product(range(2), range(2), range(3), range(2)):
         sums[0, c, 2 * h : 2 * h + 2, 2 * w : 2 * w + 3] += (int(x[0, i, h, w]) + 5) * weight[i, c].long()
-    made = Convolution(
+    operator = Convolution(
         weight, None, output([2.0**-8], 2**20), zero_point=-5, stride=[2, 2], padding=[0, 0],
         dilation=[1, 1], transposed=True, output_padding=[0, 0],
     )  # fmt: skip
 
-    assert made(x).reshape(-1).tolist() == [rounded(n, 2.0**-8) for n in sums.reshape(-1).tolist()]
+    assert operator(x).reshape(-1).tolist() == [rounded(n, 2.0**-8) for n in sums.reshape(-1).tolist()]
 
 
 def test_a_convolution_of_one_image_of_any_layout() -> None:
     """Without a batch dimension, channels-last, strided and of batch 17, it is the same convolution."""
     weight = draw(4, 3, 3, 3, low=-127)
-    made = convolution(weight, None, 2, padding=[1, 1])
+    operator = convolution(weight, None, 2, padding=[1, 1])
     x = draw(17, 3, 8, 8)
-    wanted = made(x)
+    wanted = operator(x)
 
-    assert torch.equal(made(x[3]), wanted[3])
-    assert torch.equal(made(x.to(memory_format=torch.channels_last)), wanted)
-    assert torch.equal(made(x.repeat_interleave(2, 3)[..., ::2]), wanted)
-    assert made(x[:0]).shape == (0, 4, 8, 8)
+    assert torch.equal(operator(x[3]), wanted[3])
+    assert torch.equal(operator(x.to(memory_format=torch.channels_last)), wanted)
+    assert torch.equal(operator(x.repeat_interleave(2, 3)[..., ::2]), wanted)
+    assert operator(x[:0]).shape == (0, 4, 8, 8)
 
 
 def test_padding_that_differs_on_both_sides() -> None:
     """``padding="same"`` with an even kernel pads one more behind."""
     weight, x = draw(1, 1, 1, 2, low=-127), draw(1, 1, 1, 5)
-    made = convolution(weight, None, 2, pad=[0, 1, 0, 0])
+    operator = convolution(weight, None, 2, pad=[0, 1, 0, 0])
     wide = torch.cat([x, torch.full((1, 1, 1, 1), -5, dtype=torch.int8)], 3)
 
-    assert torch.equal(made(x), convolution(weight, None, 2)(wide))
+    assert torch.equal(operator(x), convolution(weight, None, 2)(wide))
 
 
 @each_form
@@ -177,11 +177,11 @@ def test_linear(form: Form, *, biased: bool) -> None:
     x, weight = draw(2, 3, 7), draw(4, 7, low=-127)
     bias = torch.tensor([2**25 + 1, -(2**25) - 3, 5, 0]) if biased else None
     scales = [2.0**-18, 2.0**-18, 2.0**-5, 2.0**-4]
-    made = Linear(weight, bias, Output(
+    operator = Linear(weight, bias, Output(
         Multipliers.make(SINGLE_ROUNDING, torch.tensor(scales)).shaped([-1]), OUT, bound=2**27,
         products=2**18,
     ), zero_point=-5)  # fmt: skip
-    set_form(made, form)
+    set_form(operator, form)
     totals = [
         [sum((a + 5) * b for a, b in zip(row, column)) + (0 if bias is None else int(bias[i])) for i, column
          in enumerate(weight.tolist())]
@@ -192,23 +192,23 @@ def test_linear(form: Form, *, biased: bool) -> None:
         for row in totals
     ]
     if form is not Form.REFERENCE:
-        assert made(x).reshape(-1, 4).tolist() == wanted
-        assert made(x[:0]).shape == (0, 3, 4)
+        assert operator(x).reshape(-1, 4).tolist() == wanted
+        assert operator(x[:0]).shape == (0, 3, 4)
     else:
         # float32 rescales ties to even, and bias and products together have more bits than it holds
-        assert (made(x).reshape(-1, 4).int() - torch.tensor(wanted)).abs().max() <= 1
+        assert (operator(x).reshape(-1, 4).int() - torch.tensor(wanted)).abs().max() <= 1
 
 
 @each_form
 def test_products_of_two_tensors(form: Form) -> None:
     """Each with its own zero point, in batches and element by element."""
     a, b = draw(2, 3, 5), draw(2, 5, 4)
-    made = MatMul(output([2.0**-9], 5 * 133 * 135), zero_points=(-5, 7))
+    operator = MatMul(output([2.0**-9], 5 * 133 * 135), zero_points=(-5, 7))
     by_element = Multiply(output([2.0**-7], 133 * 135), zero_points=(-5, 7))
-    set_form(made, form)
+    set_form(operator, form)
     set_form(by_element, form)
 
-    result, product = made(a, b), by_element(a, b[:, :1, :1])
+    result, product = operator(a, b), by_element(a, b[:, :1, :1])
 
     for n, i, j in itertools.product(range(2), range(3), range(4)):
         total = sum((int(a[n, i, k]) + 5) * (int(b[n, k, j]) - 7) for k in range(5))
@@ -223,7 +223,7 @@ def test_products_of_two_tensors(form: Form) -> None:
 @example(a=-128, b=7, ratio=1.0)
 def test_division(a: int, b: int, ratio: float) -> None:
     """The nearest integer, ties up; what divides by zero saturates, zero over zero is the zero point."""
-    made = Divide(numbers(ratio, -5), numbers(1.0, 7), OUT)
+    operator = Divide(numbers(ratio, -5), numbers(1.0, 7), OUT)
     above, below = a + 5, b - 7
     if below:
         exact = Fraction(above, below) * Fraction(ratio)
@@ -233,7 +233,7 @@ def test_division(a: int, b: int, ratio: float) -> None:
     else:
         wanted = {3 if not above else (127 if above > 0 else -128)}
 
-    result = made(torch.tensor([a], dtype=torch.int8), torch.tensor([b], dtype=torch.int8))
+    result = operator(torch.tensor([a], dtype=torch.int8), torch.tensor([b], dtype=torch.int8))
 
     assert int(result) in wanted
 
@@ -241,9 +241,11 @@ def test_division(a: int, b: int, ratio: float) -> None:
 @pytest.mark.parametrize("ratio", [1e-30, 1e30])
 def test_division_at_the_ends_of_its_scales(ratio: float) -> None:
     """Results that are all zero, or all beyond the range, are so without overflow."""
-    made = Divide(numbers(ratio, 0), numbers(1.0, 0), OUT)
+    operator = Divide(numbers(ratio, 0), numbers(1.0, 0), OUT)
 
-    result = made(torch.tensor([1, -1, 0, 127], dtype=torch.int8), torch.tensor([127] * 4, dtype=torch.int8))
+    result = operator(
+        torch.tensor([1, -1, 0, 127], dtype=torch.int8), torch.tensor([127] * 4, dtype=torch.int8)
+    )
 
     assert result.tolist() == ([3, 3, 3, 3] if ratio < 1 else [127, -128, 3, 127])
 
@@ -267,15 +269,15 @@ def test_lookup() -> None:
 def test_interpolation_is_straight_between_points() -> None:
     """A line stays a line, up to the last number, and is rounded half up."""
     ends = torch.arange(-32768, 32769, 128)
-    made = Interpolation(ends * 2**6, WIDE, low=-32768, function="quarter")
+    operator = Interpolation(ends * 2**6, WIDE, low=-32768, function="quarter")
     x = torch.arange(-32768, 32768).to(torch.int16)
 
-    assert torch.equal(made(x).long(), torch.floor(x.double() / 4 + 0.5).long())
+    assert torch.equal(operator(x).long(), torch.floor(x.double() / 4 + 0.5).long())
 
 
-def _shares(form: Form, made: nn.Module, x: Tensor) -> Tensor:
-    set_form(made, form)
-    result: Tensor = made(x)
+def _shares(form: Form, operator: nn.Module, x: Tensor) -> Tensor:
+    set_form(operator, form)
+    result: Tensor = operator(x)
     return result
 
 
@@ -290,14 +292,14 @@ def test_averages_and_their_ties(form: Form, offset: int) -> None:
         output([1 / 4], 4 * 133, out=out, offset=offset), zero_point=-5, kernel=[2, 2], stride=[2, 1],
         padding=[1, 0],
     )  # fmt: skip
-    made, pooled = _shares(form, mean, x), _shares(form, pool, x)
+    result, pooled = _shares(form, mean, x), _shares(form, pool, x)
     values = (x.long() + 5).tolist()
 
     ties = 0
     for n, c in itertools.product(range(3), range(4)):
         total = sum(map(sum, values[n][c]))
         ties += total % 16 == 8
-        assert int(made[n, c]) == rounded(total, 1 / 16, out, offset)
+        assert int(result[n, c]) == rounded(total, 1 / 16, out, offset)
         for h, w in itertools.product(range(3), range(3)):
             rows = [row for row in (2 * h - 1, 2 * h) if 0 <= row < 4]
             total = sum(values[n][c][row][w + k] for row in rows for k in range(2))
@@ -313,11 +315,11 @@ def test_windows_of_unequal_size(form: Form) -> None:
     rows = torch.tensor([[1, 1, 0, 0, 0], [0, 1, 1, 1, 1]], dtype=torch.int8)
     columns = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.int8)
     counts = rows.sum(1)[:, None] * columns.sum(1)
-    made = WindowAverage(
+    operator = WindowAverage(
         output((1.0 / counts.reshape(-1)).tolist(), 16 * 133, counts.shape), rows, columns, zero_point=-5
     )
     line = WindowAverage(output((1.0 / columns.sum(1)).tolist(), 4 * 133, [3]), None, columns, zero_point=-5)
-    image, flat = _shares(form, made, x), _shares(form, line, x[0])
+    image, flat = _shares(form, operator, x), _shares(form, line, x[0])
 
     for n, c, h, w in itertools.product(range(2), range(3), range(2), range(3)):
         window = x[n, c][rows[h].bool()][:, columns[w].bool()].long() + 5
@@ -335,11 +337,11 @@ def test_maxima() -> None:
     lowest = torch.full((2, 3, 7, 8), -128, dtype=torch.int8)
     lowest[:, :, 1:6, 1:7] = x
 
-    made, flat = image(x), line(x[0])
+    pooled, flat = image(x), line(x[0])
 
-    for h, w in itertools.product(range(made.shape[2]), range(made.shape[3])):
+    for h, w in itertools.product(range(pooled.shape[2]), range(pooled.shape[3])):
         wanted = lowest[:, :, [h, h + 2]][..., 2 * w : 2 * w + 3].amax((2, 3))
-        assert torch.equal(made[:, :, h, w], wanted)
+        assert torch.equal(pooled[:, :, h, w], wanted)
     for w in range(flat.shape[2]):
         assert torch.equal(flat[..., w], x[0][..., max(0, 2 * w - 1) : 2 * w + 2].amax(2))
 
@@ -368,13 +370,13 @@ def test_softmax_stays_within_its_error(given_numbers: Numbers, out_scale: float
     )  # fmt: skip
     low, high = given_numbers.low, given_numbers.high
     x = torch.cat([draw(200, 40, low=low, high=high, dtype=torch.int16), torch.full((1, 40), high)])
-    made = Softmax(given_numbers, out, -1, 40)
+    operator = Softmax(given_numbers, out, -1, 40)
 
     real = torch.softmax(given_numbers.real(x), -1) / out_scale + out.zero_point
-    off = (made(x).double() - real.clamp(out.low, out.high)).abs().max()
+    off = (operator(x).double() - real.clamp(out.low, out.high)).abs().max()
 
-    assert off <= made.error + 1e-9
-    assert made.error < 0.6
+    assert off <= operator.error + 1e-9
+    assert operator.error < 0.6
 
 
 @pytest.mark.parametrize("eps", [1e-5, 1e-12, 0.1])
@@ -392,13 +394,13 @@ def test_layer_norm_stays_within_its_error(count: int, given_numbers: Numbers, e
     x[:8] = 7
     x[1:4, 0] += 1
     x[4, ::2], x[5], x[6, 0], x[7, : count // 2] = high, low, high, low
-    made = LayerNorm(given_numbers, out, count=count, rank=1, weight=weight, bias=bias, eps=eps)
+    operator = LayerNorm(given_numbers, out, count=count, rank=1, weight=weight, bias=bias, eps=eps)
 
     real = torch.nn.functional.layer_norm(
         given_numbers.real(x), [count], weight.double(), bias.double(), eps
     ) / out.scale + out.zero_point  # fmt: skip
-    off = (made(x).double() - real).abs().max()
+    off = (operator(x).double() - real).abs().max()
 
-    assert off <= made.error + 1e-9
-    assert made.error < 0.51
-    assert max(made.bounds) < 2**62
+    assert off <= operator.error + 1e-9
+    assert operator.error < 0.51
+    assert max(operator.bounds) < 2**62

@@ -60,8 +60,8 @@ class Draws:
 
 
 def output(factors: list[Tensor | float], out: Numbers, bound: int, shape: Sequence[int] = ()) -> Output:
-    made = Multipliers.make(GEMMLOWP, effective_scales(GEMMLOWP, factors, out.scale))
-    return Output(made.shaped(shape), out, bound=bound)
+    multipliers = Multipliers.make(GEMMLOWP, effective_scales(GEMMLOWP, factors, out.scale))
+    return Output(multipliers.shaped(shape), out, bound=bound)
 
 
 def largest(rows: Tensor, n: Numbers, bias: Tensor) -> int:
@@ -75,18 +75,18 @@ def test_fully_connected(seed: int, form: Form) -> None:
     draws = Draws(seed)
     x, out, scales = draws.numbers(), int8(0.15, 5 - seed), draws.scales(13)
     weight, bias, numbers = draws.weight((13, 40)), draws.bias(13), draws.values(x, (300, 40))
-    made = Linear(
+    operator = Linear(
         weight, bias.to(torch.int64), output([x.scale, scales], out, largest(weight, x, bias), [-1]),
         zero_point=x.zero_point,
     )  # fmt: skip
-    set_form(made, form)
+    set_form(operator, form)
 
     wanted = run(
         S.FULLY_CONNECTED, (schema.BuiltinOptions.FullyConnectedOptions, schema.FullyConnectedOptionsT()),
         [(numbers, x), Constant(weight, scales), Constant(bias, scales * x.scale)], ((300, 13), out),
     )  # fmt: skip
 
-    assert torch.equal(made(numbers), wanted)
+    assert torch.equal(operator(numbers), wanted)
     assert len(wanted.unique()) > 100
 
 
@@ -111,12 +111,12 @@ def test_convolution(seed: int) -> None:
     draws = Draws(seed)
     x, out, scales = draws.numbers(), int8(0.15, seed), draws.scales(6)
     weight, bias, numbers = draws.weight((6, 5, 3, 2)), draws.bias(6), draws.values(x, (1, 5, 21, 18))
-    made = _convolution(weight, bias, x, scales, out)
+    operator = _convolution(weight, bias, x, scales, out)
     options = schema.Conv2DOptionsT()
     options.padding = schema.Padding.VALID
     options.strideH, options.strideW, options.dilationHFactor, options.dilationWFactor = 2, 1, 1, 2
 
-    result = _nhwc(made(numbers))
+    result = _nhwc(operator(numbers))
     wanted = run(
         S.CONV_2D, (schema.BuiltinOptions.Conv2DOptions, options),
         [(_nhwc(numbers), x), Constant(_nhwc(weight), scales), Constant(bias, scales * x.scale)],
@@ -133,13 +133,13 @@ def test_depthwise_convolution(seed: int) -> None:
     draws = Draws(seed)
     x, out, scales = draws.numbers(), int8(0.06, -seed), draws.scales(8)
     weight, bias, numbers = draws.weight((8, 1, 3, 2)), draws.bias(8), draws.values(x, (1, 4, 21, 18))
-    made = _convolution(weight, bias, x, scales, out, groups=4)
+    operator = _convolution(weight, bias, x, scales, out, groups=4)
     options = schema.DepthwiseConv2DOptionsT()
     options.padding = schema.Padding.VALID
     options.strideH, options.strideW, options.dilationHFactor, options.dilationWFactor = 2, 1, 1, 2
     options.depthMultiplier = 2
 
-    result = _nhwc(made(numbers))
+    result = _nhwc(operator(numbers))
     wanted = run(
         S.DEPTHWISE_CONV_2D, (schema.BuiltinOptions.DepthwiseConv2DOptions, options),
         [
@@ -162,14 +162,14 @@ def test_add_and_sub(seed: int, *, subtracts: bool, form: Form) -> None:
     a, b, out = draws.numbers(), draws.numbers(), draws.numbers()
     levels = torch.arange(-128, 128, dtype=torch.int8)
     first, second = levels.repeat(256, 1), levels.reshape(-1, 1).repeat(1, 256)
-    made = Add(GEMMLOWP, a, b, out, subtracts=subtracts)
-    set_form(made, form)
+    operator = Add(GEMMLOWP, a, b, out, subtracts=subtracts)
+    set_form(operator, form)
     option = schema.SubOptionsT() if subtracts else schema.AddOptionsT()
     kind = schema.BuiltinOptions.SubOptions if subtracts else schema.BuiltinOptions.AddOptions
 
     wanted = run(S.SUB if subtracts else S.ADD, (kind, option), [(first, a), (second, b)], ((256, 256), out))
 
-    assert torch.equal(made(first, second), wanted)
+    assert torch.equal(operator(first, second), wanted)
     assert len(wanted.unique()) > 50
 
 
@@ -181,17 +181,17 @@ def test_mul(seed: int, form: Form) -> None:
     a, b, out = draws.numbers(), draws.numbers(), int8(0.02, 3)
     levels = torch.arange(-128, 128, dtype=torch.int8)
     first, second = levels.repeat(256, 1), levels.reshape(-1, 1).repeat(1, 256)
-    made = Multiply(
+    operator = Multiply(
         output([a.scale, b.scale], out, a.reach * b.reach), zero_points=(a.zero_point, b.zero_point)
     )
-    set_form(made, form)
+    set_form(operator, form)
 
     wanted = run(
         S.MUL, (schema.BuiltinOptions.MulOptions, schema.MulOptionsT()), [(first, a), (second, b)],
         ((256, 256), out),
     )  # fmt: skip
 
-    assert torch.equal(made(first, second), wanted)
+    assert torch.equal(operator(first, second), wanted)
     assert len(wanted.unique()) > 50
 
 
@@ -201,12 +201,12 @@ def test_requantization(ratio: float, form: Form) -> None:
     """int16 to int8, over every number, halves among them."""
     x, out = int16(0.01), int8(0.01 / ratio, -7)
     numbers = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).reshape(256, 256)
-    made = Rescale(output([x.scale], out, x.reach), zero_point=0)
-    set_form(made, form)
+    operator = Rescale(output([x.scale], out, x.reach), zero_point=0)
+    set_form(operator, form)
 
     wanted = run(S.QUANTIZE, None, [(numbers, x)], ((256, 256), out))
 
-    assert torch.equal(made(numbers), wanted)
+    assert torch.equal(operator(numbers), wanted)
 
 
 def test_another_rounding_is_told_apart() -> None:
@@ -216,6 +216,6 @@ def test_another_rounding_is_told_apart() -> None:
     multipliers = Multipliers.make(
         SINGLE_ROUNDING, effective_scales(SINGLE_ROUNDING, [x.scale], out.scale)
     ).shaped(())
-    made = Rescale(Output(multipliers, out, bound=x.reach), zero_point=0)
+    operator = Rescale(Output(multipliers, out, bound=x.reach), zero_point=0)
 
-    assert not torch.equal(made(numbers), run(S.QUANTIZE, None, [(numbers, x)], ((10, 100), out)))
+    assert not torch.equal(operator(numbers), run(S.QUANTIZE, None, [(numbers, x)], ((10, 100), out)))

@@ -24,9 +24,9 @@ def test_sqnr_is_over_all_samples_and_per_output() -> None:
     """An error of a tenth of the signal is 20 dB; an exact output is infinitely good."""
     exact = Contestant(name="float", run=lambda x: {"near": x, "same": x})
     near = Contestant(name="int8", run=lambda x: {"near": x * 1.1, "same": x})
-    found = dict(compare(exact, near, _samples(), repeats=0).sqnr_db)
-    assert found["output['near']"] == pytest.approx(20.0, abs=1e-4)
-    assert found["output['same']"] == math.inf
+    levels = dict(compare(exact, near, _samples(), repeats=0).sqnr_db)
+    assert levels["output['near']"] == pytest.approx(20.0, abs=1e-4)
+    assert levels["output['same']"] == math.inf
 
 
 def test_sqnr_pools_the_samples() -> None:

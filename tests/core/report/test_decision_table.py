@@ -12,20 +12,20 @@ from quanthost.values import Cause, Decision, Verdict
 
 
 def _quantized(node: str, operator: str = "aten.conv2d.default", **fields: object) -> Decision:
-    made = Decision(
+    decision = Decision(
         node=node, operator=operator, verdict=Verdict.QUANTIZED, cause=Cause.ROW, reason="row conv",
         row="conv", backend="npu", recipe="int8_static", delegated=True, partition="Npu/0",
         placement="taken by the delegate",
     )  # fmt: skip
-    return attrs.evolve(made, **fields)  # type: ignore[arg-type]  # fields of a Decision
+    return attrs.evolve(decision, **fields)  # type: ignore[arg-type]  # fields of a Decision
 
 
 def _float(node: str, reason: str = "no row has it", **fields: object) -> Decision:
-    made = Decision(
+    decision = Decision(
         node=node, operator="aten.cumsum.default", verdict=Verdict.FLOAT, cause=Cause.NO_ROW, reason=reason,
         delegated=False, placement="portable kernels run it",
     )  # fmt: skip
-    return attrs.evolve(made, **fields)  # type: ignore[arg-type]  # fields of a Decision
+    return attrs.evolve(decision, **fields)  # type: ignore[arg-type]  # fields of a Decision
 
 
 def _text(renderable: object, width: int = 80) -> str:

@@ -20,6 +20,6 @@ def test_names_are_paths() -> None:
 def test_only_tensors_are_tensors() -> None:
     """Numbers and ``None`` stay behind, and the tensors themselves are handed on."""
     x = torch.zeros(1)
-    found = named_tensors((None, x, 3))
-    assert list(found) == ["output[1]"]
-    assert found["output[1]"] is x
+    tensors = named_tensors((None, x, 3))
+    assert list(tensors) == ["output[1]"]
+    assert tensors["output[1]"] is x

@@ -45,13 +45,13 @@ def boxes(root: Xml.Element) -> dict[str, Xml.Element]:
 
 def test_each_node_but_constants_is_a_box_with_its_whole_text() -> None:
     """Long names are cut in the box, and whole in its title; what XML reserves is escaped."""
-    found = boxes(parsed())
-    assert list(found) == ["x", "conv2d", "a_very_long_name_of_a_node_tha…", "output"]
-    title = found["conv2d"][0]
+    shown = boxes(parsed())
+    assert list(shown) == ["x", "conv2d", "a_very_long_name_of_a_node_tha…", "output"]
+    title = shown["conv2d"][0]
     assert title.tag == f"{SVG}title"
     assert title.text == ("conv2d = aten.conv2d.default(%x, %w)\nfloat32[1, 4]\nquantized\nrow conv <&> more")
-    assert found["conv2d"][3].text == "quantized · conv2d"
-    assert found["a_very_long_name_of_a_node_tha…"][3].text == "b_0 · sin"
+    assert shown["conv2d"][3].text == "quantized · conv2d"
+    assert shown["a_very_long_name_of_a_node_tha…"][3].text == "b_0 · sin"
 
 
 def test_it_can_be_read_without_colours() -> None:

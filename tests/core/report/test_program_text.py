@@ -50,8 +50,8 @@ def _record() -> ProgramRecord:
 
 def test_facts_of_the_file() -> None:
     """Bounded shapes are said to be bounds, repeated calls are counted, a non-tensor is named as such."""
-    found = dict(method_facts([_METHOD], 1536))
-    assert found == {
+    texts = dict(method_facts([_METHOD], 1536))
+    assert texts == {
         "size": "1.5 KiB", "inputs": "float32 up to [4, 3], no tensor", "outputs": "int64 [4]",
         "memory": "2.0 KiB for activations", "delegate calls": "2 × Npu, Dsp",
         "kernel calls": "2 × aten.add.out, aten.mean.out",
@@ -60,13 +60,13 @@ def test_facts_of_the_file() -> None:
 
 def test_facts_of_the_record() -> None:
     """An explicit 0 or False is shown, the origin of a plugin where it is known, digests abbreviated."""
-    found = dict(record_facts(_record()))
-    assert found["backend"] == "npu (quanthost-npu 2.0), cpu"
-    assert found["options"] == "cores=0, fast=False"
-    assert found["override"] == "override(module_name='head', keep_float=True)"
-    assert found["model"] == "zoo.Net, sha256:222222222222"
-    assert found["data"] == "none"
-    assert found["delegated"] == "75.0% of the operators, in 1 piece"
+    texts = dict(record_facts(_record()))
+    assert texts["backend"] == "npu (quanthost-npu 2.0), cpu"
+    assert texts["options"] == "cores=0, fast=False"
+    assert texts["override"] == "override(module_name='head', keep_float=True)"
+    assert texts["model"] == "zoo.Net, sha256:222222222222"
+    assert texts["data"] == "none"
+    assert texts["delegated"] == "75.0% of the operators, in 1 piece"
 
 
 def test_document_is_json_and_whole() -> None:

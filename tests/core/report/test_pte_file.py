@@ -41,8 +41,8 @@ def program() -> bytes:
         exported = torch.export.export(
             _Net().eval(), (torch.randn(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim("b", max=4)},)
         )
-        made = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
-    return bytes(made.buffer)
+        program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    return bytes(program.buffer)
 
 
 def test_agrees_with_executorch(program: bytes) -> None:
@@ -86,12 +86,12 @@ def test_other_files_are_refused() -> None:
 @given(data=st.data())
 def test_damage_never_escapes_as_another_error(program: bytes, data: st.DataObject) -> None:
     """Cut off and with bytes overwritten, a file is read or refused."""
-    kept = bytearray(program[: data.draw(st.integers(9, 16 << 10))])
-    places = st.integers(8, len(kept) - 1)
+    damaged = bytearray(program[: data.draw(st.integers(9, 16 << 10))])
+    places = st.integers(8, len(damaged) - 1)
     for place, value in data.draw(st.dictionaries(places, st.integers(0, 255), max_size=8)).items():
-        kept[place] = value
+        damaged[place] = value
     try:
-        read_pte(bytes(kept), "net.pte")
+        read_pte(bytes(damaged), "net.pte")
     except ProgramError as error:
         assert error.where == "net.pte"  # noqa: PT017  # either outcome is right, another exception is not
 

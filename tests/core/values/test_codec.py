@@ -112,8 +112,8 @@ def test_two_spellings_of_one_value(first: Any, second: Any) -> None:
 
 def test_options_of_other_types_are_other_values() -> None:
     """``1``, ``1.0`` and ``True`` are three options, though Python calls them equal."""
-    made = [Request(backends="npu", recipe="r", options={"a": option}) for option in (1, 1.0, True)]
-    assert len(set(made)) == len({digest(request) for request in made}) == 3
+    variants = [Request(backends="npu", recipe="r", options={"a": option}) for option in (1, 1.0, True)]
+    assert len(set(variants)) == len({digest(request) for request in variants}) == 3
 
 
 def test_digest_has_its_form() -> None:

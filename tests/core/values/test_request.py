@@ -52,8 +52,8 @@ def test_field_that_does_not_fit(fields: dict[str, Any], problem: str) -> None:
 
 def test_option() -> None:
     """A given option wins over the default, also where it is falsy."""
-    given: dict[str, Any] = {"threads": 0, "fast": False, "mode": ""}
-    request = attrs.evolve(REQUEST, options=given)
+    options: dict[str, Any] = {"threads": 0, "fast": False, "mode": ""}
+    request = attrs.evolve(REQUEST, options=options)
     assert request.option("threads", 4) == 0
     assert request.option("fast", True) is False
     assert request.option("mode", "x") == ""
