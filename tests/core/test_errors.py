@@ -1,4 +1,4 @@
-"""The error tree: message, attributes, and the builtin that each error is caught as."""
+"""The error tree: messages, attributes, and the builtin base of each error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PROMISED: dict[str, tuple[type[Exception], ...]] = {
 
 
 def test_message_has_all_four_parts_in_order() -> None:
-    """What was seen comes first, then what was needed, where, and what to do."""
+    """The message has what was seen, what was needed, where, and what to do."""
     error = TableError(
         "two rows named 'conv'", needed="each name once", where="row conv", remedy="rename one of them"
     )
@@ -46,7 +46,7 @@ def test_message_has_all_four_parts_in_order() -> None:
 
 
 def test_place_is_made_of_stage_backend_and_node() -> None:
-    """Without a place in words, the attributes name it; unset ones are left out."""
+    """Without a place in words, the set attributes name it."""
     parts = {"needed": "n", "remedy": "r"}
     assert QuanthostError("s", stage="prepare", plugin="npu", node="add_1", **parts).where == (
         "stage prepare, backend npu, node add_1"
@@ -56,7 +56,7 @@ def test_place_is_made_of_stage_backend_and_node() -> None:
 
 
 def test_given_place_wins() -> None:
-    """A place in words replaces the one made of the attributes, which stay readable."""
+    """A place in words replaces that of the attributes, which stay readable."""
     error = QuanthostError("s", needed="n", remedy="r", where="model.pte", stage="lower", node="add")
     assert error.where == "model.pte"
     assert (error.stage, error.node) == ("lower", "add")
@@ -64,25 +64,25 @@ def test_given_place_wins() -> None:
 
 @pytest.mark.parametrize("value", [0, False, "", ()], ids=repr)
 def test_falsy_value_is_kept(value: object) -> None:
-    """An offending value that is falsy is not taken for an unset one."""
+    """A falsy offending value is not treated as unset."""
     assert QuanthostError("s", needed="n", remedy="r", value=value).value is value
 
 
 def test_attributes_are_kept() -> None:
-    """Each part and each attribute can be read from the error; what was not given is ``None``."""
+    """Each part and attribute can be read from the error; unset ones are ``None``."""
     error = QuanthostError("seen", needed="needed", remedy="remedy", plugin="npu", value=3)
     assert (error.seen, error.needed, error.remedy) == ("seen", "needed", "remedy")
     assert (error.plugin, error.stage, error.node, error.value) == ("npu", None, None, 3)
 
 
 def test_every_error_is_listed_here() -> None:
-    """A new error has to say below which builtin it is caught as."""
+    """Each error class has an entry with its builtin below."""
     assert sorted(PROMISED) == errors.__all__
 
 
 @pytest.mark.parametrize("name", errors.__all__)
 def test_error_is_caught_as_its_builtin(name: str) -> None:
-    """Each error is a ``QuanthostError`` and what its class promises, and keeps the four-part message."""
+    """Each error is a ``QuanthostError`` and its builtin, and keeps the four-part message."""
     kind = getattr(errors, name)
     error = kind("seen", needed="needed", remedy="remedy", plugin="npu")
     assert isinstance(error, QuanthostError)
@@ -116,21 +116,21 @@ def test_errors_leave_a_process_whole(name: str, remake: Callable[[QuanthostErro
 
 
 class OwnError(errors.LoweringError):
-    """An error of a plugin, made of other arguments."""
+    """An error of a plugin with another constructor."""
 
     def __init__(self, operator: str) -> None:
         super().__init__(f"the operator {operator}", needed="another", remedy="rewrite it", node=operator)
 
 
 def test_errors_of_plugins_leave_a_process_whole() -> None:
-    """Whatever their constructor takes."""
+    """Errors with any constructor survive pickling and copying."""
     copied = pickle.loads(pickle.dumps(OwnError("add")))
     assert type(copied) is OwnError
     assert (str(copied), copied.node) == (str(OwnError("add")), "add")
 
 
 def test_blocked_backend_is_no_error_of_the_system() -> None:
-    """The permission error carries our message and no number of the operating system."""
+    """The permission error has our message and no errno."""
     error = BlockedBackendError("the backend 'npu'", needed="an allowed one", remedy="allow it", plugin="npu")
     assert error.errno is None
     assert str(error).startswith("the backend 'npu'")

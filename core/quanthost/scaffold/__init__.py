@@ -1,1 +1,1 @@
-"""New backends from templates: what is asked for is checked, rendered, and written whole or not at all."""
+"""Generates the package of a new backend from templates: plan, render, write."""

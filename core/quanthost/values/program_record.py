@@ -46,7 +46,7 @@ class OutputLeaf:
 class EstimatorTrial:
     """A candidate that ``convert`` tried, and the SQNR of the model's outputs with it, in dB.
 
-    Every other batch of the calibration sample measures it; the remaining batches correct the biases.
+    Half of the batch sample measures it; the other half corrects the biases.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One thread and the same examples in every run: neither times nor laws depend on the machine's load."""
+"""One thread and the same examples in every run, so that nothing depends on the machine's load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ settings.load_profile("arith")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small operators wait longer for a team of threads than they take."""
+    """Small operators take longer to start threads than to run."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -39,7 +39,7 @@ def choose_scales(random: np.random.Generator) -> np.ndarray:
 
 
 def choose_accumulators(random: np.random.Generator, scales: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Any, the extremes, and such that lie beside a tie, as far as ``apply_scale_32`` has them."""
+    """Any accumulators, the extremes, and some next to a tie, within the range of ``apply_scale_32``."""
     most = np.minimum(2**31 - 1, 2.0 ** (shifts - 1) - 1)
     anything = np.round(random.uniform(-1, 1, (ROWS, CHANNELS)) * most)
     ties = np.floor((random.integers(-300, 300, (ROWS, CHANNELS)) + 0.5) / scales)

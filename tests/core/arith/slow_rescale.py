@@ -1,4 +1,4 @@
-"""Rescaling as its specifications write it, one number at a time, with Python's integers and fractions."""
+"""Rescaling as in the specifications, one number at a time, with Python's integers and fractions."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def parameters(scale: object, zero_point: object, dtype: DType = DType.INT8, **l
 def test_parameters_of_known_ranges(
     spec: QSpec, low: float, high: float, scale: float, zero_point: int
 ) -> None:
-    """Scale and zero point of ranges whose parameters follow by hand from the definition."""
+    """Scale and zero point of ranges whose parameters are computed by hand."""
     actual_scale, actual_zero_point = qparams_from_range(low, high, spec)
     assert (actual_scale.item(), actual_zero_point.item()) == (scale, zero_point)
     assert (actual_scale.dtype, actual_zero_point.dtype) == (torch.float32, torch.int64)
@@ -98,7 +98,7 @@ def test_parameters_of_known_ranges(
 @each_spec
 @given(bounds=bounds)
 def test_parameters_agree_with_exact_arithmetic(spec: QSpec, bounds: tuple[float, float]) -> None:
-    """The scale is the exact one to half a float32 unit, the zero point that of the rounded scale."""
+    """The scale is exact to half a float32 unit, and the zero point belongs to the rounded scale."""
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
     scale, zero_point = (part.item() for part in qparams_from_range(*bounds, spec))
     steps = spec.quant_max - spec.quant_min
@@ -115,7 +115,7 @@ def test_parameters_agree_with_exact_arithmetic(spec: QSpec, bounds: tuple[float
 
 
 def test_zero_point_comes_from_the_rounded_scale() -> None:
-    """A range whose exact scale gives another zero point than the float32 that is applied."""
+    """A range whose exact scale and float32 scale give different zero points."""
     low, high = -11.758051872253418, 12.324705123901367
     exact = (high - low) / 255
     scale, zero_point = qparams_from_range(low, high, AFFINE)
@@ -127,7 +127,7 @@ def test_zero_point_comes_from_the_rounded_scale() -> None:
 @each_spec
 @given(bounds=bounds)
 def test_zero_is_exact(spec: QSpec, bounds: tuple[float, float]) -> None:
-    """Zero, which padding inserts, survives quantization under every range."""
+    """Zero, which padding inserts, is exact under every range."""
     assert fake_quantize(torch.zeros(1), params_of(*bounds, spec)).item() == 0.0
 
 
@@ -161,7 +161,7 @@ def test_unusable_ranges_are_refused(low: float, high: float) -> None:
 def test_quantize_agrees_with_slow_implementation(
     spec: QSpec, bounds: tuple[float, float], values: list[float]
 ) -> None:
-    """Every element is the integer that Python's own numbers give, also far outside the range."""
+    """Every element equals the integer from Python's numbers, even far outside the range."""
     qparams = params_of(*bounds, spec)
     scale, zero_point = qparams.scale.item(), qparams.zero_point.item()
     expected = [slow_quantize(value, scale, zero_point, spec) for value in values]
@@ -179,7 +179,7 @@ def test_integers_survive_the_round_trip(spec: QSpec, bounds: tuple[float, float
 
 
 def test_error_inside_the_range_is_half_a_step() -> None:
-    """Rounding is to the nearest level: at most half a scale, and half is reached."""
+    """Rounding is to the nearest level: the error is at most half a scale, and reaches it."""
     qparams = parameters(0.25, 3)
     x = torch.linspace(-32.0, 31.0, 12601)
     error = (fake_quantize(x, qparams) - x).abs()
@@ -187,7 +187,7 @@ def test_error_inside_the_range_is_half_a_step() -> None:
 
 
 def test_storage_dtypes() -> None:
-    """int4 is kept in int8, inside its own range; the other dtypes are their own storage."""
+    """int4 is stored as int8, within its own range; other dtypes are stored as they are."""
     x = torch.tensor([-1e9, 1e9])
     stored = {dtype: quantize(x, parameters(1.0, 0, dtype)) for dtype in DType}
     assert stored[DType.INT4].tolist() == [-8, 7]
@@ -198,7 +198,7 @@ def test_storage_dtypes() -> None:
 
 
 def test_int32_saturates() -> None:
-    """Values beyond int32, whose greatest integer is no float32, stay at its bounds."""
+    """Values beyond int32 saturate at its bounds, although the upper one is not a float32."""
     q = quantize(torch.tensor([3e9, -3e9, 2.0**31, 7.0]), parameters(1.0, 0, DType.INT32))
     assert q.tolist() == [2**31 - 1, -(2**31), 2**31 - 1, 7]
 
@@ -211,7 +211,7 @@ def test_values_that_are_not_finite() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_fake_quantize_keeps_shape_and_dtype(dtype: torch.dtype) -> None:
-    """A strided input of any float dtype comes back in its own shape and dtype, off the graph."""
+    """A strided input of any float dtype keeps its shape and dtype, and has no gradient."""
     x = torch.arange(24, dtype=dtype).reshape(4, 6).t().requires_grad_()
     made_up = fake_quantize(x, parameters(2.0, 0))
     assert (made_up.shape, made_up.dtype, made_up.requires_grad) == (x.shape, dtype, False)
@@ -285,7 +285,7 @@ def test_bits_are_those_of_the_decomposed_operators(axis: int | None) -> None:
     ],
 )
 def test_contradictory_parameters_are_refused(changes: dict[str, object], text: str) -> None:
-    """Parameters that no kernel could apply are refused when made."""
+    """Parameters that no kernel can apply are refused when they are created."""
     fields = {
         "scale": torch.tensor(1.0), "zero_point": torch.tensor(0),
         "quant_min": -128, "quant_max": 127, "dtype": DType.INT8,

@@ -1,4 +1,4 @@
-"""Bounds of accumulators: never exceeded, reached, and what they allow."""
+"""Bounds of accumulators: never exceeded, but reached; and the dtypes that they allow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ rows = st.lists(st.integers(-127, 127), min_size=1, max_size=5)
 def test_no_partial_sum_exceeds_it(
     row: list[int], low: int, high: int, bias: int, data: st.DataObject
 ) -> None:
-    """Over all extreme inputs, in any order, with the bias first or last."""
+    """The bound holds for all extreme inputs, in any order, with the bias first or last."""
     zero_point = data.draw(st.integers(low, high))
     bound = int(accumulator_bound(torch.tensor([row]), low, high, zero_point, torch.tensor([bias])))
     order = data.draw(st.permutations(range(len(row))))
@@ -39,7 +39,7 @@ def test_no_partial_sum_exceeds_it(
 
 @given(row=rows)
 def test_it_is_reached(row: list[int]) -> None:
-    """A range that is the same on both sides of the zero point, and weights that all agree with it."""
+    """The bound is reached for a symmetric range and inputs with the signs of the weights."""
     bound = int(accumulator_bound(torch.tensor([row]), -100, 100, 0, None))
 
     assert bound == sum(abs(weight) * 100 for weight in row)
@@ -50,13 +50,13 @@ def test_it_is_reached(row: list[int]) -> None:
     [(2**24, torch.float32), (2**24 + 1, torch.float64), (2**53, torch.float64), (2**53 + 1, torch.int64)],
 )
 def test_exact_dtype(bound: int, dtype: torch.dtype) -> None:
-    """A float has all integers as far as its mantissa reaches."""
+    """A float dtype represents all integers up to its mantissa."""
     assert exact_dtype(bound) is dtype
 
 
 @pytest.mark.parametrize("batch", [1, 17])
 def test_float32_convolutions_up_to_the_bound_are_exact(batch: int) -> None:
-    """3×3 kernels, whose fast algorithms in float (Winograd) would not be: the sums are those of int64."""
+    """The float sums of a 3×3 convolution equal those of int64, so Winograd is not used."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randint(-127, 128, (8, 51, 3, 3), generator=generator)
     x = torch.randint(-255, 256, (batch, 51, 9, 9), generator=generator)
@@ -73,7 +73,7 @@ def test_float32_convolutions_up_to_the_bound_are_exact(batch: int) -> None:
 
 
 def test_what_a_register_does_not_hold_is_refused() -> None:
-    """The operator, how far it can reach, and the channels."""
+    """The error names the operator, the bound and the channels."""
     bounds = torch.tensor([100, 40000, 32767, 32768])
 
     with pytest.raises(ConversionError) as caught:

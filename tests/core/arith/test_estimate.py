@@ -143,21 +143,21 @@ data = st.lists(st.floats(-(2.0**60), 2.0**60, width=32), min_size=1, max_size=3
 @each_spec
 @given(x=data)
 def test_mse_expects_no_more_than_minmax(spec: QSpec, x: Tensor) -> None:
-    """By its own measure the chosen range is never worse than the whole one, for any data."""
+    """By the expected error, the chosen range is never worse than the whole one."""
     sketch = sketch_of(x)
     chosen = expected(sketch, choose_range(sketch, spec), spec)
     assert chosen <= expected(sketch, (sketch.minimum, sketch.maximum), spec)
 
 
 def test_mse_puts_levels_where_the_data_saturates() -> None:
-    """Mass at both ends of a mirrored range, which lie between the levels of minmax, gets levels."""
+    """Levels move to the mass at both ends of a mirrored range, which lies between the levels of minmax."""
     x = draw("saturated")
     minmax = measured_of_range(x, (-1.0, 1.0), AFFINE)
     assert measured_of_range(x, choose_range(sketch_of(x), AFFINE), AFFINE) < 0.4 * minmax
 
 
 def test_mse_falls_back_on_minmax(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the search meets nothing better, the range of the data is what is chosen."""
+    """If the search finds nothing better, the range of the data is chosen."""
     ends = torch.tensor([-1e-3], dtype=torch.float64), torch.tensor([1e-3], dtype=torch.float64)
     monkeypatch.setattr(estimate, "_clips", lambda *_: ends)
     assert choose_range(sketch_of(draw("uniform")), SYMMETRIC)[1] > 0.99
@@ -206,7 +206,7 @@ def test_mse_clips_a_lone_outlier(symmetry: Symmetry) -> None:
 @each_spec
 @pytest.mark.parametrize("value", [0.0, 3.3, -1e-3, 1e20, 1e-40])
 def test_constant_data_is_reconstructed(spec: QSpec, value: float) -> None:
-    """A constant gives valid parameters, and comes back to half a step of its own range."""
+    """A constant gives valid parameters, and is reconstructed to half a step of its range."""
     x = torch.full((10,), value)
     low, high = choose_range(sketch_of(x), spec)
     scale, zero_point = qparams_from_range(low, high, spec)
@@ -238,7 +238,7 @@ def percentile_of(percentile: float) -> RangeEstimator:
 
 @given(data)
 def test_hundredth_percentile_is_minmax(x: Tensor) -> None:
-    """All of the data lies between the ends."""
+    """The range of minmax contains all data."""
     spec = QSpec(dtype=DType.INT8, estimator=percentile_of(100.0))
     assert choose_range(sketch_of(x), spec) == choose_range(sketch_of(x), MINMAX)
 
@@ -251,7 +251,7 @@ def test_percentile_range_is_ordered_and_inside_the_data(x: Tensor, percentile: 
 
 
 def slow_divergence(counts: list[float], bins: int, levels: int) -> float:
-    """The steps of the published procedure, one bin after the other."""
+    """The published procedure, bin by bin."""
     reference = counts[:bins]
     last = max((i for i in range(bins) if counts[i] > 0), default=0)
     reference[last] += sum(counts[bins:])
@@ -322,7 +322,7 @@ def test_entropy_is_not_decided_by_zeros() -> None:
     ids=["one bin", "more levels than bins"],
 )
 def test_entropy_without_bins_to_join_is_minmax(x: Tensor, dtype: DType) -> None:
-    """Where there are no more bins than levels, joining them loses nothing."""
+    """With no more bins than levels, the whole range is chosen."""
     spec = QSpec(dtype=dtype, estimator=ENTROPY)
     assert choose_range(sketch_of(x), spec) == (x.min().item(), x.max().item())
 
@@ -344,7 +344,7 @@ def test_every_range_can_be_quantized(name: str, kind: Estimator, spec: QSpec) -
 
 
 def test_moving_average_is_refused() -> None:
-    """What depends on the order of batches cannot be had from a sketch, and the error says so."""
+    """An estimator that depends on the order of batches is refused with that reason."""
     spec = QSpec(dtype=DType.INT8, estimator=RangeEstimator(kind=Estimator.MOVING_AVERAGE, momentum=0.01))
     with pytest.raises(
         ValueCheckError, match=r"moving_average on a sketch[\s\S]*does not depend on the order"
@@ -356,6 +356,6 @@ def test_moving_average_is_refused() -> None:
     "x", [torch.zeros(0), torch.tensor([math.nan, math.inf])], ids=["none", "not finite"]
 )
 def test_no_data_is_refused(x: Tensor) -> None:
-    """Without an ordinary value there is no range, and the error counts what came."""
+    """Without ordinary values there is no range; the error has the number of values."""
     with pytest.raises(CalibrationError, match=f"{len(x)} values, none of them finite"):
         choose_range(sketch_of(x), AFFINE)

@@ -42,7 +42,7 @@ exponents = st.integers(-30, 5)
 
 @st.composite
 def scales(draw: st.DrawFn, profile: ArithmeticProfile) -> float:
-    """Both ends of what the profile has, and what lies between."""
+    """Scales at both ends of the profile's range, and between them."""
     exponent = draw(st.integers(-30, -1)) if profile == POWER_OF_TWO else draw(exponents)
     scale = math.ldexp(draw(mantissas), exponent)
     return float(torch.tensor(scale, dtype=torch.float32)) if profile == FP32_HALF_EVEN else scale
@@ -50,7 +50,7 @@ def scales(draw: st.DrawFn, profile: ArithmeticProfile) -> float:
 
 @st.composite
 def accumulators(draw: st.DrawFn, scale: float, most: int) -> int:
-    """Any, the extremes, and those that lie beside a tie of either sign."""
+    """Any accumulators, the extremes, and those next to a tie of either sign."""
     tie = draw(st.integers(-300, 300))
     beside = math.floor((tie + 0.5) / scale) + draw(st.integers(-1, 1))
     given_number = draw(st.one_of(st.integers(-most, most), st.sampled_from([-most, most, 0, 1, -1])))
@@ -64,7 +64,7 @@ def _most(multipliers: Multipliers) -> int:
 
 @each_profile
 def test_both_forms_are_the_specification(profile: ArithmeticProfile) -> None:
-    """The eager and the integer form give what the specification's own steps give."""
+    """The eager and the integer form equal the specification's steps."""
 
     @settings(max_examples=400, deadline=None)
     @given(data=st.data())
@@ -133,7 +133,7 @@ def test_numbers_worked_out_by_hand(
 @given(accumulator=st.integers(-64 * 255, 64 * 255), zero_point=st.integers(-128, 127))
 @example(accumulator=32, zero_point=-19)
 def test_an_offset_decides_ties(accumulator: int, zero_point: int) -> None:
-    """Where the zero point is added before the rounding, it is the sum that becomes even."""
+    """If the zero point is added before rounding, ties make the sum even."""
     multipliers = Multipliers.make(FP32_HALF_EVEN, torch.tensor([1 / 64])).shaped(())
     number = torch.tensor([accumulator])
     wanted = half_even(float32(Fraction(accumulator, 64) + zero_point)) - zero_point
@@ -147,7 +147,7 @@ def test_an_offset_decides_ties(accumulator: int, zero_point: int) -> None:
 @pytest.mark.parametrize("scale", [0.0, -0.5, math.nan, math.inf])
 @each_profile
 def test_what_is_no_scale_is_refused(profile: ArithmeticProfile, scale: float) -> None:
-    """The operator, the value and its channel are named."""
+    """The error names the operator, the value and its channel."""
     with pytest.raises(ConversionError) as caught:
         Multipliers.make(profile, torch.tensor([0.5, scale]), operator="conv2d_3")
 
@@ -158,7 +158,7 @@ def test_what_is_no_scale_is_refused(profile: ArithmeticProfile, scale: float) -
 @pytest.mark.parametrize("scale", [2.0**-60, 2.0**40])
 @each_profile
 def test_scales_outside_of_the_profile_are_refused(profile: ArithmeticProfile, scale: float) -> None:
-    """What no multiplier and shift stand for."""
+    """Scales that no multiplier and shift can represent are refused."""
     with pytest.raises(ConversionError, match=rf"in channel 1\n  needed: from about 2\^.* {profile.name}"):
         Multipliers.make(profile, torch.tensor([0.5, scale], dtype=torch.float64), operator="conv2d_3")
 
@@ -174,7 +174,7 @@ class _Rescales(nn.Module):
 
 @each_profile
 def test_the_integer_form_has_no_float(profile: ArithmeticProfile) -> None:
-    """Traced, no node makes a float tensor, and the trace gives the same numbers."""
+    """The traced form has no float tensor, and the same numbers."""
     multipliers = Multipliers.make(profile, torch.tensor([0.3, 0.01])).shaped((-1,))
     exact = IntegerRescale.make(multipliers, low=-128, high=127, bound=LARGEST)
     numbers = torch.randint(-20000, 20000, (64, 2), generator=torch.Generator().manual_seed(0))

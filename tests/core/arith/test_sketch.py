@@ -47,13 +47,13 @@ def is_ordinary(value: float) -> bool:
 
 @given(parts, parts)
 def test_merge_commutes(a: Tensor, b: Tensor) -> None:
-    """Which of two streams comes first does not show."""
+    """The order of two streams does not matter."""
     assert bits(sketch_of(a).merge(sketch_of(b))) == bits(sketch_of(b).merge(sketch_of(a)))
 
 
 @given(parts, parts, parts)
 def test_merge_associates(a: Tensor, b: Tensor, c: Tensor) -> None:
-    """How the merges are bracketed does not show."""
+    """The grouping of merges does not matter."""
     x, y, z = sketch_of(a), sketch_of(b), sketch_of(c)
     assert bits(x.merge(y).merge(z)) == bits(x.merge(y.merge(z)))
 
@@ -67,7 +67,7 @@ def test_empty_sketch_is_the_identity(a: Tensor) -> None:
 
 @given(parts, parts, parts, st.randoms(use_true_random=False))
 def test_split_and_order_do_not_show(a: Tensor, b: Tensor, c: Tensor, random: Random) -> None:
-    """One update with all values, one a part, one a value in any order, and a merge: one state."""
+    """Updates with all values, by part, by value in any order, and merges give the same state."""
     whole = torch.cat((a, b, c))
     shuffled = whole.tolist()
     random.shuffle(shuffled)
@@ -79,7 +79,7 @@ def test_split_and_order_do_not_show(a: Tensor, b: Tensor, c: Tensor, random: Ra
 
 @given(parts, parts)
 def test_merge_leaves_its_operands(a: Tensor, b: Tensor) -> None:
-    """Neither operand changes, also when the result is updated afterwards."""
+    """A merge does not change its operands, nor does a later update of the result."""
     x, y = sketch_of(a), sketch_of(b)
     before = bits(x), bits(y)
     x.merge(y).update(torch.tensor([3.0]))
@@ -88,7 +88,7 @@ def test_merge_leaves_its_operands(a: Tensor, b: Tensor) -> None:
 
 @given(parts.filter(len))
 def test_content_agrees_with_slow_implementation(a: Tensor) -> None:
-    """Extremes, tallies and the histogram are what exact fractions give, on the finest grid that fits."""
+    """Extremes, tallies and histogram equal exact fractions, on the finest grid that fits."""
     sketch, data = sketch_of(a), a.tolist()
     ordinary = [value for value in data if is_ordinary(value)]
     assert (sketch.count, sketch.ordinary) == (len(data), len(ordinary))
@@ -125,7 +125,7 @@ def test_tiny_negative_value_stays_below_zero() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_float_dtypes(dtype: torch.dtype) -> None:
-    """Values that float32 holds give the same sketch in every dtype."""
+    """Values of float32 give the same sketch in every dtype."""
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0)).to(dtype)
     assert bits(sketch_of(x)) == bits(sketch_of(x.to(torch.float32)))
 
@@ -144,7 +144,7 @@ def layouts() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("name", "tensor"), layouts().items(), ids=layouts().keys())
 def test_layout_does_not_show(name: str, tensor: Tensor) -> None:
-    """A view of any strides gives the sketch of its contiguous copy, and is left as it is."""
+    """A view of any strides gives the sketch of its contiguous copy, and is not changed."""
     copy = tensor.detach().clone(memory_format=torch.contiguous_format)
     assert bits(sketch_of(tensor)) == bits(sketch_of(copy))
     assert torch.equal(tensor, copy), name
@@ -169,7 +169,7 @@ def test_a_large_tensor_is_sampled() -> None:
     "shape", [(1, 32, 112, 112), (1, 3, 224, 224), (64, 1024), (1, 7, 111, 113)], ids=str
 )
 def test_a_sample_meets_borders_as_often_as_they_are(shape: tuple[int, ...]) -> None:
-    """Of an image with another value at the left border, its share is found, whatever the width."""
+    """The sampled share of a value at an image's left border is right for any width."""
     x = torch.zeros(shape)
     x[..., 0] = 1.0
     sketch = sketch_of(x)
@@ -191,7 +191,7 @@ def test_a_denser_sample_counts_as_many(size: int, density: float, seed: int) ->
 
 
 def test_a_denser_sample_finds_more_of_the_rare() -> None:
-    """A hundred far values of a million: at ten times the density ten times as many are met."""
+    """Of a hundred distant values in a million, ten times the density counts ten times as many."""
     tensor = torch.rand(1_000_003)
     tensor[::10_007] = 8.0 + torch.rand(100)
     counts = []
@@ -205,7 +205,7 @@ def test_a_denser_sample_finds_more_of_the_rare() -> None:
 
 
 def test_batches_are_sampled_at_different_places() -> None:
-    """Values that stand at every 27th place of each batch are found as often as they are."""
+    """Values at every 27th place of each batch are counted with the right share."""
     generator = torch.Generator().manual_seed(4)
     sketch = RangeSketch()
     for _ in range(64):
@@ -231,7 +231,7 @@ def test_a_stream_of_many_elements() -> None:
 
 
 def test_empty_tensor_changes_nothing() -> None:
-    """A tensor without elements leaves the sketch as it was."""
+    """A tensor without elements does not change the sketch."""
     sketch = sketch_of(torch.ones(3))
     before = bits(sketch)
     sketch.update(torch.zeros(0, 5))
@@ -247,7 +247,7 @@ def test_integers_are_refused(statistics: Callable[[], RangeSketch | ChannelRang
 
 @given(parts)
 def test_state_round_trip(a: Tensor) -> None:
-    """A sketch comes back from its tensors, at most 16 KiB of histogram, and goes on from there."""
+    """A sketch restored from its tensors is the same and can be updated; the histogram has at most 16 KiB."""
     sketch = sketch_of(a)
     state = sketch.state()
     assert state["histogram"].nbytes <= 16 * 1024
@@ -277,7 +277,7 @@ def test_damaged_state_is_refused(key: str, tensor: Tensor | None, text: str) ->
 
 
 def test_equality_is_of_content() -> None:
-    """Equal streams are equal; a value more, another tally or another kind of object is not."""
+    """Sketches of equal streams are equal; another value, tally or type makes them unequal."""
     x = torch.tensor([1.0, -2.0])
     assert sketch_of(x) == sketch_of(x.flip(0))
     assert sketch_of(x) != sketch_of(x, torch.tensor([1.0]))
@@ -297,7 +297,7 @@ rows = st.lists(st.tuples(values, values, values), max_size=6).map(lambda r: tor
 
 @given(rows, rows, rows)
 def test_channel_ranges_form_a_monoid(a: Tensor, b: Tensor, c: Tensor) -> None:
-    """Order, brackets and split of the data do not show, and an empty range changes nothing."""
+    """Order, grouping and split of the data do not matter, and an empty range changes nothing."""
     x, y, z = channels_of(1, a), channels_of(1, b), channels_of(1, c)
     whole = channels_of(1, torch.cat((a, b, c)))
     assert x.merge(y).merge(z) == whole
@@ -309,7 +309,7 @@ def test_channel_ranges_form_a_monoid(a: Tensor, b: Tensor, c: Tensor) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_channel_range_is_the_range_of_each_channel(axis: int) -> None:
-    """Extremes are those of a sketch of each channel; values that are not ordinary are left out."""
+    """Extremes equal those of a sketch per channel; values that are not ordinary are excluded."""
     x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(4))
     x[0, 1, 2], x[1, 1, 1], x[2, 0, 0], x[2, 3, 4] = math.nan, math.inf, -1e30, -math.inf
     channels = channels_of(axis, x)
@@ -326,13 +326,13 @@ def test_channel_range_of_one_dimension() -> None:
 
 
 def test_channel_without_ordinary_value() -> None:
-    """A channel of NaN alone has no range, and the others keep theirs."""
+    """A channel with only NaN has no range; the others are unaffected."""
     channels = channels_of(0, torch.tensor([[math.nan, math.nan], [1.0, 2.0]]))
     assert (channels.minimum.tolist(), channels.maximum.tolist()) == ([math.inf, 1.0], [-math.inf, 2.0])
 
 
 def test_contradictory_channels_are_refused() -> None:
-    """Another number of channels, another axis or an axis that is not there is named."""
+    """The error names a different number of channels, a different axis or a missing axis."""
     channels = channels_of(0, torch.ones(2, 3))
     with pytest.raises(ValueCheckError, match="4 channels after 2"):
         channels.update(torch.ones(4, 3))

@@ -36,7 +36,7 @@ def test_rescale(profile: ArithmeticProfile, rounding: str, recorded: dict[str, 
 
 
 def test_the_record_tells_the_roundings_apart(recorded: dict[str, torch.Tensor]) -> None:
-    """A profile with the other rounding would be found out, and so would one that drops the fraction."""
+    """Profiles with the other rounding, or that truncate, differ from the recorded numbers."""
     single, double = recorded["single"], recorded["double"]
     exact = recorded["accumulators"].double() * recorded["scales"]
 
@@ -46,7 +46,7 @@ def test_the_record_tells_the_roundings_apart(recorded: dict[str, torch.Tensor])
 
 @pytest.mark.parametrize("scale", [2.0, 0.75, 2.0**-3])
 def test_room(scale: float) -> None:
-    """An accumulator that the model calls unpredictable has no room in 32 bits; the one before it has."""
+    """An accumulator that the model calls unpredictable exceeds 32 bits; the one before it does not."""
     multipliers = Multipliers.make(TOSA, torch.tensor([scale], dtype=torch.float64))
     first = 2 ** min(int(multipliers.shift) - 1, 31)
 

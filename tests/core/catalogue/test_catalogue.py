@@ -1,4 +1,4 @@
-"""The catalogue: each operator runs with its plain arguments, and its facts are true of what it computes."""
+"""The catalogue: each operator runs with its plain arguments, and its facts hold for its results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _plain(entry: Entry) -> tuple[torch.nn.Module, list[torch.Tensor]]:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_variations_have_names_of_their_own(entry: Entry) -> None:
-    """Two of one name would be one case."""
+    """All variations of an entry have different names."""
     names = [variation.name for variation in entry.variations()]
     assert len(names) == len(set(names))
 
@@ -61,7 +61,7 @@ def test_result_ranges(entry: Entry) -> None:
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.channel_axes], ids=lambda entry: entry.name)
 def test_channel_axes(entry: Entry) -> None:
-    """A slice of the weight along that axis decides one channel of the result, and no other."""
+    """A slice of the weight along that axis affects one channel of the result, and no other."""
     (key, axis) = next(iter(entry.channel_axes.items()))
     module = module_of(Op(names=(entry.name,)), entry.variation("plain"), {})
     parameter = dict(module.named_parameters()).get(f"{key}_0")
@@ -81,7 +81,7 @@ def test_channel_axes(entry: Entry) -> None:
 
 
 def _inputs(key: str, value: object) -> int:
-    """How many inputs an argument becomes."""
+    """The number of inputs of an argument."""
     if isinstance(value, list):
         return sum(isinstance(item, Operand) for item in value)
     return int(isinstance(value, Operand) and key not in ("weight", "bias"))
@@ -105,7 +105,7 @@ def test_what_scales(entry: Entry) -> None:
 
 
 def test_a_pattern_of_several() -> None:
-    """Outer operands have the inner result's shape; a capture that stands twice is one input."""
+    """Outer operands have the inner result's shape; a capture that occurs twice is one input."""
     pattern = op("add.Tensor", self=op("conv2d", input="input", weight="weight", bias="bias?"), other="other")
     module = module_of(pattern, entries_of("conv2d")[0].variation("plain"), {"weight": Role.WEIGHT})
     swish = op("mul.Tensor", self="x", other=op("sigmoid", self="x"))

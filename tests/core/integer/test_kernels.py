@@ -1,4 +1,4 @@
-"""Each operator on integers against loops that know nothing of tensors, and its portable form against it."""
+"""Each integer operator against plain Python loops, and its portable form against the eager one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def slow_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, zero_point: int,
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int,
 ) -> dict[tuple[int, ...], int]:  # fmt: skip
-    """Accumulators by place, output element by output element; outside of the input lies the zero point."""
+    """Accumulators by place, one output element at a time; padding has the zero point."""
     batch, _, *sizes = x.shape
     channels, per_group, *kernel = weight.shape
     sizes_out = [
@@ -149,7 +149,7 @@ def test_a_transposed_convolution_scatters() -> None:
 
 
 def test_a_convolution_of_one_image_of_any_layout() -> None:
-    """Without a batch dimension, channels-last, strided and of batch 17, it is the same convolution."""
+    """Inputs without batch dimension, channels-last, strided or of batch 17 give the same results."""
     weight = draw(4, 3, 3, 3, low=-127)
     operator = convolution(weight, None, 2, padding=[1, 1])
     x = draw(17, 3, 8, 8)
@@ -162,7 +162,7 @@ def test_a_convolution_of_one_image_of_any_layout() -> None:
 
 
 def test_padding_that_differs_on_both_sides() -> None:
-    """``padding="same"`` with an even kernel pads one more behind."""
+    """``padding="same"`` with an even kernel pads one more at the end."""
     weight, x = draw(1, 1, 1, 2, low=-127), draw(1, 1, 1, 5)
     operator = convolution(weight, None, 2, pad=[0, 1, 0, 0])
     wide = torch.cat([x, torch.full((1, 1, 1, 1), -5, dtype=torch.int8)], 3)
@@ -173,7 +173,7 @@ def test_padding_that_differs_on_both_sides() -> None:
 @each_form
 @pytest.mark.parametrize("biased", [False, True])
 def test_linear(form: Form, *, biased: bool) -> None:
-    """Also where the bias takes more bits than the products, and where there are no rows."""
+    """A bias may need more bits than the products, and the input may have no rows."""
     x, weight = draw(2, 3, 7), draw(4, 7, low=-127)
     bias = torch.tensor([2**25 + 1, -(2**25) - 3, 5, 0]) if biased else None
     scales = [2.0**-18, 2.0**-18, 2.0**-5, 2.0**-4]
@@ -201,7 +201,7 @@ def test_linear(form: Form, *, biased: bool) -> None:
 
 @each_form
 def test_products_of_two_tensors(form: Form) -> None:
-    """Each with its own zero point, in batches and element by element."""
+    """Each operand has its own zero point, in batches and element by element."""
     a, b = draw(2, 3, 5), draw(2, 5, 4)
     operator = MatMul(output([2.0**-9], 5 * 133 * 135), zero_points=(-5, 7))
     by_element = Multiply(output([2.0**-7], 133 * 135), zero_points=(-5, 7))
@@ -222,7 +222,7 @@ def test_products_of_two_tensors(form: Form) -> None:
 @example(a=127, b=7, ratio=1.0)
 @example(a=-128, b=7, ratio=1.0)
 def test_division(a: int, b: int, ratio: float) -> None:
-    """The nearest integer, ties up; what divides by zero saturates, zero over zero is the zero point."""
+    """The nearest integer, ties up; division by zero saturates, and zero over zero is the zero point."""
     operator = Divide(numbers(ratio, -5), numbers(1.0, 7), OUT)
     above, below = a + 5, b - 7
     if below:
@@ -240,7 +240,7 @@ def test_division(a: int, b: int, ratio: float) -> None:
 
 @pytest.mark.parametrize("ratio", [1e-30, 1e30])
 def test_division_at_the_ends_of_its_scales(ratio: float) -> None:
-    """Results that are all zero, or all beyond the range, are so without overflow."""
+    """Results that are all zero, or all beyond the range, do not overflow."""
     operator = Divide(numbers(ratio, 0), numbers(1.0, 0), OUT)
 
     result = operator(
@@ -267,7 +267,7 @@ def test_lookup() -> None:
 
 
 def test_interpolation_is_straight_between_points() -> None:
-    """A line stays a line, up to the last number, and is rounded half up."""
+    """A linear function is exact up to the last number, and rounded half up."""
     ends = torch.arange(-32768, 32769, 128)
     operator = Interpolation(ends * 2**6, WIDE, low=-32768, function="quarter")
     x = torch.arange(-32768, 32768).to(torch.int16)
@@ -284,7 +284,7 @@ def _shares(form: Form, operator: nn.Module, x: Tensor) -> Tensor:
 @each_form
 @pytest.mark.parametrize("offset", [0, 3])
 def test_averages_and_their_ties(form: Form, offset: int) -> None:
-    """Ties go to even, of the sum with the zero point where the target adds it before it rounds."""
+    """Ties go to even, including the zero point if the target adds it before rounding."""
     x = draw(3, 4, 4, 4)
     out = numbers(0.05, 3)
     mean = Mean(output([1 / 16], 16 * 133, out=out, offset=offset), zero_point=-5, dims=[2, 3], keepdim=False)
@@ -330,7 +330,7 @@ def test_windows_of_unequal_size(form: Form) -> None:
 
 
 def test_maxima() -> None:
-    """Padding never wins; windows of one dimension and of two."""
+    """Padding is never the maximum, in windows of one and two dimensions."""
     x = draw(2, 3, 5, 6)
     image = MaxPool(kernel=[2, 3], stride=[1, 2], padding=[1, 1], dilation=[2, 1], ceil=False)
     line = MaxPool(kernel=[3], stride=[2], padding=[1], dilation=[1], ceil=True)
@@ -351,7 +351,7 @@ def test_maxima() -> None:
 )
 @example([0, 1, 2, 3, 4, 2**62 - 1, (2**31 - 1) ** 2, (2**31 - 1) ** 2 - 1, 2**60, 2**60 - 1])
 def test_integer_root(values: list[int]) -> None:
-    """The root of the number with as many places as give it 31 bits, rounded down."""
+    """The root of the scaled number has 31 bits and is rounded down."""
     root, places = integer_root(torch.tensor(values))
 
     for n, r, p in zip(values, root.tolist(), places.tolist()):
@@ -362,7 +362,7 @@ def test_integer_root(values: list[int]) -> None:
 @pytest.mark.parametrize("out_scale", [1 / 256, 1 / 300, 1 / 32768])
 @pytest.mark.parametrize("given_numbers", [numbers(0.1), numbers(0.0001), numbers(4.0), WIDE])
 def test_softmax_stays_within_its_error(given_numbers: Numbers, out_scale: float) -> None:
-    """Of the exact value, for flat, steep and random inputs."""
+    """The result is within the stated error of the exact value, for flat, steep and random inputs."""
     wide = out_scale < 1 / 1000
     out = Numbers(
         scale=out_scale, zero_point=0 if wide else -128, low=-32768 if wide else -128,
@@ -385,7 +385,7 @@ def test_softmax_stays_within_its_error(given_numbers: Numbers, out_scale: float
     [(1, numbers()), (2, numbers()), (48, numbers(0.01, 100)), (768, numbers()), (48, WIDE), (768, WIDE)],
 )
 def test_layer_norm_stays_within_its_error(count: int, given_numbers: Numbers, eps: float) -> None:
-    """Of the exact value: random rows, rows that are all but constant, constant ones, extremes."""
+    """The result is within the stated error for random, nearly constant, constant and extreme rows."""
     out = Numbers(scale=0.02, zero_point=-3, low=-32768, high=32767, dtype=torch.int16)
     generator = torch.Generator().manual_seed(0)
     weight, bias = (torch.randn(count, generator=generator) for _ in range(2))

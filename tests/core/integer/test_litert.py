@@ -71,7 +71,7 @@ def largest(rows: Tensor, n: Numbers, bias: Tensor) -> int:
 @each_form
 @pytest.mark.parametrize("seed", SEEDS)
 def test_fully_connected(seed: int, form: Form) -> None:
-    """int8, one scale a row."""
+    """int8 with one scale per row."""
     draws = Draws(seed)
     x, out, scales = draws.numbers(), int8(0.15, 5 - seed), draws.scales(13)
     weight, bias, numbers = draws.weight((13, 40)), draws.bias(13), draws.values(x, (300, 40))
@@ -107,7 +107,7 @@ def _convolution(
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_convolution(seed: int) -> None:
-    """Strides and dilations of their own in each dimension, one scale a channel."""
+    """Strides and dilations differ per dimension; one scale per channel."""
     draws = Draws(seed)
     x, out, scales = draws.numbers(), int8(0.15, seed), draws.scales(6)
     weight, bias, numbers = draws.weight((6, 5, 3, 2)), draws.bias(6), draws.values(x, (1, 5, 21, 18))
@@ -198,7 +198,7 @@ def test_mul(seed: int, form: Form) -> None:
 @each_form
 @pytest.mark.parametrize("ratio", [0.4, 0.5, 0.25, 1.0, 1.9])
 def test_requantization(ratio: float, form: Form) -> None:
-    """int16 to int8, over every number, halves among them."""
+    """int16 to int8 for every number, including ties."""
     x, out = int16(0.01), int8(0.01 / ratio, -7)
     numbers = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).reshape(256, 256)
     operator = Rescale(output([x.scale], out, x.reach), zero_point=0)
@@ -210,7 +210,7 @@ def test_requantization(ratio: float, form: Form) -> None:
 
 
 def test_another_rounding_is_told_apart() -> None:
-    """The same operator with one rounding has other numbers than the kernel."""
+    """The operator with a single rounding differs from the kernel."""
     x, out = int16(0.01), int8(0.04, 0)
     numbers = torch.arange(-500, 500, dtype=torch.int32).to(torch.int16).reshape(10, 100)
     multipliers = Multipliers.make(

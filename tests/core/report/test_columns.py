@@ -28,7 +28,7 @@ def test_nothing_is_cut_off(width: int) -> None:
 
 
 def test_whole_and_numeric_columns_are_not_wrapped() -> None:
-    """What was asked to stay whole does, at the cost of the other column; numbers end in one place."""
+    """Whole columns are not wrapped, at the cost of the others; numbers are aligned right."""
     rows = [["quantized thing", 8 * "word ", "7"], ["b", "c", "123"]]
     head, *lines = _lines(columns(["a", "b", "n"], rows, whole=["a"], numeric=["n"]), 40)
     assert lines[0].startswith("quantized thing ")
@@ -36,7 +36,7 @@ def test_whole_and_numeric_columns_are_not_wrapped() -> None:
 
 
 def test_brackets_are_no_markup() -> None:
-    """Shapes reach the reader as they are."""
+    """Brackets of shapes are not interpreted as markup."""
     assert "[1, 3] [bold]" in _lines(facts([("input", "[1, 3] [bold]")]), 80)[0]
 
 

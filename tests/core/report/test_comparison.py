@@ -21,7 +21,7 @@ def _samples() -> list[tuple[Tensor]]:
 
 
 def test_sqnr_is_over_all_samples_and_per_output() -> None:
-    """An error of a tenth of the signal is 20 dB; an exact output is infinitely good."""
+    """An error of a tenth of the signal is 20 dB; an exact output has an infinite ratio."""
     exact = Contestant(name="float", run=lambda x: {"near": x, "same": x})
     near = Contestant(name="int8", run=lambda x: {"near": x * 1.1, "same": x})
     levels = dict(compare(exact, near, _samples(), repeats=0).sqnr_db)
@@ -46,7 +46,7 @@ def test_top_agreement_by_hand() -> None:
 
 
 def test_agreement_needs_the_name_of_the_scores() -> None:
-    """Without a name none is measured; top-5 of five classes or fewer would always be 1, and is left out."""
+    """Without a name no agreement is measured; top-5 of five classes or fewer is omitted (always 1)."""
     one = Contestant(name="float", run=lambda x: x)
     assert compare(one, one, _samples(), repeats=0).top1 is None
     wide = compare(one, one, _samples(), scores="output", repeats=0)
@@ -57,14 +57,14 @@ def test_agreement_needs_the_name_of_the_scores() -> None:
 
 
 def test_unknown_scores_are_refused() -> None:
-    """The error lists the outputs that there are."""
+    """The error lists the existing outputs."""
     one = Contestant(name="float", run=lambda x: {"logits": x})
     with pytest.raises(InputError, match=r"class scores in 'probs'\n  needed: one of output\['logits'\]"):
         compare(one, one, _samples(), scores="probs", repeats=0)
 
 
 def test_no_sample_is_refused() -> None:
-    """Nothing compared is no result."""
+    """A comparison without samples is refused."""
     one = Contestant(name="float", run=lambda x: x)
     with pytest.raises(InputError, match="no sample to compare on"):
         compare(one, one, [])
@@ -79,7 +79,7 @@ def test_different_outputs_are_refused() -> None:
 
 
 def test_latency_alternates() -> None:
-    """Each is called once a round after the warm-up, and the order turns round from round to round."""
+    """Each is called once per round after the warm-up, and the order is reversed every round."""
     calls: list[str] = []
     runners = {name: (lambda name=name: calls.append(name)) for name in "ab"}
     measured = measure_latency(runners, repeats=4, warmup=1)
@@ -90,7 +90,7 @@ def test_latency_alternates() -> None:
 
 
 def test_latency_is_the_median_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One slow call among five leaves no trace, and warm-up calls are not counted."""
+    """One slow call in five does not change the median, and warm-up calls are not counted."""
     now = 0.0
     durations = iter([9.0, 0.002, 0.002, 5.0, 0.002, 0.002])
 

@@ -1,4 +1,4 @@
-"""Decisions are counted and grouped without losing one."""
+"""Counting and grouping includes every decision."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _DECISIONS = st.lists(
 
 @given(_DECISIONS)
 def test_groups_hold_each_decision_once(decisions: list[Decision]) -> None:
-    """Members of all groups are the decisions, and those of one group differ in reason and piece alone."""
+    """The groups contain all decisions; within a group, only reason and piece differ."""
     groups = group_decisions(decisions)
     members = [member for group in groups for member in group.members]
     assert sorted(member.node for member in members) == sorted(decision.node for decision in decisions)
@@ -75,7 +75,7 @@ def test_groups_are_ordered_by_verdict_then_count() -> None:
 
 
 def test_headlines_count_verdicts_causes_and_pieces() -> None:
-    """The causes are those of float nodes alone."""
+    """Only the causes of float nodes are counted."""
     folded = _float("z", verdict=Verdict.FOLDED, cause=Cause.CONSTANT)
     decisions = [_quantized("a"), _quantized("b", partition="Npu/1"), _float("c"), folded]
     assert headlines(decisions) == (
@@ -86,7 +86,7 @@ def test_headlines_count_verdicts_causes_and_pieces() -> None:
 
 
 def test_headlines_before_lowering_say_nothing_of_delegation() -> None:
-    """Where no decision knows its place, the line and the column are left out."""
+    """Before lowering, the line and the column of delegation are omitted."""
     decisions = [_quantized("a", delegated=None, partition=None, placement=None)]
     assert headlines(decisions) == ("1 node: 1 quantized",)
     assert "delegated" not in _text(summary(decisions))
@@ -98,7 +98,7 @@ def test_headlines_of_nothing() -> None:
 
 
 def test_summary_names_piece_pieces_or_none() -> None:
-    """One piece by name, several by number, a node outside by ``no``, a folded one by nothing."""
+    """One piece has its name, several their number, a node outside ``no``, a folded one nothing."""
     folded = _float("f", operator="aten.dropout.default", verdict=Verdict.FOLDED, cause=Cause.CONSTANT)
     text = _text(
         summary([
@@ -114,7 +114,7 @@ def test_summary_names_piece_pieces_or_none() -> None:
 
 
 def test_summary_says_that_there_are_more_reasons() -> None:
-    """Two reasons are both shown, of more the first and how many others."""
+    """Two reasons are both shown; of more, the first and the number of others."""
     two = _text(summary([_float("a", "first"), _float("b", "second")]), 120)
     assert "first (or: second)" in two
     three = _text(summary([_float("a", "first"), _float("b", "second"), _float("c", "third")]), 120)
@@ -122,7 +122,7 @@ def test_summary_says_that_there_are_more_reasons() -> None:
 
 
 def test_summary_of_150_nodes_fits_a_screen() -> None:
-    """What repeats is one line, whatever the depth of the network."""
+    """Repeated nodes are one line, for any depth of the network."""
     kinds = ("conv2d", "relu", "add.Tensor", "hardswish", "mean.dim")
     decisions = [_quantized(f"n{i}", f"aten.{kinds[i % 5]}") for i in range(145)]
     decisions += [_float(f"f{i}") for i in range(5)]
@@ -140,6 +140,6 @@ def test_listing_has_each_node_with_module_and_reasons() -> None:
 
 
 def test_short_operator() -> None:
-    """Namespace and overload go only where they are the common ones."""
+    """Only the common namespace and overload are removed."""
     names = ("aten.conv2d.default", "aten.add.Tensor", "mylib.op.default", "getitem")
     assert [short_operator(name) for name in names] == ["conv2d", "add.Tensor", "mylib.op", "getitem"]

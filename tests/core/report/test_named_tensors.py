@@ -8,7 +8,7 @@ from quanthost.report.named_tensors import named_leaves, named_tensors
 
 
 def test_names_are_paths() -> None:
-    """A lone tensor has the plain name; indices and keys are written as Python writes them."""
+    """A single tensor has the plain name; indices and keys are written as in Python."""
     x = torch.zeros(1)
     assert [name for name, _ in named_leaves(x)] == ["output"]
     nested = (x, {"a": [x, None], "b": 3})
@@ -18,7 +18,7 @@ def test_names_are_paths() -> None:
 
 
 def test_only_tensors_are_tensors() -> None:
-    """Numbers and ``None`` stay behind, and the tensors themselves are handed on."""
+    """Numbers and ``None`` are omitted, and tensors are not copied."""
     x = torch.zeros(1)
     tensors = named_tensors((None, x, 3))
     assert list(tensors) == ["output[1]"]

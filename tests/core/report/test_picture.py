@@ -1,4 +1,4 @@
-"""Pictures of traced graphs: well-formed, accessible, and true to what they show."""
+"""Pictures of traced graphs: well-formed, accessible and correct."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def boxes(root: Xml.Element) -> dict[str, Xml.Element]:
 
 
 def test_each_node_but_constants_is_a_box_with_its_whole_text() -> None:
-    """Long names are cut in the box, and whole in its title; what XML reserves is escaped."""
+    """Long names are cut in the box and complete in its title; reserved characters are escaped."""
     shown = boxes(parsed())
     assert list(shown) == ["x", "conv2d", "a_very_long_name_of_a_node_tha…", "output"]
     title = shown["conv2d"][0]
@@ -99,7 +99,7 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("mark", [mark for mark in Mark if mark is not Mark.CONSTANT], ids=lambda m: m.value)
 def test_text_and_borders_have_contrast(mark: Mark) -> None:
-    """Text 7 to 1 on its box (WCAG AAA), borders 3 to 1 on the ground."""
+    """Text has a contrast of 7 to 1 (WCAG AAA), borders of 3 to 1."""
     fill, border = module._COLOURS[mark]
     assert _contrast("#1a1a1a", fill) >= 7
     assert _contrast(border, "#ffffff") >= 3
@@ -115,7 +115,7 @@ def test_text_has_the_stable_line_and_what_it_is() -> None:
 
 
 def test_files_of_a_trace(tmp_path: Path) -> None:
-    """A text and a picture of each stage, numbered; the folder is made."""
+    """Each stage has a numbered text and picture; the folder is created."""
     written = save_trace(TRACE, tmp_path / "new" / "deep")
     assert [path.name for path in written] == ["1-captured.txt", "1-captured.svg"]
     assert written[0].read_text() == graph_text(GRAPH)

@@ -1,4 +1,4 @@
-"""Layered layout: nothing overlaps, everything points down, and the longest path stands in one line."""
+"""Layered layout: nothing overlaps, edges point down, and the longest path is a straight line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GRAPHS = {"chain": CHAIN, "diamond": DIAMOND, "skip": SKIP, "weights": WEIGHTS} 
 
 
 def _gaps(layout: Layout) -> list[float]:
-    """Distances of nodes that stand side by side."""
+    """Distances of adjacent nodes."""
     rows = defaultdict(list)
     for name, x in layout.x.items():
         rows[layout.layer[name]].append(x)
@@ -59,7 +59,7 @@ def test_laws(name: str) -> None:
 
 
 def test_long_edges_pass_beside_boxes() -> None:
-    """A skipped connection does not run through what it skips."""
+    """A skip connection does not run through the nodes that it skips."""
     layout = lay_out(SKIP)
     for x, layer in layout.routes["a", "d"][1:-1]:
         (between,) = (layout.x[name] for name, at in layout.layer.items() if at == layer)
@@ -67,14 +67,14 @@ def test_long_edges_pass_beside_boxes() -> None:
 
 
 def test_the_longest_path_is_straight() -> None:
-    """Whatever stands beside it; what reads nothing stands right above its reader."""
+    """The longest path is straight with any neighbours; a node that reads nothing is above its reader."""
     layout = lay_out(WEIGHTS)
     assert len({round(layout.x[name], 3) for name in "xabc"}) == 1
     assert [layout.layer[name] for name in "xawbvc"] == [0, 1, 1, 2, 2, 3]
 
 
 def test_a_graph_of_nothing() -> None:
-    """Has no layers and still a width."""
+    """An empty graph has no layers, and a width."""
     assert (lay_out({}).layers, lay_out({}).width) == (0, 1)
 
 

@@ -1,4 +1,4 @@
-"""What is shown of a program, with and without its record."""
+"""The text and JSON of a program, with and without its record."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _record() -> ProgramRecord:
 
 
 def test_facts_of_the_file() -> None:
-    """Bounded shapes are said to be bounds, repeated calls are counted, a non-tensor is named as such."""
+    """Bounded shapes are marked, repeated calls are counted, and a non-tensor is named as such."""
     texts = dict(method_facts([_METHOD], 1536))
     assert texts == {
         "size": "1.5 KiB", "inputs": "float32 up to [4, 3], no tensor", "outputs": "int64 [4]",
@@ -59,7 +59,7 @@ def test_facts_of_the_file() -> None:
 
 
 def test_facts_of_the_record() -> None:
-    """An explicit 0 or False is shown, the origin of a plugin where it is known, digests abbreviated."""
+    """An explicit 0 or False is shown, plugins with their distribution if known, digests abbreviated."""
     texts = dict(record_facts(_record()))
     assert texts["backend"] == "npu (quanthost-npu 2.0), cpu"
     assert texts["options"] == "cores=0, fast=False"
@@ -70,7 +70,7 @@ def test_facts_of_the_record() -> None:
 
 
 def test_document_is_json_and_whole() -> None:
-    """Nothing is abbreviated for machines, and what does not exist is null."""
+    """JSON abbreviates nothing, and missing values are null."""
     document = json.loads(json.dumps(program_document("a.pte", 9, [_METHOD], _record()), allow_nan=False))
     assert document["program"]["bytes"] == 9
     assert document["program"]["methods"][0]["inputs"][1] is None
@@ -90,7 +90,7 @@ def test_decisions_are_in_the_document_on_demand() -> None:
 
 
 def test_without_a_record_the_file_remains() -> None:
-    """The record is null, even where decisions are asked for."""
+    """Without a record, the record is null, even if decisions are requested."""
     document = program_document("a.pte", 9, [_METHOD], None, decisions=True)
     assert document["record"] is None
     assert "decisions" not in document

@@ -66,7 +66,7 @@ def test_agrees_with_executorch(program: bytes) -> None:
 
 
 def test_tells_what_the_network_is(program: bytes) -> None:
-    """The facts of this network, stated independently of any reader."""
+    """The facts of this network, stated without a reader."""
     (method,) = read_pte(program, "net.pte")
     assert [t and (t.shape, t.dtype, t.bounded) for t in method.inputs] == [((4, 3, 8, 8), "float32", True)]
     assert [t and (t.shape, t.dtype) for t in method.outputs] == [((4, 2), "float32"), ((4, 6, 6), "int64")]
@@ -75,7 +75,7 @@ def test_tells_what_the_network_is(program: bytes) -> None:
 
 
 def test_other_files_are_refused() -> None:
-    """The identifier is looked at first."""
+    """The identifier is checked first."""
     with pytest.raises(
         ProgramError, match=r"not an ExecuTorch program\n  needed: the identifier ET12.*\n.*a\.p"
     ):
@@ -85,7 +85,7 @@ def test_other_files_are_refused() -> None:
 @settings(deadline=None)
 @given(data=st.data())
 def test_damage_never_escapes_as_another_error(program: bytes, data: st.DataObject) -> None:
-    """Cut off and with bytes overwritten, a file is read or refused."""
+    """A truncated or overwritten file is read or refused, without another error."""
     damaged = bytearray(program[: data.draw(st.integers(9, 16 << 10))])
     places = st.integers(8, len(damaged) - 1)
     for place, value in data.draw(st.dictionaries(places, st.integers(0, 255), max_size=8)).items():
@@ -97,13 +97,13 @@ def test_damage_never_escapes_as_another_error(program: bytes, data: st.DataObje
 
 
 def test_a_cut_off_file_is_refused(program: bytes) -> None:
-    """Half a download says that it is damaged and what to do."""
+    """A truncated file is refused with a remedy."""
     with pytest.raises(ProgramError, match=r"a damaged program.*\n.*a complete \.pte file"):
         read_pte(program[:200], "net.pte")
 
 
 def test_needs_neither_torch_nor_executorch() -> None:
-    """Looking at a file must not take the seconds that their import takes."""
+    """Reading a file imports neither torch nor ExecuTorch."""
     code = "import sys, quanthost.report.pte_file; print({'torch', 'executorch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

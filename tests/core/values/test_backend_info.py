@@ -1,4 +1,4 @@
-"""What a plugin's code says of its backend."""
+"""``BackendInfo``: recipes by name, and checked fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INFO = BackendInfo(name="npu", recipes=[STATIC, FP32])
 
 
 def test_recipe_by_name() -> None:
-    """A recipe is found by its name; ``None`` where the backend has none."""
+    """A recipe is found by its name; an unknown name gives ``None``."""
     assert INFO.recipe("fp32") is FP32
     assert INFO.recipe("int4") is None
     assert INFO.recipes[0] is STATIC
@@ -24,7 +24,7 @@ def test_recipe_by_name() -> None:
 
 @pytest.mark.parametrize("recipes", [(), (STATIC, STATIC)], ids=["none", "twice"])
 def test_recipes_have_unique_names(recipes: tuple[Recipe, ...]) -> None:
-    """A backend without a recipe, or with two of one name, is refused."""
+    """A backend without recipes, or with two of the same name, is refused."""
     with pytest.raises(ValueCheckError, match=r"the recipes .*\n.*at least one, each name once"):
         attrs.evolve(INFO, recipes=recipes)
 
@@ -40,6 +40,6 @@ def test_recipes_have_unique_names(recipes: tuple[Recipe, ...]) -> None:
     ],
 )
 def test_info_that_does_not_fit(fields: dict[str, Any], problem: str) -> None:
-    """Each field is checked, also in a changed copy."""
+    """Each field is checked, in a changed copy too."""
     with pytest.raises(ValueCheckError, match=problem):
         attrs.evolve(INFO, **fields)

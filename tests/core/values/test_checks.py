@@ -1,4 +1,4 @@
-"""Validators and converters that the values share, on a class of their own."""
+"""The validators and converters of the values, on a class of this test."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Sample:
 
 @pytest.mark.parametrize("name", ["a", "int8_static", "x2", "a_"])
 def test_identifier(name: str) -> None:
-    """A letter, then letters, digits and underscores."""
+    """Names that are accepted: a letter, then letters, digits and underscores."""
     assert Sample(name=name).name == name
 
 
 @pytest.mark.parametrize("name", ["", "A", "2x", "_a", "a-b", "a.b", "a\n", "ä", None, 3], ids=repr)
 def test_no_identifier(name: Any) -> None:
-    """Anything else is refused: names stand in files, on command lines and in module paths."""
+    """Other names are refused, since names occur in files, command lines and module paths."""
     with pytest.raises(ValueCheckError, match=r"the name .*\n.*starting with a letter") as caught:
         Sample(name=name)
     assert caught.value.where == "Sample.name"
@@ -45,7 +45,7 @@ def test_no_identifier(name: Any) -> None:
 
 @pytest.mark.parametrize("value", [True, False, 1.0, "1"], ids=repr)
 def test_kind_takes_no_bool_for_an_int(value: Any) -> None:
-    """``True`` is an ``int`` to Python and none to us; an unset number is ``None``."""
+    """``True`` does not count as an ``int``; an unset number is ``None``."""
     assert Sample(number=None).number is None
     assert Sample(number=0).number == 0
     with pytest.raises(ValueCheckError, match=f"of type {type(value).__name__}\n.*needed: int or None"):
@@ -53,14 +53,14 @@ def test_kind_takes_no_bool_for_an_int(value: Any) -> None:
 
 
 def test_kind_without_none() -> None:
-    """A field that is not optional takes no ``None``."""
+    """A field that is not optional refuses ``None``."""
     with pytest.raises(ValueCheckError, match=r"None of type NoneType\n.*needed: bool"):
         Sample(flag=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("share", [-0.01, 1.01, float("nan"), float("inf"), True, "0.5", 1j], ids=repr)
 def test_between(share: Any) -> None:
-    """Both ends belong to the interval; what is no real number is refused like what lies outside."""
+    """Both ends belong to the interval; numbers outside and values that are not real numbers are refused."""
     assert Sample(share=0).share == 0
     assert Sample(share=1).share == 1
     with pytest.raises(ValueCheckError, match=r"needed: a number from 0\.0 to 1\.0"):
@@ -69,13 +69,13 @@ def test_between(share: Any) -> None:
 
 @pytest.mark.parametrize("texts", ["ab", b"ab", {"a": 1}, 5, None], ids=repr)
 def test_each_refuses_what_is_no_collection(texts: Any) -> None:
-    """A lone string is not taken for a tuple of its letters."""
+    """A string does not become a tuple of its letters."""
     with pytest.raises(ValueCheckError, match=r"needed: a tuple\n.*where:  Sample.texts"):
         Sample(texts=texts)
 
 
 def test_each_takes_any_collection_and_checks_its_items() -> None:
-    """Lists and generators become tuples; an element of the wrong type is the one that is shown."""
+    """Lists and generators become tuples; the error shows the element of the wrong type."""
     assert Sample(texts=["a", "b"]).texts == ("a", "b")
     assert Sample(texts=(letter for letter in "ab")).texts == ("a", "b")
     with pytest.raises(ValueCheckError, match=r"^3 of type int"):
@@ -83,7 +83,7 @@ def test_each_takes_any_collection_and_checks_its_items() -> None:
 
 
 def test_pairs_of_a_mapping_or_a_list() -> None:
-    """Mappings, pairs and the lists that JSON makes of pairs give the same tuple."""
+    """Mappings, pairs, and lists of pairs from JSON give the same tuple."""
     assert Sample(named={"a": 1, "b": 0}).named == (("a", 1), ("b", 0))
     assert Sample(named=[("a", 1), ("b", 0)]).named == (("a", 1), ("b", 0))
     assert Sample(named=json.loads('[["a", 1], ["b", 0]]')).named == (("a", 1), ("b", 0))
@@ -91,7 +91,7 @@ def test_pairs_of_a_mapping_or_a_list() -> None:
 
 @pytest.mark.parametrize("named", [["a"], [("a",)], [(1, 2)], [("a", 1, 2)], [5]], ids=repr)
 def test_no_pairs(named: Any) -> None:
-    """What is no name with a value is refused as such."""
+    """Anything but a name with a value is refused."""
     with pytest.raises(ValueCheckError, match="needed: a name with its value"):
         Sample(named=named)
 
@@ -104,7 +104,7 @@ def test_pairs_check_their_values() -> None:
 
 @pytest.mark.parametrize("value", [True, "1", None], ids=repr)
 def test_as_float_leaves_what_is_no_number(value: Any) -> None:
-    """Only numbers become floats; the validator judges the rest as it was given."""
+    """Only numbers become floats; the validator gets everything else unchanged."""
     assert checks.as_float(value) is value
     assert isinstance(checks.as_float(1), float)
     assert str(checks.as_float(-0.0)) == "0.0"

@@ -48,14 +48,14 @@ SPECS: dict[str, AnyQSpec] = {
 
 
 def test_every_value_class_has_a_strategy() -> None:
-    """A new value class is not left out of the tests below."""
+    """The tests below include every value class."""
     public = [getattr(values, name) for name in values.__all__]
     assert {kind for kind in public if isinstance(kind, type) and attrs.has(kind)} == set(ALL)
 
 
 @each_class
 def test_round_trip(kind: type) -> None:
-    """What ``to_json`` writes, ``from_json`` reads back as an equal value of an equal digest."""
+    """``from_json`` reads back what ``to_json`` writes: an equal value with an equal digest."""
 
     @given(value=ALL[kind])
     @settings(max_examples=40)
@@ -71,7 +71,7 @@ def test_round_trip(kind: type) -> None:
 
 @each_class
 def test_equal_values_have_equal_digests(kind: type) -> None:
-    """Equality and digest agree: two values are equal exactly where their digests are."""
+    """Two values are equal if and only if their digests are."""
 
     @given(first=ALL[kind], second=ALL[kind])
     @settings(max_examples=40)
@@ -105,7 +105,7 @@ def test_equal_values_have_equal_digests(kind: type) -> None:
     ids=["percentile", "negative_zero", "scale", "order_of_options"],
 )
 def test_two_spellings_of_one_value(first: Any, second: Any) -> None:
-    """How a value was written down changes neither equality nor digest."""
+    """Different spellings of a value have the same equality and digest."""
     assert first == second
     assert digest(first) == digest(second)
 
@@ -117,7 +117,7 @@ def test_options_of_other_types_are_other_values() -> None:
 
 
 def test_digest_has_its_form() -> None:
-    """The digest says its algorithm and has 64 hexadecimal digits."""
+    """The digest names its algorithm and has 64 hexadecimal digits."""
     algorithm, digits = digest(SPECS["own"]).split(":")
     assert algorithm == "sha256"
     assert len(bytes.fromhex(digits)) == 32
@@ -170,7 +170,7 @@ def test_unknown_field_is_refused(kind: type) -> None:
 
 @pytest.mark.parametrize("tag", SPECS)
 def test_qspec_of_any_kind_is_tagged(tag: str) -> None:
-    """A field that takes any qspec writes which kind it has, also where it may be empty."""
+    """A field for any qspec writes its kind, in an optional field too."""
     recipe = Recipe(name="r", kernel=Kernel.STATIC, activation=SPECS[tag])
     choice = QSpecChoice(qspecs={"input": SPECS[tag]})
     assert to_data(recipe)["activation"]["kind"] == tag
@@ -189,7 +189,7 @@ def test_empty_roles_stay_empty() -> None:
 @given(given_options=options)
 @settings(max_examples=60)
 def test_options_keep_value_and_type(given_options: dict[str, Any]) -> None:
-    """Each option comes back as what it was: 0, 0.0, False and ``""`` are not lost or mixed up."""
+    """Each option keeps its type: 0, 0.0, False and ``""`` are not lost or mixed up."""
     request = from_json(Request, to_json(Request(backends="npu", recipe="r", options=given_options)))
     for name, option in given_options.items():
         assert request.option(name, "default") == option
@@ -197,7 +197,7 @@ def test_options_keep_value_and_type(given_options: dict[str, Any]) -> None:
 
 
 def test_explicit_zero_and_false_survive() -> None:
-    """Falsy values that were given are not taken for defaults, by the value or by JSON."""
+    """Falsy values are not replaced by defaults, in the value or in JSON."""
     spec = QSpec(dtype=DType.INT8, quant_min=0, quant_max=1)
     estimator = RangeEstimator(kind=Estimator.MOVING_AVERAGE, momentum=0.0)
     info = BackendInfo(
@@ -212,7 +212,7 @@ def test_explicit_zero_and_false_survive() -> None:
 @given(request=requests)
 @settings(max_examples=20)
 def test_json_is_canonical(request: Request) -> None:
-    """Keys are sorted at every depth, and indenting changes nothing but white space."""
+    """Keys are sorted at every depth; indenting changes only white space."""
     data = json.loads(to_json(request))
     assert to_json(request) == json.dumps(data, sort_keys=True, ensure_ascii=False)
     assert from_json(Request, to_json(request, indent=2)) == request
@@ -248,7 +248,7 @@ RECIPE = {"name": "r", "kernel": "float"}
     ],
 )  # fmt: skip
 def test_json_that_does_not_fit(kind: type, data: Any, problem: str) -> None:
-    """Data is never bent to fit: the error names the field, what it holds and what is needed."""
+    """Data is not converted: the error names the field, its value and the needed type."""
     with pytest.raises(ValueCheckError, match=f"{kind.__name__} that does not fit: .*{problem}") as caught:
         from_data(kind, data, where="manifest.json")
     assert caught.value.where == "manifest.json"
@@ -262,7 +262,7 @@ def test_every_problem_is_named() -> None:
 
 
 def test_text_that_is_no_json() -> None:
-    """A truncated file is refused with its place, and the text is cut to a readable length."""
+    """A truncated file is refused with its path, and a shortened excerpt of its text."""
     text = to_json(SPECS["own"], indent=1)[:-2] + " " * 500
     with pytest.raises(ValueCheckError, match="text that is not JSON") as caught:
         from_json(QSpec, text, where="program.json")
@@ -271,13 +271,13 @@ def test_text_that_is_no_json() -> None:
 
 
 def test_what_has_no_json_form_is_refused() -> None:
-    """An object that is no value does not slip into a digest by its address."""
+    """An object that is not a value cannot enter a digest by its address."""
     with pytest.raises(TypeError, match="has no JSON form"):
         digest({"a": object()})
 
 
 def test_not_a_number_is_refused() -> None:
-    """JSON has no NaN, so no canonical text holds one."""
+    """JSON has no NaN, so canonical text contains none."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json({"a": float("nan")})
 
@@ -292,7 +292,7 @@ documents = st.recursive(
 
 @each_class
 def test_any_json_is_read_or_refused(kind: type) -> None:
-    """Whatever JSON a file holds, the answer is a value or a ``ValueCheckError``, never another error."""
+    """Any JSON gives a value or a ``ValueCheckError``, never another error."""
 
     @given(data=documents)
     @settings(max_examples=60)

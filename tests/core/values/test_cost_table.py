@@ -1,4 +1,4 @@
-"""Measured costs: what is known is taken as it is, what is not is scaled from the nearest."""
+"""Measured costs: known sizes have their measured time, others are scaled from the nearest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_known() -> None:
 
 
 def test_nearest_by_work() -> None:
-    """Twice the area is twice the work of the operator that is nearest."""
+    """Twice the area has twice the time of the nearest operator."""
     wide = attrs.evolve(conv(8, 8), inputs=[(1, 8, 8, 16)], output=(1, 8, 8, 16))
     assert Prices(TABLE).seconds("conv", Kernel.STATIC, wide) == pytest.approx(2e-3)
     near_large = conv(64, 28)
@@ -51,7 +51,7 @@ def test_conversions() -> None:
 
 
 def test_work() -> None:
-    """Multiplications of a convolution; elements read and written where there is no weight."""
+    """Multiplications of a convolution; elements read and written by operators without a weight."""
     assert conv(8, 4, window=3).work == 8 * 4 * 4 * 8 * 3 * 3
     assert Sizes(inputs=[(2, 3), (2, 3)], weight=(), output=(2, 3)).work == 18
     assert Sizes(inputs=[()], weight=(), output=()).work == 2

@@ -37,7 +37,7 @@ DECISION = Decision(
 
 
 def test_match_reads() -> None:
-    """The last node makes the output; what has no role named is an activation, items of a list too."""
+    """The last node computes the output; captures without a role are activations, items of a list too."""
     assert MATCH.output == "relu"
     assert MATCH.role("weight") is Role.WEIGHT
     assert MATCH.role("indices.3") is Role.PASSTHROUGH
@@ -46,7 +46,7 @@ def test_match_reads() -> None:
 
 
 def test_order_of_captures_is_kept() -> None:
-    """Captures stand in the order in which the pattern names them."""
+    """Captures are in the order of the pattern."""
     assert MATCH.captures == (("input", "x"), ("weight", "p_weight"))
 
 
@@ -67,13 +67,13 @@ def test_order_of_captures_is_kept() -> None:
     ],
 )
 def test_match_that_does_not_fit(fields: dict[str, Any], problem: str) -> None:
-    """A match that a plugin made wrong is refused where it is made."""
+    """An inconsistent match is refused when it is created."""
     with pytest.raises(ValueCheckError, match=problem):
         attrs.evolve(MATCH, **fields)
 
 
 def test_choice() -> None:
-    """A choice reads as a dictionary; a qspec by name of its dtype is refused."""
+    """A choice converts to a dictionary; the name of a dtype instead of a qspec is refused."""
     assert QSpecChoice(qspecs={"input": SPEC}).as_dict() == {"input": SPEC}
     assert QSpecChoice(qspecs={}).as_dict() == {}
     with pytest.raises(ValueCheckError, match=r"'int8' of type str\n.*\n.*where:  QSpecChoice.qspecs"):
@@ -81,7 +81,7 @@ def test_choice() -> None:
 
 
 def test_refusal() -> None:
-    """A refusal has a reason in words, and a cause of its own unless one is given."""
+    """A refusal has a reason in words, and the cause ``REFUSAL`` by default."""
     assert Refusal(reason="too wide").cause is Cause.REFUSAL
     with pytest.raises(ValueCheckError, match=r"where:  Refusal.reason"):
         Refusal(reason=None)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def test_delegated_has_three_states() -> None:
 
 @pytest.mark.parametrize("field", ["node", "operator", "verdict", "cause", "reason", "module", "placement"])
 def test_decision_that_does_not_fit(field: str) -> None:
-    """Each field is checked, also in a changed copy."""
+    """Each field is checked, in a changed copy too."""
     wrong: dict[str, Any] = {field: 3}
     with pytest.raises(ValueCheckError, match=f"where:  Decision.{field}"):
         attrs.evolve(DECISION, **wrong)

@@ -1,4 +1,4 @@
-"""Values are loaded when they are asked for, and only those."""
+"""Values are loaded lazily, and only those that are used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import quanthost.values
 
 @pytest.mark.parametrize("package", [quanthost, quanthost.values], ids=["quanthost", "values"])
 def test_every_name_is_there(package: object) -> None:
-    """All that is said to be public, and a clear answer for what is not."""
+    """All public names exist, and an unknown name gives a clear error."""
     names = package.__all__  # type: ignore[attr-defined]
     assert dir(package) == sorted(set(names))
     assert len(set(names)) == len(names)
@@ -24,7 +24,7 @@ def test_every_name_is_there(package: object) -> None:
 
 
 def test_a_manifest_needs_no_other_value() -> None:
-    """The package alone loads none, and one of them only what it is made of."""
+    """The package loads no value by itself, and a value loads only what it uses."""
     code = (
         "import sys, quanthost\nfrom quanthost.values import Manifest\n"
         "print(sorted(m for m in sys.modules if m.startswith('quanthost.')))"

@@ -1,4 +1,4 @@
-"""What a plugin says of itself: its manifest."""
+"""``Manifest``: checked fields and defaults."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MANIFEST = Manifest(name="npu", summary="An NPU", api=">=1,<2", recipes=["int8_s
     ],
 )
 def test_manifest_that_does_not_fit(fields: dict[str, Any], problem: str) -> None:
-    """Each field is checked, also in a changed copy."""
+    """Each field is checked, in a changed copy too."""
     with pytest.raises(ValueCheckError, match=problem):
         attrs.evolve(MANIFEST, **fields)
 
 
 def test_manifest_defaults() -> None:
-    """A plugin without requirements or delegate leaves both out."""
+    """Requirements and delegate are optional."""
     assert (MANIFEST.requires, MANIFEST.runtime) == ((), "")

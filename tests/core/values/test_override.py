@@ -14,7 +14,7 @@ SPEC = QSpec(dtype=DType.INT8)
 
 
 def test_selects_nothing() -> None:
-    """A rule for no node says what it could select by."""
+    """The error for a rule without selectors lists the selectors."""
     with pytest.raises(ValueCheckError, match=r"selects nothing\n.*module_name, module_type, operator, node"):
         Override(keep_float=True)
 
@@ -32,20 +32,20 @@ def test_selects_nothing() -> None:
     ids=lambda part: "+".join(part) if isinstance(part, dict) else "",
 )
 def test_exactly_one_kind_of_action(actions: dict[str, Any], count: int) -> None:
-    """None, or several that contradict each other, is refused."""
+    """No action, or several kinds of action, are refused."""
     with pytest.raises(ValueCheckError, match=f"an override with {count} kinds of action"):
         Override(node="conv2d", **actions)
 
 
 def test_qspecs_by_role() -> None:
-    """The qspecs of one override, whatever their number, are one action."""
+    """All qspecs of an override together are one action."""
     override = Override(module_name="head.*", activation=SPEC, weight=SPEC)
     assert override.qspecs == {Role.ACTIVATION: SPEC, Role.WEIGHT: SPEC}
     assert Override(node="conv2d", recipe="r").qspecs == {}
 
 
 def test_text_names_what_is_set() -> None:
-    """An error that shows an override shows the fields that the app developer wrote."""
+    """The text of an override has the fields that the app developer set."""
     assert str(Override(module_name="head.*", operator="aten.linear", keep_float=True)) == (
         "override(module_name='head.*', operator='aten.linear', keep_float=True)"
     )
@@ -64,6 +64,6 @@ def test_text_names_what_is_set() -> None:
     ],
 )
 def test_changed_copy_is_checked(fields: dict[str, Any], problem: str) -> None:
-    """Each field is checked, also in a changed copy."""
+    """Each field is checked, in a changed copy too."""
     with pytest.raises(ValueCheckError, match=problem):
         attrs.evolve(Override(node="conv2d", keep_float=True), **fields)

@@ -1,4 +1,4 @@
-"""Arithmetic profiles: what cannot be is refused."""
+"""Arithmetic profiles: impossible ones are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quanthost.values import PROFILES, ArithmeticProfile, Rescaling
 
 
 def test_each_profile_cites_its_source() -> None:
-    """By its own name, with a specification."""
+    """Each profile is listed by its own name, and cites a specification."""
     assert {name: profile.name for name, profile in PROFILES.items()} == {name: name for name in PROFILES}
     assert all(profile.source for profile in PROFILES.values())
     assert {profile.rescaling for profile in PROFILES.values()} == set(Rescaling)
@@ -23,6 +23,6 @@ def test_register_widths(bits: int) -> None:
 
 
 def test_double_round_is_tosas() -> None:
-    """Another rescaling has no such operand."""
+    """Only TOSA's rescaling has the operand ``double_round``."""
     with pytest.raises(ValueCheckError, match="double_round with the rescaling gemmlowp"):
         ArithmeticProfile(name="mine", rescaling=Rescaling.GEMMLOWP, double_round=True)

@@ -1,4 +1,4 @@
-"""Qspecs: what contradicts itself is refused, with the field and what was needed."""
+"""Qspecs: contradictions are refused with the field and what was needed."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SIGMOID = FixedQSpec(dtype=DType.UINT8, scale=1 / 256, zero_point=0)
     ids=lambda value: value.value if isinstance(value, DType) else None,
 )
 def test_dtype_range(dtype: DType, bits: int, low: int, high: int) -> None:
-    """Each dtype has the range of its bits, which a qspec takes where none is given."""
+    """Each dtype has the range of its bits, which is a qspec's default."""
     assert (dtype.bits, dtype.minimum, dtype.maximum) == (bits, low, high)
     for spec in (QSpec(dtype=dtype), DerivedQSpec(sources=("a",), dtype=dtype)):
         assert (spec.quant_min, spec.quant_max) == (low, high)
 
 
 def test_given_range_is_kept() -> None:
-    """An explicit bound stays, 0 too; the other one is the dtype's."""
+    """An explicit bound stays, even 0; the other is the dtype's."""
     assert (QSpec(dtype=DType.INT8, quant_min=0).quant_min, INT8.quant_min) == (0, -128)
     assert QSpec(dtype=DType.INT8, quant_max=0).quant_max == 0
     assert QSpec(dtype=DType.INT8, quant_min=-127).quant_max == 127
@@ -64,7 +64,7 @@ def test_given_range_is_kept() -> None:
     ids=["own", "fixed", "derived"],
 )
 def test_range_outside_the_dtype(make: Callable[[int, int], object], low: int, high: int) -> None:
-    """A range that the dtype cannot store, or that holds one value at most, is refused."""
+    """A range that exceeds the dtype, or has at most one value, is refused."""
     with pytest.raises(ValueCheckError, match=f"the range {low} to {high} for int8") as caught:
         make(low, high)
     assert caught.value.value == (low, high)
@@ -93,7 +93,7 @@ def test_range_outside_the_dtype(make: Callable[[int, int], object], low: int, h
     ],
 )
 def test_field_of_the_wrong_type(kind: type, fields: dict[str, Any], problem: str) -> None:
-    """A string where an enum belongs, or a bool where a number does, is named with its field."""
+    """A string instead of an enum, or a bool instead of a number, is refused with its field."""
     with pytest.raises(ValueCheckError, match=problem):
         kind(**fields)
 
@@ -109,7 +109,7 @@ def test_field_of_the_wrong_type(kind: type, fields: dict[str, Any], problem: st
     ],
 )
 def test_axis_exactly_where_there_are_channels(granularity: Granularity, axis: int | None) -> None:
-    """An axis that nothing reads, or that is missing, is a contradiction; axis 0 is an axis."""
+    """A needless or missing axis is refused; axis 0 is an axis."""
     dynamic = granularity is Granularity.PER_TOKEN
     with pytest.raises(ValueCheckError, match=f"axis={axis} with {granularity.value}\n.*axis >= 0 if and"):
         QSpec(
@@ -127,7 +127,7 @@ def test_axis_exactly_where_there_are_channels(granularity: Granularity, axis: i
     [(Granularity.PER_GROUP, None), (Granularity.PER_GROUP, 0), (Granularity.PER_CHANNEL, 32)],
 )
 def test_group_size_exactly_where_there_are_groups(granularity: Granularity, size: int | None) -> None:
-    """A group size belongs to groups alone, and is positive."""
+    """Only groups have a group size, and it is positive."""
     with pytest.raises(ValueCheckError, match=f"group_size={size} with {granularity.value}"):
         QSpec(dtype=DType.INT4, granularity=granularity, axis=0, group_size=size)
     grouped = QSpec(dtype=DType.INT4, granularity=Granularity.PER_GROUP, axis=0, group_size=32)
@@ -144,13 +144,13 @@ def test_group_size_exactly_where_there_are_groups(granularity: Granularity, siz
     ids=["dynamic_channels", "dynamic_groups", "static_tokens"],
 )
 def test_timing_that_no_range_can_have(timing: Timing, fields: dict[str, Any]) -> None:
-    """Channels are calibrated, tokens are not known before run time."""
+    """Channels need a static range, tokens a dynamic one."""
     with pytest.raises(ValueCheckError, match=f"a {timing.value} range {fields['granularity'].value}"):
         QSpec(dtype=DType.INT8, timing=timing, **fields)
 
 
 def test_dynamic_ranges() -> None:
-    """A dynamic range is one for the tensor or one a token."""
+    """A dynamic range is per tensor or per token."""
     for granularity in (Granularity.PER_TENSOR, Granularity.PER_TOKEN):
         spec = QSpec(dtype=DType.INT8, timing=Timing.DYNAMIC, granularity=granularity)
         assert spec.granularity is granularity
@@ -165,14 +165,14 @@ def test_scale_that_is_none(scale: float) -> None:
 
 @pytest.mark.parametrize("zero_point", [-1, 256])
 def test_zero_point_outside_the_range(zero_point: int) -> None:
-    """The zero point is one of the integers of the range; its ends are."""
+    """The zero point lies in the range, including its ends."""
     assert attrs.evolve(SIGMOID, zero_point=255).zero_point == 255
     with pytest.raises(ValueCheckError, match=f"the zero point {zero_point}\n.*an integer from 0 to 255"):
         FixedQSpec(dtype=DType.UINT8, scale=1, zero_point=zero_point)
 
 
 def test_derived_without_a_source() -> None:
-    """A product of no scales is no scale."""
+    """A derived qspec needs at least one source."""
     with pytest.raises(ValueCheckError, match=r"no source\n.*captures whose scales are multiplied"):
         DerivedQSpec(sources=())
 
@@ -190,7 +190,7 @@ def test_derived_without_a_source() -> None:
     ],
 )
 def test_estimator_parameters(kind: Estimator, fields: dict[str, Any], problem: str) -> None:
-    """A parameter stands exactly where its estimator reads it; a momentum of 0 counts as given."""
+    """A parameter is set if and only if its estimator uses it; a momentum of 0 counts as set."""
     with pytest.raises(ValueCheckError, match=problem):
         RangeEstimator(kind=kind, **fields)
 
@@ -216,6 +216,6 @@ def test_evolve_checks_again(value: Any, change: dict[str, Any], problem: str) -
 
 
 def test_values_are_frozen() -> None:
-    """A value cannot change under whoever holds it."""
+    """A value cannot be changed."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         INT8.quant_min = 0  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Recipes: qspecs exactly where the kernel quantizes."""
+"""Recipes: they have qspecs if and only if the kernel quantizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATIC = Recipe(name="int8_static", kernel=Kernel.STATIC, activation=SPEC, weigh
 
 @pytest.mark.parametrize("kernel", [Kernel.STATIC, Kernel.DYNAMIC, Kernel.WEIGHT_ONLY])
 def test_integer_kernel_needs_a_qspec(kernel: Kernel) -> None:
-    """A recipe for integer kernels that quantizes nothing is a contradiction."""
+    """A recipe for integer kernels that quantizes nothing is refused."""
     with pytest.raises(ValueCheckError, match=f"the kernel {kernel.value} with no qspec"):
         Recipe(name="r", kernel=kernel)
 
@@ -30,7 +30,7 @@ def test_float_kernel_takes_no_qspec(role: str) -> None:
 
 
 def test_qspec_of_each_role() -> None:
-    """Each role has its own qspec; one that is unset stays float, and so does what passes through."""
+    """Each role has its own qspec; unset roles and ``PASSTHROUGH`` stay float."""
     recipe = attrs.evolve(STATIC, bias=DerivedQSpec(sources=("input", "weight")), weight=None)
     assert recipe.for_role(Role.ACTIVATION) is SPEC
     assert recipe.for_role(Role.WEIGHT) is None
@@ -48,7 +48,7 @@ def test_qspec_of_each_role() -> None:
     ],
 )
 def test_field_of_the_wrong_type(fields: dict[str, Any], problem: str) -> None:
-    """Each field is checked, also in a changed copy."""
+    """Each field is checked, in a changed copy too."""
     with pytest.raises(ValueCheckError, match=problem):
         attrs.evolve(STATIC, **fields)
 

@@ -14,14 +14,14 @@ REQUEST = Request(backends="npu", recipe="int8_static")
 
 
 def test_one_backend_or_several() -> None:
-    """One name stands for a list of one; the order of several is kept, for it is their priority."""
+    """A single name is a list of one; several names keep their order of priority."""
     assert REQUEST.backends == ("npu",)
     assert attrs.evolve(REQUEST, backends=["npu", "cpu"]).backends == ("npu", "cpu")
 
 
 @pytest.mark.parametrize("backends", [(), ("npu", "npu")], ids=["none", "twice"])
 def test_backends_that_are_no_order(backends: tuple[str, ...]) -> None:
-    """No backend, or one twice, has no meaning."""
+    """No backend, or the same one twice, is refused."""
     with pytest.raises(ValueCheckError, match=r"the backends .*\n.*at least one backend, each once"):
         attrs.evolve(REQUEST, backends=backends)
 
@@ -45,13 +45,13 @@ def test_backends_that_are_no_order(backends: tuple[str, ...]) -> None:
     ],
 )
 def test_field_that_does_not_fit(fields: dict[str, Any], problem: str) -> None:
-    """Each field is checked, also in a changed copy."""
+    """Each field is checked, in a changed copy too."""
     with pytest.raises(ValueCheckError, match=problem):
         attrs.evolve(REQUEST, **fields)
 
 
 def test_option() -> None:
-    """A given option wins over the default, also where it is falsy."""
+    """An option has priority over the default, even if it is falsy."""
     options: dict[str, Any] = {"threads": 0, "fast": False, "mode": ""}
     request = attrs.evolve(REQUEST, options=options)
     assert request.option("threads", 4) == 0
@@ -62,5 +62,5 @@ def test_option() -> None:
 
 
 def test_defaults() -> None:
-    """What is not said: no overrides, no training, placement by cost."""
+    """The defaults: no overrides, no training, placement by cost."""
     assert (REQUEST.overrides, REQUEST.qat, REQUEST.placement) == ((), False, Placement.COST)
