@@ -16,14 +16,14 @@ from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.preparing.prepare import prepare
 from quanthost.stages.records import CalibratedModel, ConvertedModel
 from quanthost.testing.cases.samples import Regime, Sample
-from quanthost.testing.proving.operator_sites import OperatorSite, find_sites
-from quanthost.testing.proving.outputs import (
+from quanthost.testing.proving.executing import (
     OutputValues,
     build_run_inputs,
     count_outputs,
     find_passed_inputs,
     run_program,
 )
+from quanthost.testing.proving.operator_sites import OperatorSite, find_sites
 from quanthost.testing.proving.programs import build_inputs, capture_samples, select_branch
 from quanthost.testing.proving.subject import Subject
 from quanthost.testing.proving.watching import Watcher

@@ -8,8 +8,8 @@ import torch
 
 from quanthost.graph.table import SupportTable
 from quanthost.testing.expectations import Tolerance
+from quanthost.testing.proving.executing import OutputValues
 from quanthost.testing.proving.flow import SampleResult
-from quanthost.testing.proving.outputs import OutputValues
 from quanthost.testing.proving.row_checks import SamplePlan
 from quanthost.values import Cause, Decision, Kernel, QSpec, Recipe, Verdict
 
