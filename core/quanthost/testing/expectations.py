@@ -134,9 +134,9 @@ def _read_entry(kind: Any, item: Any, path: Path) -> Any:
     return kind(**item)
 
 
-def _error(seen: str, where: str) -> RequestError:
+def _error(problem: str, where: str) -> RequestError:
     return RequestError(
-        seen, where=where, stage="check-backend",
+        problem, where=where, stage="check-backend",
         needed="[[expected]] entries with case, reason and perhaps link; [[tolerance]] entries with case,"
         " reason, and lsb or relative",
         remedy="correct the file",

@@ -27,7 +27,7 @@ __all__ = [
 
 # largest difference between runtime and q/dq form, in steps of the result's scale: rounding of ties
 MOST_STEPS = 1.001
-# the same of a float result, over the largest value; where ranges are found at run time, a zero point may be
+# the same of a float result, over the largest value; where ranges come from run time, a zero point may be
 # rounded the other way, so that inputs are off by a step of 255
 MOST_RELATIVE = {
     Kernel.STATIC: 1e-4, Kernel.FLOAT: 1e-4, Kernel.WEIGHT_ONLY: 1e-4, Kernel.DYNAMIC: 1e-2,

@@ -65,11 +65,11 @@ class SampleRuns:
     def _execute(self, kind: SampleRun, samples: Sequence[Sample]) -> None:
         """Run samples as ``kind`` is run."""
         # an operator that is refused at one place cannot be kept whole at the others of that program
-        held, refused = (
+        accepted, refused = (
             [s for s in samples if self._plans.is_held(kind.recipe, s) is is_held]
             for is_held in (True, False)
         )
-        for group in (*group_alike(held), *group_alike(refused)):
+        for group in (*group_alike(accepted), *group_alike(refused)):
             for sample, result in split_on_failure(group, partial(self._run, kind), _RUN_TOGETHER, "lower"):
                 self._results[attrs.evolve(kind, sample=sample)] = result
 

@@ -34,7 +34,7 @@ class Subject:
         """Load the backend of that name, or use the plugin object.
 
         Raises:
-            DiscoveryError: unknown, blocked, broken, taken by two, or a manifest that is missing or wrong.
+            DiscoveryError: unknown, blocked, broken, claimed by two distributions, or of a wrong manifest.
             HookError: a hook that does not exist, or an answer of the wrong type.
         """
         plugin = discovery.load(backend, policy) if isinstance(backend, str) else backend

@@ -78,7 +78,7 @@ class Watcher:
         if before == after:
             return
         changed = next((a for a, b in zip(after, before) if a != b), f"{len(after)} nodes, not {len(before)}")
-        self.changes.append(f"{hook} changed the graph it was given: {changed}")
+        self.changes.append(f"{hook} changed its input graph: {changed}")
 
     def _watch(self, partitioner: Any) -> None:
         partition = partitioner.partition

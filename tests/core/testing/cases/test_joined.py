@@ -18,8 +18,7 @@ def operator(name: str) -> list[Sample]:
 
 
 def row(name: str) -> list[Sample]:
-    (found,) = (row for row in ROWS if row.name == name)
-    return list(build_row_samples(found))
+    return [sample for row in ROWS if row.name == name for sample in build_row_samples(row)]
 
 
 def test_pair() -> None:

@@ -33,8 +33,8 @@ def test_refused_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = selection.samples(RELU)
     float32, rank = RELU.constraints
 
-    (found,) = {plans.find_refused(RELU, RECIPE, rank, samples)}
-    assert found is not None
-    assert found.variation == "rank=0"
+    refused_by_rank = plans.find_refused(RELU, RECIPE, rank, samples)
+    assert refused_by_rank is not None
+    assert refused_by_rank.variation == "rank=0"
     assert plans.find_refused(RELU, RECIPE, float32, samples) is None
     assert len(plans.filter_holding(RELU, RECIPE, samples)) == len(samples) - 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import attrs
 from toy_backends import RECIPE, backend
 
-from quanthost.api import BackendInfo, Kernel, Placement, Recipe
+from quanthost.api import BackendInfo, Kernel, Recipe
 from quanthost.testing.proving.subject import Subject
+from quanthost.values import Placement
 
 
 def test_plugin_object() -> None:
