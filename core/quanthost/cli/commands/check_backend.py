@@ -10,7 +10,7 @@ from quanthost.cli.output import chatter_on_stderr, refuse_existing, write
 from quanthost.host.discovery import Policy
 from quanthost.testing.check import check_backend
 from quanthost.testing.results import CaseResult
-from quanthost.testing.results_text import shown
+from quanthost.testing.results_text import show_results
 
 __all__ = ["check"]
 
@@ -45,7 +45,7 @@ def check(
         json.write_text(conformance.to_json() + "\n", encoding="utf-8")
     if junit is not None:
         junit.write_text(conformance.to_junit() + "\n", encoding="utf-8")
-    write(shown(conformance))
+    write(show_results(conformance))
     return conformance.conforms
 
 

@@ -24,20 +24,20 @@ def test_without_the_option(tmp_path: Path) -> None:
         "import sys\ndef test_it():\n    assert 'torch' not in sys.modules\n", encoding="utf-8"
     )
 
-    done = _pytest(tmp_path)
+    process = _pytest(tmp_path)
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "1 passed" in process.stdout
 
 
 @pytest.mark.slow
 def test_with_the_option(tmp_path: Path) -> None:
     """The chosen case is a test that passes; an unknown backend is a usage error."""
-    done = _pytest(tmp_path, "--quanthost-backend", "int8_reference", "--quanthost-only", ONLY, "-vv")
+    process = _pytest(tmp_path, "--quanthost-backend", "int8_reference", "--quanthost-only", ONLY, "-vv")
     unknown = _pytest(tmp_path, "--quanthost-backend", "int8_referenz")
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert ONLY in done.stdout
-    assert "1 passed" in done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert ONLY in process.stdout
+    assert "1 passed" in process.stdout
     assert unknown.returncode == pytest.ExitCode.USAGE_ERROR
     assert "int8_reference" in unknown.stdout + unknown.stderr

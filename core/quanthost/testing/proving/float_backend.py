@@ -1,11 +1,11 @@
-"""What ExecuTorch's own kernels run: a backend without rows, by which a refusal is told from a defect."""
+"""A backend without rows, which tells what ExecuTorch's own kernels refuse."""
 
 from __future__ import annotations
 
 from quanthost.graph.table import SupportTable
 from quanthost.hooks.backend import TableBackend
 from quanthost.testing.cases.samples import Sample
-from quanthost.testing.proving.flow import proved_of
+from quanthost.testing.proving.flow import run_samples
 from quanthost.testing.proving.subject import Subject
 from quanthost.values import BackendInfo, Kernel, Recipe
 
@@ -16,9 +16,9 @@ _NEUTRAL = TableBackend(info=BackendInfo(name="neutral", recipes=(_FLOAT,)), tab
 
 
 def is_refused_by_all(sample: Sample) -> bool:
-    """Whether the sample neither lowers nor runs without any backend."""
+    """Whether the sample fails to lower or run in ExecuTorch's own kernels."""
     try:
-        proved_of(Subject.of(_NEUTRAL), _FLOAT.name, [sample])
+        run_samples(Subject.load(_NEUTRAL), _FLOAT.name, [sample])
     except Exception:
         return True
     return False

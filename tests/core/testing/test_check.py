@@ -1,4 +1,4 @@
-"""The suite over small backends: none of a sound one's cases fails, and a fault is found in its area."""
+"""The suite over small backends: a sound one passes, and a fault fails a case of its area."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from quanthost.api import (
 )
 from quanthost.errors import RequestError, TableError, UnknownBackendError
 from quanthost.testing import Area, Conformance, Expectation, Outcome, check_backend
-from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.selection import Selection
 
 pytestmark = pytest.mark.slow
 
 
-def failing(conformance: Conformance) -> set[str]:
+def list_failures(conformance: Conformance) -> set[str]:
     return {case.id for case in conformance.failures()}
 
 
-class Forgets(TableBackend):
+class WithoutReasons(TableBackend):
     """Does not say why a row did not hold."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
-        found = super().quanthost_annotate(graph_module, request, open_nodes)
-        return [item for item in found if not isinstance(item, RowMiss)]
+        items = super().quanthost_annotate(graph_module, request, open_nodes)
+        return [item for item in items if not isinstance(item, RowMiss)]
 
 
-class Counts(TableBackend):
+class CountingBackend(TableBackend):
     """Refuses every third match, counted over its whole life."""
 
     calls = 0
 
     @hookimpl
     def quanthost_choose_qspecs(self, match: Match, request: Request) -> QSpecChoice | Refusal:
-        Counts.calls += 1
-        if Counts.calls % 3 == 0:
+        CountingBackend.calls += 1
+        if CountingBackend.calls % 3 == 0:
             return Refusal(reason="the third")
         return super().quanthost_choose_qspecs(match, request)
 
 
-class Writes(TableBackend):
-    """Leaves a mark in the graph that it is given to look at."""
+class WritingBackend(TableBackend):
+    """Writes into the metadata of the graph that it only has to read."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
@@ -71,7 +71,7 @@ def test_a_sound_backend() -> None:
     """No case fails in any area, and each area has cases that passed."""
     conformance = check_backend(backend())
 
-    assert failing(conformance) == set()
+    assert list_failures(conformance) == set()
     assert conformance.conforms
     assert {case.area for case in conformance.cases if case.outcome is Outcome.PASSED} == set(Area) - {
         Area.PLACEMENT
@@ -80,23 +80,23 @@ def test_a_sound_backend() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "only", "found"),
+    ("faulty", "only", "case_id"),
     [
         (backend(changed("linear", weight_axis=1)), "qspecs/axis/*", "qspecs/axis/linear/int8_static"),
         (backend(changed("permute", shares=())), "qspecs/sharing/*", "qspecs/sharing/permute/int8_static"),
-        (backend(kind=Forgets), "table/edge/relu/*", "table/edge/relu/rank_1_to_6/int8_static"),
-        (backend(kind=Counts), "hooks/twice/*", "hooks/twice/int8_static"),
-        (backend(kind=Writes), "hooks/unchanged/*", "hooks/unchanged/int8_static"),
+        (backend(kind=WithoutReasons), "table/edge/relu/*", "table/edge/relu/rank_1_to_6/int8_static"),
+        (backend(kind=CountingBackend), "hooks/twice/*", "hooks/twice/int8_static"),
+        (backend(kind=WritingBackend), "hooks/unchanged/*", "hooks/unchanged/int8_static"),
     ],
     ids=["axis", "sharing", "reason", "state", "mutation"],
 )
-def test_a_fault(given: TableBackend, only: str, found: str) -> None:
-    """The case that is about it fails, with a line to run it again."""
-    conformance = check_backend(given, only=only)
+def test_a_fault(faulty: TableBackend, only: str, case_id: str) -> None:
+    """The case that is about it fails, with the command to repeat it."""
+    conformance = check_backend(faulty, only=only)
 
-    assert found in failing(conformance)
-    (case,) = (case for case in conformance.cases if case.id == found)
-    assert case.rerun == f"quanthost check-backend toy --only {found}"
+    assert case_id in list_failures(conformance)
+    (case,) = (case for case in conformance.cases if case.id == case_id)
+    assert case.rerun == f"quanthost check-backend toy --only {case_id}"
     assert case.message
 
 
@@ -172,10 +172,10 @@ def test_what_a_constraint_refuses_behind_another_row(
     full: bool, small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The full set looks for it, and the quick one of a small table; else that says that it did not."""
-    monkeypatch.setattr(Session, "is_small", small)
+    monkeypatch.setattr(Selection, "is_small", small)
     rules = next(row for row in ROWS if row.name == "relu").constraints
-    given = backend(changed("relu", constraints=(*rules, _not_behind_permute)))
-    (case,) = check_backend(given, only="table/edge/relu/no_permute*", full=full).cases
+    constrained = backend(changed("relu", constraints=(*rules, _not_behind_permute)))
+    (case,) = check_backend(constrained, only="table/edge/relu/no_permute*", full=full).cases
 
     looks = full or small
     assert case.outcome is (Outcome.PASSED if looks else Outcome.SKIPPED)
@@ -207,6 +207,9 @@ def test_rows_that_always_tie() -> None:
     [
         ({"areas": ["speed"]}, RequestError, "the area 'speed'\n  needed: one of hooks, table"),
         ({"only": "table/single/nothing/x"}, RequestError, "no case table/single/nothing/x"),
+        ({"jobs": 0}, RequestError, "jobs=0"),
+        ({"jobs": True}, RequestError, "jobs=True"),
+        ({"jobs": 2}, RequestError, "jobs=2 for a plugin object"),
         ({"expected": "/no/such/file.toml"}, RequestError, "cannot be read"),
     ],
 )
