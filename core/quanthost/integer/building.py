@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from quanthost.arith.bounds import accumulator_bound, check_width
 from quanthost.arith.rescale import Multipliers
+from quanthost.graph.operator_facts import operator_facts
 from quanthost.graph.operators import argument
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, is_dequantize
@@ -26,13 +27,6 @@ from quanthost.values import ArithmeticProfile
 
 __all__ = ["Builder", "Rule", "each", "held", "static_count"]
 
-# operators whose result has the numbers of their operand, in another place or less of them
-_MOVERS = frozenset((
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "squeeze",
-    "unsqueeze", "slice", "select", "narrow", "expand", "expand_as", "repeat", "clone", "contiguous", "alias",
-    "detach", "flip", "roll", "index_select", "gather", "index", "amax", "amin",
-    "view_as", "movedim", "unfold", "pixel_shuffle", "pixel_unshuffle",
-))  # fmt: skip
 # functions that XNNPACK computes in another order of steps than torch, for other last bits in float32:
 # src/reference/unary-elementwise.cc
 _SINGLE: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -68,7 +62,7 @@ class Builder:
             return Operand(source, numbers)
         if node in self.moved:
             return self.moved[node]
-        if base_name(node) not in _MOVERS or not self.moves:
+        if not operator_facts(node).moves or not self.moves:
             raise Island(f"it reads {title(node)}, which is not quantized")
         source = self.operand(node.args[0], before)
         made = self.same(node, node, node.target, source.node, *node.args[1:], **node.kwargs)

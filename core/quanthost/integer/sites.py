@@ -8,7 +8,9 @@ import attrs
 import torch
 from torch import Tensor, fx
 
-from quanthost.graph.operators import argument, operator_name, overload
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import argument, base_name, operator_name, overload
+from quanthost.graph.qdq import QdqParameters, qdq_parameters
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant, is_dequantize, is_quantize
 from quanthost.integer.numbers import Numbers
@@ -29,7 +31,7 @@ __all__ = [
 
 
 class Island(Exception):
-    """An operator that stays float, and why."""
+    """Raised with the reason why an operator stays float."""
 
 
 @attrs.frozen
@@ -49,16 +51,8 @@ class Weight:
     axis: int | None
 
 
-def base_name(node: fx.Node) -> str:
-    """``"conv2d"``: the operator without namespace and overload, ``""`` for what is no aten operator."""
-    if node.op != "call_function":
-        return ""
-    parts = operator_name(node).split(".")
-    return parts[1] if len(parts) == 3 and parts[0] == "aten" else ""
-
-
 def title(node: fx.Node) -> str:
-    """The captured node's name, the node's own where it has none."""
+    """The name of the captured node that it comes from, its own where there is none."""
     return origin(node) or node.name
 
 
@@ -66,7 +60,7 @@ _SITE = "quanthost_site"
 
 
 def site_of(node: fx.Node) -> str | None:
-    """Whose result a node makes in integers, by the captured name or the input's; ``None`` for others."""
+    """The captured operator or input whose integers a node makes; ``None`` where it makes no integers."""
     if node.op in ("placeholder", "get_attr", "output"):
         return None
     if is_quantize(node) and isinstance(node.args[0], fx.Node):
@@ -76,7 +70,7 @@ def site_of(node: fx.Node) -> str | None:
 
 
 def _made_by(node: fx.Node) -> str:
-    """The operator's name; what is dequantized only to have other numbers has that of its source."""
+    """The operator's name; a tensor that is only requantized has the name of its source."""
     source = node.args[0] if is_dequantize(node) else None
     return f"{_source_name(source)}, requantized" if isinstance(source, fx.Node) else title(node)
 
@@ -91,16 +85,14 @@ def mark_site(node: fx.Node, quantize: fx.Node) -> None:
 
 
 def numbers_of(node: fx.Node) -> Numbers | None:
-    """What the integers on a per-tensor quantize or dequantize node stand for; ``None`` for other nodes."""
-    if not operator_name(node).endswith("quantize_per_tensor.default"):
-        return None
-    scale, zero_point = argument(node, "scale"), argument(node, "zero_point")
-    if not isinstance(scale, (int, float)) or not isinstance(zero_point, int):
+    """The numbers of a quantize or dequantize with one static range for the whole tensor, else ``None``."""
+    parameters = qdq_parameters(node)
+    if parameters is None or not parameters.are_numbers:
         return None
     return Numbers(
         # a float32 scale: what every kernel computes with
-        scale=float(torch.tensor(scale, dtype=torch.float32)), zero_point=zero_point,
-        low=argument(node, "quant_min"), high=argument(node, "quant_max"), dtype=argument(node, "dtype"),
+        scale=float(torch.tensor(parameters.scale, dtype=torch.float32)), zero_point=parameters.zero_point,
+        low=parameters.quant_min, high=parameters.quant_max, dtype=parameters.dtype,
     )  # fmt: skip
 
 
@@ -110,43 +102,50 @@ def weight_of(module: fx.GraphModule, node: object) -> Weight:
     Raises:
         Island: it is no quantized constant.
     """
-    held = constant(module, node.args[0]) if isinstance(node, fx.Node) and is_dequantize(node) else None
-    if held is None or not isinstance(node, fx.Node):
+    parameters = qdq_parameters(node)
+    if parameters is None or not isinstance(node, fx.Node) or not is_dequantize(node):
+        raise Island("its weight is not quantized")
+    values = constant(module, node.args[0])
+    if values is None:
         raise Island("its weight is not quantized")
     name = operator_name(node)
     if name.endswith("dequantize_per_channel.default"):
-        scales, zero_points = (constant(module, argument(node, key)) for key in ("scales", "zero_points"))
-        axis = int(argument(node, "axis"))
-        if scales is None:
-            raise Island("the scales of its weight are computed")
-        return Weight(_centred(held, zero_points, axis), scales.detach().to(torch.float32), axis)
+        scales, zero_points = _constant_parameters(module, parameters)
+        axis = parameters.axis
+        assert axis is not None
+        return Weight(_centred(values, zero_points, axis), scales.detach().to(torch.float32), axis)
     if name.endswith("dequantize_per_channel_group.default"):
-        return _grouped(module, node, held)
+        return _grouped(module, parameters, values)
     numbers = numbers_of(node)
     if numbers is None:
         raise Island(f"its weight is dequantized by {name}, which has no integer form")
-    return Weight(_centred(held, torch.tensor(numbers.zero_point), None), numbers.scale, None)
+    return Weight(_centred(values, torch.tensor(numbers.zero_point), None), numbers.scale, None)
+
+
+def _constant_parameters(module: fx.GraphModule, parameters: QdqParameters) -> tuple[Tensor, Tensor | None]:
+    scales = constant(module, parameters.scale)
+    if scales is None:
+        raise Island("the scales of its weight are computed")
+    return scales, constant(module, parameters.zero_point)
 
 
 _GROUP_PLACES = 7
 
 
-def _grouped(module: fx.GraphModule, node: fx.Node, held: Tensor) -> Weight:
+def _grouped(module: fx.GraphModule, parameters: QdqParameters, values: Tensor) -> Weight:
     """One scale a row: the largest of its groups, of which the others are multiples of ``2^-7``.
 
     The multiples are part of the weight's integers, so that one accumulator sums all groups. A group's
     scale is off by at most ``2^-8`` of the row's largest.
     """
-    scales, zero_points = (constant(module, argument(node, key)) for key in ("scales", "zero_points"))
-    if scales is None:
-        raise Island("the scales of its weight are computed")
+    scales, zero_points = _constant_parameters(module, parameters)
     if zero_points is not None and bool(zero_points.any()):
         raise Island("groups of its weight have zero points")
     rows, groups = scales.shape
     largest = scales.detach().double().amax(1)
     multiples = torch.round(scales.detach().double() / largest[:, None] * 2**_GROUP_PLACES).to(torch.int16)
-    values = held.detach().reshape(rows, groups, -1).to(torch.int16) * multiples[:, :, None]
-    return Weight(values.reshape(held.shape), (largest * 2.0**-_GROUP_PLACES).to(torch.float32), 0)
+    integers = values.detach().reshape(rows, groups, -1).to(torch.int16) * multiples[:, :, None]
+    return Weight(integers.reshape(values.shape), (largest * 2.0**-_GROUP_PLACES).to(torch.float32), 0)
 
 
 def _centred(values: Tensor, zero_points: Tensor | None, axis: int | None) -> Tensor:
@@ -160,15 +159,10 @@ def _centred(values: Tensor, zero_points: Tensor | None, axis: int | None) -> Te
 
 def clamp_bounds(node: fx.Node) -> tuple[float, float] | None:
     """The real bounds of an operator that only clamps, ``None`` for any other."""
-    name = base_name(node)
-    if name == "relu":
-        return 0.0, math.inf
-    if name == "relu6":
-        return 0.0, 6.0
-    names = {"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max")}.get(name)
-    if names is None:
+    bounds = operator_facts(node).clamps
+    if bounds is None:
         return None
-    low, high = (argument(node, key) for key in names)
+    low, high = (argument(node, bound) if isinstance(bound, str) else bound for bound in bounds)
     if isinstance(low, fx.Node) or isinstance(high, fx.Node):
         return None
     return -math.inf if low is None else float(low), math.inf if high is None else float(high)
@@ -179,14 +173,10 @@ def is_function_of_one(module: fx.GraphModule, node: fx.Node) -> bool:
     op = overload(node) if node.op == "call_function" else None
     if op is None or not node.args or not isinstance(node.args[0], fx.Node):
         return False
-    if torch.Tag.pointwise not in op.tags and base_name(node) not in _POINTWISE:
+    if torch.Tag.pointwise not in op.tags and not operator_facts(node).is_elementwise:
         return False
     others = [source for source in node.all_input_nodes if source is not node.args[0]]
     if sum(argument is node.args[0] for argument in node.args) > 1 and base_name(node) not in ("mul", "add"):
         return False
-    held = [constant(module, source) for source in others]
-    return all(value is not None and value.numel() == 1 for value in held)
-
-
-# functions that torch 2.13 does not tag
-_POINTWISE = ("hardswish", "hardsigmoid", "hardtanh", "relu6", "silu", "mish", "selu", "celu", "softplus")
+    constants = [constant(module, source) for source in others]
+    return all(value is not None and value.numel() == 1 for value in constants)

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from quanthost.catalogue import Entry, entry_of
+from quanthost.graph.operator_facts import facts_of
 from quanthost.graph.operators import arguments, operator_name
 from quanthost.graph.table import Row
 from quanthost.graph.view import tensor_meta
@@ -21,7 +22,6 @@ from quanthost.values import FixedQSpec, Granularity, Kernel, QSpec, Recipe, Rol
 
 __all__ = ["JUDGES", "checks"]
 
-_BIASED = ("conv1d", "conv2d", "convolution", "conv_transpose1d", "conv_transpose2d", "linear", "addmm")
 _Judge = Callable[[Row, Recipe, Converted], str | None]
 
 
@@ -124,7 +124,7 @@ def _biases(row: Row, recipe: Recipe, converted: Converted) -> str | None:
     if recipe.kernel is not Kernel.STATIC:
         return None
     for site in converted.sites:
-        if site.operator.removeprefix("aten.").partition(".")[0] not in _BIASED:
+        if facts_of(site.operator.removeprefix("aten.").partition(".")[0]).bias is None:
             continue
         bias = site.operands.get("bias", site.operands.get("self"))
         given = site.operands.get("input", site.operands.get("mat1"))

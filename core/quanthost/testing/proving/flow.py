@@ -12,6 +12,8 @@ from torch.export import Dim
 
 from quanthost.errors import CalibrationError, ConversionError, LoweringError
 from quanthost.graph.digest import graph_text
+from quanthost.graph.qdq import qdq_parameters
+from quanthost.graph.view import is_dequantize
 from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.capturing.capture import CapturedModel, capture
 from quanthost.stages.converting.convert import convert
@@ -321,10 +323,8 @@ def _run(
 
 def _scale(node: Any) -> float | None:
     """The scale of the dequantize that makes an output, ``None`` where something else does."""
-    if not isinstance(node, fx.Node) or "dequantize_per_tensor" not in str(node.target):
-        return None
-    scale = node.args[1]
-    return scale if isinstance(scale, float) else None
+    parameters = qdq_parameters(node) if is_dequantize(node) else None
+    return parameters.scale if parameters is not None and parameters.are_numbers else None
 
 
 def _behind(node: Any) -> float:

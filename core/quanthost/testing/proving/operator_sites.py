@@ -8,7 +8,8 @@ import attrs
 import torch
 from torch import fx
 
-from quanthost.graph.operators import argument, arguments, operator_name
+from quanthost.graph.operators import arguments, operator_name
+from quanthost.graph.qdq import qdq_parameters
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant, is_dequantize, is_quantize
 
@@ -85,12 +86,12 @@ def _result(module: fx.GraphModule, node: fx.Node) -> Integers | None:
 
 
 def _integers(module: fx.GraphModule, node: fx.Node) -> Integers:
-    source = node.args[0]
+    source, parameters = node.args[0], qdq_parameters(node)
+    assert parameters is not None
     return Integers(
-        scales=_number(module, argument(node, "scale", argument(node, "scales")), torch.float64),
-        zero_points=_number(module, argument(node, "zero_point", argument(node, "zero_points")), torch.int64),
-        axis=argument(node, "axis"), low=argument(node, "quant_min"), high=argument(node, "quant_max"),
-        dtype=argument(node, "dtype", argument(node, "input_dtype")),
+        scales=_number(module, parameters.scale, torch.float64),
+        zero_points=_number(module, parameters.zero_point, torch.int64),
+        axis=parameters.axis, low=parameters.quant_min, high=parameters.quant_max, dtype=parameters.dtype,
         constant=isinstance(source, fx.Node) and source.op == "get_attr",
     )  # fmt: skip
 
