@@ -28,7 +28,7 @@ def multiplications(node: fx.Node, tensor_of: Callable[[object], torch.Tensor | 
     if len(shapes) != 3 or not all(isinstance(size, int) for shape in shapes for size in shape):
         return 0
     result, first, second = shapes
-    if not facts.is_layer:
-        return math.prod(result) * (first[-1] if first else 1)
     # a transposed convolution spreads each element of its input, others sum up each element of the result
-    return math.prod(first if facts.weight_axis else result) * math.prod(second[1:])
+    elements = math.prod(first if facts.weight_axis == 1 else result)
+    products: int = math.prod(second[1:] if facts.is_convolution else first[-1:])
+    return int(elements) * products

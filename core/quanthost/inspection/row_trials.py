@@ -8,12 +8,11 @@ from typing import Any
 import attrs
 from torch import fx
 
-from quanthost.graph.matcher import refusal
+from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.operators import arguments, name_matches, operator_name
-from quanthost.graph.pattern import Binding, Mismatch, Op, bind
+from quanthost.graph.pattern import Mismatch, Op
 from quanthost.graph.table import Row, Site, SupportTable
-from quanthost.graph.view import GraphView, tensor_meta
-from quanthost.values import Kernel, Recipe
+from quanthost.graph.view import tensor_meta
 from quanthost.values.explanation import Outcome, RowTrial
 
 __all__ = ["Answer", "Tried", "mentions", "tensor_text", "try_rows"]
@@ -30,19 +29,14 @@ class Answer:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Tried:
-    """What one search looked for, as the matcher did, and what came of it.
+    """One search, with the matcher's evaluator, and what came of it.
 
-    ``closed`` gives the reason for which an operator was not open, ``accept`` is the matcher's last check,
-    and ``accepts`` what that asks for in words.
+    ``closed`` gives the reason for which an operator was not open.
     """
 
-    view: GraphView
-    kernel: Kernel
+    evaluator: RowEvaluator
     answers: Sequence[Answer]
     closed: Callable[[fx.Node], str | None]
-    accept: Callable[[Site], str | None]
-    accepts: str
-    recipe: Recipe | None = None
 
 
 def try_rows(rows: SupportTable, target: fx.Node, tried: Tried) -> tuple[tuple[RowTrial, ...], int]:
@@ -50,13 +44,11 @@ def try_rows(rows: SupportTable, target: fx.Node, tried: Tried) -> tuple[tuple[R
     found: list[RowTrial] = []
     others = 0
     for row in rows:
+        refusal = tried.evaluator.kernel_refusal(row)
         if not mentions(row.pattern, target):
             others += 1
-        elif tried.kernel not in row.kernels:
-            kernels = ", ".join(sorted(kernel.value for kernel in row.kernels))
-            found.append(
-                _trial(row, tried, Outcome.KERNEL, (target,), kernels, f"a {tried.kernel.value} kernel")
-            )
+        elif refusal is not None:
+            found.append(_trial(row, tried, Outcome.KERNEL, (target,), refusal.reason, refusal.rule))
         else:
             found.extend(_try_row(row, target, tried))
     return tuple(found), others
@@ -86,12 +78,12 @@ def _try_row(row: Row, target: fx.Node, tried: Tried) -> Iterator[RowTrial]:
             stopped.append(reached)
         else:
             roots.update(dict.fromkeys(reached))
-    bindings = [bind(row.pattern, root) for root in roots]
-    held = [each for each in bindings if isinstance(each, Binding) and target in each.nodes]
-    if held:
-        yield from (_judge(row, binding, tried) for binding in held)
+    results = [tried.evaluator.site_at(row, root) for root in roots]
+    sites = [each for each in results if isinstance(each, Site) and target in each.nodes]
+    if sites:
+        yield from (_judge(site, tried) for site in sites)
         return
-    stopped.extend(each for each in bindings if isinstance(each, Mismatch))
+    stopped.extend(each for each in results if isinstance(each, Mismatch))
     if stopped:
         deepest = max(stopped, key=lambda mismatch: mismatch.depth)
         yield _trial(row, tried, Outcome.PATTERN, (deepest.node,), deepest.found, deepest.expected)
@@ -121,34 +113,27 @@ def _reader(node: fx.Node) -> str:
     return f"{node.name} ({operator_name(node)})" if node.op == "call_function" else node.name
 
 
-def _judge(row: Row, binding: Binding, tried: Tried) -> RowTrial:
+def _judge(site: Site, tried: Tried) -> RowTrial:
     """What stood against a row whose pattern holds, in the order in which the matcher looks."""
-    site = Site(
-        row=row, kernel=tried.kernel, view=tried.view, nodes=binding.nodes, captures=binding.captures,
-        recipe=tried.recipe,
-    )  # fmt: skip
+    row, nodes = site.row, site.nodes
     for answer in tried.answers:
-        if answer.row == row.name and answer.nodes == binding.nodes:
+        if answer.row == row.name and answer.nodes == nodes:
             outcome = Outcome.TAKEN if answer.dropped is None else Outcome.DROPPED
-            return _trial(row, tried, outcome, binding.nodes, answer.dropped or "")
-    for node in binding.nodes:
+            return _trial(row, tried, outcome, nodes, answer.dropped or "")
+    for node in nodes:
         reason = tried.closed(node)
         if reason is not None:
-            return _trial(row, tried, Outcome.CLOSED, binding.nodes, f"{node.name}: {reason}")
-    refused = refusal(site)
-    if refused is not None:
-        made = _trial(row, tried, Outcome.CONSTRAINT, binding.nodes, refused.reason, refused.rule)
-        return attrs.evolve(made, facts=tuple(_facts(site)))
-    reason = tried.accept(site)
-    if reason is not None:
-        made = _trial(row, tried, Outcome.CONSTRAINT, binding.nodes, reason, tried.accepts)
-        return attrs.evolve(made, facts=tuple(_facts(site)))
-    return _trial(row, tried, Outcome.OUTDONE, binding.nodes, _winner(binding, tried))
+            return _trial(row, tried, Outcome.CLOSED, nodes, f"{node.name}: {reason}")
+    refusal = tried.evaluator.refusal(site)
+    if refusal is not None:
+        trial = _trial(row, tried, Outcome.CONSTRAINT, nodes, refusal.reason, refusal.rule)
+        return attrs.evolve(trial, facts=tuple(_facts(site)))
+    return _trial(row, tried, Outcome.OUTDONE, nodes, _winner(nodes, tried))
 
 
-def _winner(binding: Binding, tried: Tried) -> str:
+def _winner(nodes: Sequence[fx.Node], tried: Tried) -> str:
     for answer in tried.answers:
-        if not set(answer.nodes).isdisjoint(binding.nodes):
+        if not set(answer.nodes).isdisjoint(nodes):
             return f"row {answer.row} has {', '.join(node.name for node in answer.nodes)}"
     return "the backend did not answer with it"
 
@@ -162,7 +147,7 @@ def _trial(
     expected: str = "",
 ) -> RowTrial:
     return RowTrial(
-        row=row.name, pattern=str(row.pattern), kernel=tried.kernel, outcome=outcome, found=found,
+        row=row.name, pattern=str(row.pattern), kernel=tried.evaluator.kernel, outcome=outcome, found=found,
         nodes=tuple(node if isinstance(node, str) else node.name for node in nodes), expected=expected,
     )  # fmt: skip
 

@@ -39,10 +39,11 @@ class Cause(enum.Enum):
 
 
 class Gain(enum.Enum):
-    """What integer arithmetic brings an operator by itself.
+    """Whether integer arithmetic makes an operator faster by itself.
 
-    ``DRIVES``: enough that it is quantized wherever it stands (convolution, linear). ``FOLLOWS``: it is
-    quantized only where more of its tensors are integer on their other side than float.
+    ``DRIVES``: it does, so that the operator is quantized wherever it stands (convolution, linear).
+    ``FOLLOWS``: it does not. With placement by cost, such an operator is quantized only where its
+    neighbours use all its tensors as integers; if it only moves one tensor, one side is enough.
     """
 
     DRIVES = "drives"
@@ -120,7 +121,9 @@ class Decision:
 
     ``delegated`` is ``None`` until the program is lowered; then it says whether the node's work lies in
     a delegate, ``partition`` which one (``"xnnpack_like/0"``), and ``placement`` why, or why not. ``form`` is
-    what an integer or reference representation made of the node: integers, or an island of float and why.
+    what an integer or reference representation made of the node: integers, or float and why; then
+    ``is_island`` is set. ``in_program`` is ``None`` until the program is lowered; then it says whether any of
+    the node's work is left in it.
     """
 
     node: str = attrs.field(validator=checks.kind(str))
@@ -137,3 +140,5 @@ class Decision:
     partition: str | None = attrs.field(default=None, validator=_TEXT)
     placement: str | None = attrs.field(default=None, validator=_TEXT)
     form: str | None = attrs.field(default=None, validator=_TEXT)
+    is_island: bool = attrs.field(default=False, validator=checks.kind(bool))
+    in_program: bool | None = attrs.field(default=None, validator=checks.kind(bool, optional=True))

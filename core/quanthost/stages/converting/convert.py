@@ -83,12 +83,12 @@ def convert(
 
 
 def _with_form(decision: Decision, forms: IntegerForms) -> Decision:
-    """The decision with what the integer form made of the node."""
+    """The decision with the form of the node in the integer representation."""
     island = forms.islands.get(decision.node)
     if island is None:
         return attrs.evolve(decision, form=forms.made.get(decision.node))
-    told = island if decision.verdict is Verdict.QUANTIZED else decision.reason
-    return attrs.evolve(decision, form=f"float island: {told}")
+    reason = island if decision.verdict is Verdict.QUANTIZED else decision.reason
+    return attrs.evolve(decision, form=f"float island: {reason}", is_island=True)
 
 
 def _converted(

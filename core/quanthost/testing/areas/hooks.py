@@ -108,7 +108,7 @@ def _told(looked: PlannedGraph) -> dict[str, Any]:
     decisions: dict[str, Any] = {
         d.node: (d.verdict.value, d.cause.value, d.backend, d.row, d.recipe) for d in looked.decisions
     }
-    for made in looked.planned.chosen:
+    for made in looked.plan.matches:
         names = tuple((node.meta.get("custom") or {}).get("quanthost", node.name) for node in made.nodes)
         decisions[f"qspecs of {'+'.join(names)}"] = sorted(made.qspecs.items(), key=repr)
     return decisions

@@ -82,9 +82,7 @@ def _delegated(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
     proved = session.proved(recipe.name, sample)
     if isinstance(proved, Failed):
         return Fault(message=str(proved), sample=sample, recipe=recipe.name)
-    left = [
-        d for d in computing(proved.decisions) if not d.delegated and "nothing of it" not in str(d.placement)
-    ]
+    left = [d for d in computing(proved.decisions) if not d.delegated and d.in_program is not False]
     if not left:
         return None
     text = "; ".join(f"{d.node} ({d.operator}): {d.placement}" for d in left)

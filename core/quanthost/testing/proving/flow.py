@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim
 
-from quanthost.errors import CalibrationError, ConversionError, LoweringError
+from quanthost.errors import ConversionError, EmptyProgramError, NoDataError
 from quanthost.graph.digest import graph_text
 from quanthost.graph.qdq import qdq_parameters
 from quanthost.graph.view import is_dequantize
@@ -44,12 +44,12 @@ class Failed:
     @property
     def is_without_data(self) -> bool:
         """Whether a range could not be found since the tensor is empty."""
-        return isinstance(self.error, CalibrationError) and "no batch reached" in str(self.error)
+        return isinstance(self.error, NoDataError)
 
     @property
     def is_idle(self) -> bool:
         """Whether it was alone in its program, and nothing of it is computed."""
-        return isinstance(self.error, LoweringError) and "are inputs or constants" in str(self.error)
+        return isinstance(self.error, EmptyProgramError)
 
     @property
     def short(self) -> str:
@@ -229,7 +229,7 @@ def proved_of(
         names = {decision.node for decision in decisions}
         start = sum(counts[:number])
         own = tuple((kind, text) for name, kind, text in problems if name in names)
-        islands = [f"{d.node}: {d.form}" for d in _of(integer, number) if d.form and "island" in d.form]
+        islands = [f"{d.node}: {d.form}" for d in _of(integer, number) if d.is_island]
         made.append(
             Proved(
                 decisions=decisions,

@@ -64,7 +64,7 @@ def left_outside(proved: Proved, recipe: Recipe, table: SupportTable | None) -> 
         if decision.verdict is not Verdict.QUANTIZED or decision.row not in rows:
             continue
         here = f"{decision.node} ({decision.operator}) is quantized by {decision.row}, and"
-        if decision.delegated is False and "nothing of it" not in str(decision.placement):
+        if decision.delegated is False and decision.in_program is not False:
             return f"{here} is not in the delegate: {decision.placement}"
         if recipe.kernel is Kernel.STATIC and decision.node in proved.in_float:
             return f"{here} only a float kernel takes what became of it"

@@ -8,19 +8,18 @@ from collections.abc import Sequence
 import attrs
 from torch import fx
 
-from quanthost.graph.matcher import answer
-from quanthost.graph.pattern import Binding, bind
+from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.rewrite import origin
-from quanthost.graph.table import Row, Site, SupportTable
+from quanthost.graph.table import Site, SupportTable
 from quanthost.graph.view import GraphView
-from quanthost.hooks.backend import integer_operand
+from quanthost.hooks.backend import float_operands
 from quanthost.stages.capturing.capture import CapturedModel
-from quanthost.stages.preparing.planning import Chosen
+from quanthost.stages.preparing.planning import PlannedMatch
 from quanthost.stages.preparing.prepare import plan
 from quanthost.testing.cases.samples import Sample
 from quanthost.testing.proving.flow import branch
 from quanthost.testing.proving.subject import Subject
-from quanthost.values import Decision, Kernel, Recipe, Role
+from quanthost.values import Decision, Kernel, Recipe
 
 __all__ = ["Met", "Seen", "seen_of"]
 
@@ -47,7 +46,7 @@ class Seen:
     """One sample: its decisions, what was chosen, what the table says; ``changes`` are those of graphs."""
 
     decisions: tuple[Decision, ...]
-    chosen: tuple[Chosen, ...]
+    chosen: tuple[PlannedMatch, ...]
     met: tuple[Met, ...]
     changes: tuple[str, ...]
 
@@ -73,7 +72,7 @@ def seen_of(subject: Subject, recipe: str, samples: Sequence[Sample], captured: 
             Seen(
                 decisions=decisions,
                 met=tuple(met for met in found if names.issuperset(met.nodes)),
-                chosen=tuple(c for c in looked.planned.chosen if (origin(c.nodes[0]) or "") in names),
+                chosen=tuple(c for c in looked.plan.matches if (origin(c.nodes[0]) or "") in names),
                 changes=tuple(watcher.changes),
             )
         )
@@ -82,7 +81,10 @@ def seen_of(subject: Subject, recipe: str, samples: Sequence[Sample], captured: 
 
 def met_in(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe) -> list[Met]:
     """Each place where a row's pattern is, whatever its constraints say."""
-    view = GraphView(graph_module)
+    evaluator = RowEvaluator(
+        view=GraphView(graph_module), kernel=recipe.kernel, recipe=recipe,
+        accept=None if recipe.kernel is Kernel.FLOAT else float_operands,
+    )  # fmt: skip
     rows = [row for row in table if recipe.kernel in row.kernels and not row.converts]
     pieces = Counter(origin(n) or n.name for n in graph_module.graph.nodes if n.op == "call_function")
     found = []
@@ -90,29 +92,15 @@ def met_in(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe) ->
         if node.op != "call_function":
             continue
         for row in rows:
-            binding = bind(row.pattern, node)
-            if isinstance(binding, Binding):
-                met = _met(row, binding, view, recipe)
-                whole = sum(pieces[name] for name in met.nodes) == len(binding.nodes)
+            site = evaluator.site_at(row, node)
+            if isinstance(site, Site):
+                met = _met(site, evaluator)
+                whole = sum(pieces[name] for name in met.nodes) == len(site.nodes)
                 found.append(attrs.evolve(met, whole=whole))
     return found
 
 
-def _met(row: Row, binding: Binding, view: GraphView, recipe: Recipe) -> Met:
-    site = Site(
-        row=row, kernel=recipe.kernel, view=view, nodes=binding.nodes, captures=binding.captures,
-        recipe=recipe,
-    )  # fmt: skip
-    refusals: list[tuple[str, str]] = []
-    for capture, role in row.roles:
-        if role in (Role.WEIGHT, Role.BIAS) and not site.is_constant(capture):
-            refusals.append(("constant", f"{capture} is computed, not a constant of the model"))
-    for rule in row.constraints:
-        reason = answer(rule, site) if rule.applies_to(recipe.kernel) else None
-        if reason is not None:
-            refusals.append((rule.text, reason))
-    if recipe.kernel is not Kernel.FLOAT and not refusals:
-        reason = integer_operand(site)
-        refusals.extend([] if reason is None else [("float operands", reason)])
-    nodes = tuple(dict.fromkeys(origin(node) or node.name for node in binding.nodes))
-    return Met(row=row.name, nodes=nodes, refusals=tuple(refusals))
+def _met(site: Site, evaluator: RowEvaluator) -> Met:
+    refusals = tuple((refusal.rule, refusal.reason) for refusal in evaluator.refusals(site))
+    nodes = tuple(dict.fromkeys(origin(node) or node.name for node in site.nodes))
+    return Met(row=site.row.name, nodes=nodes, refusals=refusals)
