@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -49,10 +49,6 @@ def _prelu(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Nod
     table = table.reshape(-1, len(numbers.levels))
     table = table if len(table) > 1 else table[0]
     return b.call(quantize, core, ops.Lookup(table, low=numbers.low, function="prelu"), operand.node)
-
-
-def _prelu_with(slopes: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x: torch.where(x >= 0, x, x * slopes.to(x.dtype))
 
 
 def _prelu_of_products(b: Builder, core: fx.Node, numbers: Numbers, out: Numbers) -> Tensor:
