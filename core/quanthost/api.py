@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from quanthost.deprecation import Deprecated, QuanthostDeprecationWarning, old_names
 from quanthost.errors import QuanthostError
+from quanthost.graph.constraints import alpha_is_one, grouped, not_grouped
+from quanthost.graph.operator_facts import OperatorFacts, operator_facts
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.pattern import Binding, Op, bind, op
+from quanthost.graph.qdq import QdqParameters, qdq_parameters
 from quanthost.graph.rewrite import Rewriter
+from quanthost.graph.rules import rewrite_each, slice_parts
 from quanthost.graph.table import Claim, Constraint, Row, Site, SupportTable, constraint
 from quanthost.graph.view import constant, is_dequantize, is_quantize, tensor_meta
 from quanthost.hooks.backend import TableBackend
@@ -73,10 +77,12 @@ __all__ = [
     "LoweringOptions",
     "Match",
     "Op",
+    "OperatorFacts",
     "PieceRecord",
     "Problem",
     "QSpec",
     "QSpecChoice",
+    "QdqParameters",
     "QuanthostDeprecationWarning",
     "QuanthostError",
     "RangeEstimator",
@@ -97,18 +103,25 @@ __all__ = [
     "TableBackend",
     "Timing",
     "WrappedBackend",
+    "alpha_is_one",
     "argument",
     "bind",
     "compile_portable",
     "constant",
     "constraint",
     "execute_portable",
+    "grouped",
     "hookimpl",
     "is_dequantize",
     "is_quantize",
+    "not_grouped",
     "op",
+    "operator_facts",
     "operator_name",
+    "qdq_parameters",
+    "rewrite_each",
     "simulated_runner",
+    "slice_parts",
     "tensor_meta",
 ]
 

@@ -27,7 +27,7 @@ from quanthost.stages.lowering import lower as _lower
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.lowering.timing import machine, seconds_in_turns, seconds_of
 from quanthost.stages.preparing import prepare as _prepare
-from quanthost.stages.preparing.planning import Chosen, site_sizes
+from quanthost.stages.preparing.planned_match import PlannedMatch
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import ConvertedModel
 from quanthost.values import (
@@ -175,15 +175,15 @@ class _Measuring:
         """Time each place that is new, in each kernel."""
         if found is None:
             return
-        new: dict[tuple[str, Sizes], dict[Kernel, Chosen]] = {}
+        new: dict[tuple[str, Sizes], dict[Kernel, PlannedMatch]] = {}
         for recipe in self._recipes:
             try:
-                sites = _prepare.plan(found.captured, self._plugins, self._request(recipe)).planned.chosen
+                sites = _prepare.plan(found.captured, self._plugins, self._request(recipe)).plan.matches
             except QuanthostError as error:
                 self._note(found.row, error)
                 continue
             for made in sites:
-                sizes, match = site_sizes(made), made.match
+                sizes, match = made.sizes, made.match
                 if sizes is None or found.row not in (None, match.row):
                     continue
                 if (match.row, match.kernel, sizes) not in self._sites:
@@ -201,7 +201,7 @@ class _Measuring:
     def _request(self, recipe: Recipe) -> Request:
         return Request(backends=(self._name,), recipe=recipe.name, placement=Placement.ALL)
 
-    def _add_site(self, row: str, sizes: Sizes, by_kernel: dict[Kernel, Chosen]) -> None:
+    def _add_site(self, row: str, sizes: Sizes, by_kernel: dict[Kernel, PlannedMatch]) -> None:
         """Time a place in float and in each other kernel, in turns, since only their ratio decides."""
         recipes = {recipe.kernel: recipe for recipe in (*self._recipes, self._float)}
         captured = _alone(next(iter(by_kernel.values())))
@@ -288,7 +288,7 @@ def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
     return torch.randint(limits.min, limits.max + 1, example.shape, dtype=leaf.dtype, generator=generator)
 
 
-def _alone(made: Chosen) -> CapturedModel:
+def _alone(made: PlannedMatch) -> CapturedModel:
     """The operators of a place as a model of their own, on inputs of the same shapes."""
     root, graph = nn.Module(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}

@@ -8,12 +8,11 @@ from typing import Any
 import attrs
 from torch import fx
 
-from quanthost.graph.matcher import refusal
+from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.operators import arguments, name_matches, operator_name
-from quanthost.graph.pattern import Binding, Mismatch, Op, bind
+from quanthost.graph.pattern import Mismatch, Op
 from quanthost.graph.table import Row, Site, SupportTable
-from quanthost.graph.view import GraphView, tensor_meta
-from quanthost.values import Kernel, Recipe
+from quanthost.graph.view import tensor_meta
 from quanthost.values.explanation import Outcome, RowAttempt
 
 __all__ = ["Answer", "SearchContext", "mentions", "tensor_text", "try_rows"]
@@ -30,19 +29,14 @@ class Answer:
 
 @attrs.frozen(kw_only=True, eq=False)
 class SearchContext:
-    """What the matcher had to work with, and what it answered.
+    """The matcher's evaluator for one search, and what the matcher answered.
 
-    ``closed`` gives the reason why an operator was closed. ``accept`` is the matcher's last check, and
-    ``accepts`` says in words what that check needs.
+    ``closed`` gives the reason why an operator was closed.
     """
 
-    view: GraphView
-    kernel: Kernel
+    evaluator: RowEvaluator
     answers: Sequence[Answer]
     closed: Callable[[fx.Node], str | None]
-    accept: Callable[[Site], str | None]
-    accepts: str
-    recipe: Recipe | None = None
 
 
 def try_rows(
@@ -52,12 +46,11 @@ def try_rows(
     attempts: list[RowAttempt] = []
     others = 0
     for row in rows:
+        refusal = context.evaluator.kernel_refusal(row)
         if not mentions(row.pattern, target):
             others += 1
-        elif context.kernel not in row.kernels:
-            kernels = ", ".join(sorted(kernel.value for kernel in row.kernels))
-            needed = f"a {context.kernel.value} kernel"
-            attempts.append(_attempt(row, context, Outcome.KERNEL, (target,), kernels, needed))
+        elif refusal is not None:
+            attempts.append(_attempt(row, context, Outcome.KERNEL, (target,), refusal.reason, refusal.rule))
         else:
             attempts.extend(_try_row(row, target, context))
     return tuple(attempts), others
@@ -87,12 +80,12 @@ def _try_row(row: Row, target: fx.Node, context: SearchContext) -> Iterator[RowA
             stopped.append(reached)
         else:
             roots.update(dict.fromkeys(reached))
-    bindings = [bind(row.pattern, root) for root in roots]
-    covering = [each for each in bindings if isinstance(each, Binding) and target in each.nodes]
-    if covering:
-        yield from (_judge(row, binding, context) for binding in covering)
+    results = [context.evaluator.site_at(row, root) for root in roots]
+    sites = [each for each in results if isinstance(each, Site) and target in each.nodes]
+    if sites:
+        yield from (_judge(site, context) for site in sites)
         return
-    stopped.extend(each for each in bindings if isinstance(each, Mismatch))
+    stopped.extend(each for each in results if isinstance(each, Mismatch))
     if stopped:
         deepest = max(stopped, key=lambda mismatch: mismatch.depth)
         yield _attempt(row, context, Outcome.PATTERN, (deepest.node,), deepest.found, deepest.expected)
@@ -122,34 +115,27 @@ def _reader(node: fx.Node) -> str:
     return f"{node.name} ({operator_name(node)})" if node.op == "call_function" else node.name
 
 
-def _judge(row: Row, binding: Binding, context: SearchContext) -> RowAttempt:
+def _judge(site: Site, context: SearchContext) -> RowAttempt:
     """The outcome for a row whose pattern holds, with the checks in the matcher's order."""
-    site = Site(
-        row=row, kernel=context.kernel, view=context.view, nodes=binding.nodes, captures=binding.captures,
-        recipe=context.recipe,
-    )  # fmt: skip
+    row, nodes = site.row, site.nodes
     for answer in context.answers:
-        if answer.row == row.name and answer.nodes == binding.nodes:
+        if answer.row == row.name and answer.nodes == nodes:
             outcome = Outcome.TAKEN if answer.dropped is None else Outcome.DROPPED
-            return _attempt(row, context, outcome, binding.nodes, answer.dropped or "")
-    for node in binding.nodes:
+            return _attempt(row, context, outcome, nodes, answer.dropped or "")
+    for node in nodes:
         reason = context.closed(node)
         if reason is not None:
-            return _attempt(row, context, Outcome.CLOSED, binding.nodes, f"{node.name}: {reason}")
-    refused = refusal(site)
-    if refused is not None:
-        attempt = _attempt(row, context, Outcome.CONSTRAINT, binding.nodes, refused.reason, refused.rule)
+            return _attempt(row, context, Outcome.CLOSED, nodes, f"{node.name}: {reason}")
+    refusal = context.evaluator.refusal(site)
+    if refusal is not None:
+        attempt = _attempt(row, context, Outcome.CONSTRAINT, nodes, refusal.reason, refusal.rule)
         return attrs.evolve(attempt, facts=tuple(_facts(site)))
-    reason = context.accept(site)
-    if reason is not None:
-        attempt = _attempt(row, context, Outcome.CONSTRAINT, binding.nodes, reason, context.accepts)
-        return attrs.evolve(attempt, facts=tuple(_facts(site)))
-    return _attempt(row, context, Outcome.OUTDONE, binding.nodes, _winner(binding, context))
+    return _attempt(row, context, Outcome.OUTDONE, nodes, _winner(nodes, context))
 
 
-def _winner(binding: Binding, context: SearchContext) -> str:
+def _winner(nodes: Sequence[fx.Node], context: SearchContext) -> str:
     for answer in context.answers:
-        if not set(answer.nodes).isdisjoint(binding.nodes):
+        if not set(answer.nodes).isdisjoint(nodes):
             return f"row {answer.row} has {', '.join(node.name for node in answer.nodes)}"
     return "the backend did not answer with it"
 
@@ -163,7 +149,7 @@ def _attempt(
     expected: str = "",
 ) -> RowAttempt:
     return RowAttempt(
-        row=row.name, pattern=str(row.pattern), kernel=context.kernel, outcome=outcome, found=found,
+        row=row.name, pattern=str(row.pattern), kernel=context.evaluator.kernel, outcome=outcome, found=found,
         nodes=tuple(node if isinstance(node, str) else node.name for node in nodes), expected=expected,
     )  # fmt: skip
 

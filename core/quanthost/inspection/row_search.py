@@ -8,23 +8,17 @@ import attrs
 from torch import fx
 from torch.export import ExportedProgram
 
+from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.operators import operator_name
 from quanthost.graph.table import Claim, Row, SupportTable
 from quanthost.graph.view import GraphView
-from quanthost.hooks.backend import TableBackend, integer_operand
+from quanthost.hooks.backend import TableBackend, float_operands
 from quanthost.hooks.claims import FITS, find_claims
 from quanthost.inspection.row_attempts import Answer, SearchContext, mentions, try_rows
 from quanthost.values import Kernel, Recipe
 from quanthost.values.explanation import Outcome, RowAttempt, Search
 
 __all__ = ["search_captured", "search_edge"]
-
-_KERNEL_NEEDS = {
-    Kernel.STATIC: "a static kernel's quantize and dequantize around it",
-    Kernel.DYNAMIC: "a dynamic kernel's quantize and dequantize before it",
-    Kernel.WEIGHT_ONLY: "a dequantize before its weight alone",
-    Kernel.FLOAT: "float operands",
-}
 
 
 def search_captured(
@@ -46,10 +40,10 @@ def search_captured(
     )
     if recipe.kernel is Kernel.FLOAT:
         return attrs.evolve(search, note=f"the recipe {recipe.name} quantizes nothing: no row was tried")
-    context = SearchContext(
-        view=GraphView(graph_module), kernel=recipe.kernel, recipe=recipe, answers=answers, closed=closed,
-        accept=integer_operand, accepts="float operands, which can be quantized",
-    )  # fmt: skip
+    evaluator = RowEvaluator(
+        view=GraphView(graph_module), kernel=recipe.kernel, recipe=recipe, accept=float_operands
+    )
+    context = SearchContext(evaluator=evaluator, answers=answers, closed=closed)
     attempts, others = try_rows(backend.table, target, context)
     return attrs.evolve(search, attempts=attempts, others=others)
 
@@ -95,7 +89,7 @@ def _edge_attempts(
         return f"row {claim.site.row.name} has it as a {claim.site.kernel.value} kernel"
 
     context = SearchContext(
-        view=view, kernel=kernel, closed=closed, accept=FITS[kernel], accepts=_KERNEL_NEEDS[kernel],
+        evaluator=RowEvaluator(view=view, kernel=kernel, accept=FITS[kernel]), closed=closed,
         answers=[
             Answer(row=claim.site.row.name, nodes=claim.site.nodes)
             for claim in claims

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quanthost.graph.rewrite import origin
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capturing.capture import CapturedModel
-from quanthost.stages.preparing.planning import Chosen
+from quanthost.stages.preparing.planning import PlannedMatch
 from quanthost.stages.preparing.prepare import PlannedGraph, plan
 from quanthost.values import AnyQSpec, Request
 from quanthost.values.decision_snapshot import ModelDecisions, NodeQSpecs
@@ -27,11 +27,11 @@ def model_decisions(name: str, captured: CapturedModel, plugins: Plugins, reques
 
 def _qspecs(planned: PlannedGraph) -> list[NodeQSpecs]:
     found: dict[str, dict[str, AnyQSpec]] = {}
-    for made in planned.planned.chosen:
-        for node in made.nodes:
+    for match in planned.plan.matches:
+        for node in match.nodes:
             source = origin(node) or node.name
             prefix = "" if node.name == source else f"{node.name}."
-            specs = {prefix + capture: spec for capture, spec in _specs_at(made, node.name).items()}
+            specs = {prefix + capture: spec for capture, spec in _specs_at(match, node.name).items()}
             found.setdefault(source, {}).update(specs)
     return [
         NodeQSpecs(node=info.name, qspecs=tuple(sorted(found[info.name].items())))
@@ -40,14 +40,14 @@ def _qspecs(planned: PlannedGraph) -> list[NodeQSpecs]:
     ]
 
 
-def _specs_at(made: Chosen, name: str) -> dict[str, AnyQSpec]:
+def _specs_at(match: PlannedMatch, name: str) -> dict[str, AnyQSpec]:
     """The specs of what one operator of a match reads, and of its result where that is the match's."""
-    (node,) = (node for node in made.nodes if node.name == name)
+    (node,) = (node for node in match.nodes if node.name == name)
     specs = {
         capture: spec
-        for capture, spec in made.qspecs.items()
-        if made.captures.get(capture) in node.all_input_nodes
+        for capture, spec in match.qspecs.items()
+        if match.captures.get(capture) in node.all_input_nodes
     }
-    if node is made.nodes[-1] and "output" in made.qspecs:
-        specs["output"] = made.qspecs["output"]
+    if node is match.nodes[-1] and "output" in match.qspecs:
+        specs["output"] = match.qspecs["output"]
     return specs

@@ -49,7 +49,7 @@ def trace(captured: CapturedModel, plugins: Plugins, request: Request) -> Trace:
     """
     planned = plan(captured, plugins, request)
     decisions = {decision.node: decision for decision in planned.decisions}
-    chosen = {node for made in planned.planned.chosen for node in made.nodes}
+    chosen = {node for match in planned.plan.matches for node in match.nodes}
     by_origin = _by_origin(decisions)
 
     def by_plan(node: fx.Node) -> _Marked:

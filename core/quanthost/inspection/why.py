@@ -23,7 +23,7 @@ from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.converting.convert import convert
 from quanthost.stages.lowering.lower import lower
 from quanthost.stages.preparing.overrides import in_module
-from quanthost.stages.preparing.planning import Asked
+from quanthost.stages.preparing.planning import Query
 from quanthost.stages.preparing.prepare import PlannedGraph, plan, prepare
 from quanthost.toolchain.partition import TAG, ClaimPartitioner, Partitioner
 from quanthost.values import Decision, Override, Request
@@ -98,64 +98,66 @@ def select_nodes(selector: str, nodes: Sequence[NodeInfo]) -> tuple[NodeInfo, ..
 
 def _captured_searches(name: str, planned: PlannedGraph, plugins: Plugins) -> Iterator[Search]:
     """The rows that each backend tried, for each operator that its rewrites made of a captured one."""
-    wanted = _recipe(planned.planned.rules.get(name), planned)
+    recipe = _recipe(planned.plan.rules.get(name), planned)
     targets = [
         node
         for node in planned.rewritten.graph.nodes
         if node.op == "call_function" and (origin(node) or node.name) == name
     ]
     for target in targets:
-        for number, asked in enumerate(planned.planned.asked):
-            if asked.recipe == wanted:
+        for number, query in enumerate(planned.plan.queries):
+            if query.recipe == recipe:
                 yield _captured_search(target, number, planned, plugins)
 
 
 def _captured_search(target: fx.Node, number: int, planned: PlannedGraph, plugins: Plugins) -> Search:
-    asked = planned.planned.asked[number]
-    backend = plugins.plugin(asked.backend)
-    recipe = plugins.info(asked.backend).recipe(asked.recipe)
+    query = planned.plan.queries[number]
+    backend = plugins.plugin(query.backend)
+    recipe = plugins.info(query.backend).recipe(query.recipe)
     assert recipe is not None
     if not isinstance(backend, TableBackend):
         return Search(
-            backend=asked.backend, node=target.name, operator=operator_name(target), recipe=asked.recipe,
+            backend=query.backend, node=target.name, operator=operator_name(target), recipe=query.recipe,
             note="it has no support table: its hooks decide",
         )  # fmt: skip
     return search_captured(
-        backend, planned.rewritten, recipe, target, answers=_answers(asked, planned),
+        backend, planned.rewritten, recipe, target, answers=_answers(query, planned),
         closed=lambda node: _closed(node, number, planned),
     )  # fmt: skip
 
 
-def _answers(asked: Asked, planned: PlannedGraph) -> list[Answer]:
+def _answers(query: Query, planned: PlannedGraph) -> list[Answer]:
     by_name = {node.name: node for node in planned.rewritten.graph.nodes}
-    kept = {(made.match.backend, made.match.row, made.match.nodes) for made in planned.planned.chosen}
+    matches = [each.match for each in planned.plan.matches]
+    quantized = {(match.backend, match.row, match.nodes) for match in matches}
     answers = []
-    for match in asked.matches:
+    for match in query.matches:
         nodes = tuple(by_name[name] for name in match.nodes)
-        is_kept = (match.backend, match.row, match.nodes) in kept
-        _, reason = planned.planned.refused.get(nodes[-1], (None, "another answer took its place"))
-        answers.append(Answer(row=match.row, nodes=nodes, dropped=None if is_kept else reason))
+        is_quantized = (match.backend, match.row, match.nodes) in quantized
+        refusal = planned.plan.refusals.get(nodes[-1])
+        reason = "another answer took its place" if refusal is None else refusal.reason
+        answers.append(Answer(row=match.row, nodes=nodes, dropped=None if is_quantized else reason))
     return answers
 
 
 def _closed(node: fx.Node, number: int, planned: PlannedGraph) -> str | None:
-    """Why an operator was not open to a backend when it was asked, ``None`` where it was."""
-    asked, earlier = planned.planned.asked[number], planned.planned.asked[:number]
-    if node.name in asked.open_nodes:
+    """Why an operator was not open to a query, ``None`` where it was."""
+    query, earlier = planned.plan.queries[number], planned.plan.queries[:number]
+    if node.name in query.open_nodes:
         return None
-    rule = planned.planned.rules.get(origin(node) or node.name)
-    if _recipe(rule, planned) != asked.recipe:
+    rule = planned.plan.rules.get(origin(node) or node.name)
+    if _recipe(rule, planned) != query.recipe:
         return f"its recipe is {_recipe(rule, planned)}" + ("" if rule is None else f", by {rule}")
     for other in earlier:
         for match in other.matches:
             if node.name in match.nodes:
                 return f"row {match.row} of {other.backend} has it"
-    return planned.planned.refused[node][1]
+    return planned.plan.refusals[node].reason
 
 
 def _recipe(rule: Override | None, planned: PlannedGraph) -> str:
     """What an override gives a node, or else all nodes have."""
-    return planned.planned.asked[0].recipe if rule is None or rule.recipe is None else rule.recipe
+    return planned.plan.queries[0].recipe if rule is None or rule.recipe is None else rule.recipe
 
 
 @attrs.define(kw_only=True)

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from sample_graphs import IMAGE, ROW, graph_of, node_of
 from torch import fx, nn
 
+from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.matcher import match_table
 from quanthost.graph.pattern import op
-from quanthost.graph.table import Row, Site, SupportTable, constraint
+from quanthost.graph.table import Constraint, Row, Site, SupportTable, constraint
 from quanthost.graph.view import GraphView
 from quanthost.inspection.row_attempts import Answer, SearchContext, tensor_text, try_rows
 from quanthost.values import Kernel, Role
@@ -48,13 +49,13 @@ def attempts(
     graph: fx.GraphModule,
     target: fx.Node,
     closed: Callable[[fx.Node], str | None] = lambda _: None,
-    accept: Callable[[Site], str | None] = lambda _: None,
+    accept: Constraint | None = None,
 ) -> dict[str, RowAttempt]:
     """The only attempt of each row, with answers as the matcher gives them."""
     view = GraphView(graph)
     found = match_table(TABLE, view, Kernel.STATIC, is_open=lambda n: closed(n) is None, accept=accept)
     context = SearchContext(
-        view=view, kernel=Kernel.STATIC, closed=closed, accept=accept, accepts="what the host asks for",
+        evaluator=RowEvaluator(view=view, kernel=Kernel.STATIC, accept=accept), closed=closed,
         answers=[Answer(row=site.row.name, nodes=site.nodes) for site in found.sites],
     )  # fmt: skip
     made, others = try_rows(TABLE, target, context)
@@ -142,7 +143,9 @@ def test_what_is_closed_says_why() -> None:
 def test_the_last_check_of_the_host() -> None:
     """What the host itself asks for is told like a constraint."""
     graph = graph_of(nn.Conv2d(3, 4, 1), IMAGE)
-    found = attempts(graph, node_of(graph, "conv2d"), accept=lambda _: "not so")["conv"]
+    found = attempts(
+        graph, node_of(graph, "conv2d"), accept=Constraint("what the host asks for", lambda _: "not so")
+    )["conv"]
     assert (found.outcome, found.found, found.expected) == (
         Outcome.CONSTRAINT, "not so", "what the host asks for",
     )  # fmt: skip

@@ -41,7 +41,7 @@ def golden(recipe: str, profile: str) -> ConvertedModel:
 @pytest.mark.parametrize("recipe", ["int8_static", "int8_static_per_tensor", "uint8_static", "int4_static"])
 def test_no_island(recipe: str) -> None:
     """Each operator is integer."""
-    islands = [d for d in golden(recipe, "single_rounding").decisions if d.island]
+    islands = [d for d in golden(recipe, "single_rounding").decisions if d.is_island]
 
     assert [(d.node, d.form) for d in islands] == []
 

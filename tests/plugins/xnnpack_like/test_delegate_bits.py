@@ -100,7 +100,7 @@ def test_the_delegates_bits(name: str, recipe: str) -> None:
     comparison = quanthost.compare_bits(golden, program, draws)
 
     assert program.record.outside == ()
-    assert [d.form for d in golden.decisions if d.form is None or d.island] == []
+    assert [d.form for d in golden.decisions if d.form is None or d.is_island] == []
     assert [d for d in comparison.operators if d.differing] == []
     assert comparison.equal
     assert comparison.not_shown == ()

@@ -206,7 +206,7 @@ def test_examples_are_of_their_row(row: Any) -> None:
     for example in examples_of(row):
         captured = capture(example.module, example.inputs)
         for recipe in measures._recipes:
-            sites = stage.plan(captured, measures._plugins, measures._request(recipe)).planned.chosen
+            sites = stage.plan(captured, measures._plugins, measures._request(recipe)).plan.matches
             found.update(site.match.row for site in sites)
         if row.name in found:
             return

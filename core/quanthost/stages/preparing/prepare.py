@@ -1,4 +1,4 @@
-"""``prepare``: the captured graph with observers where a backend's rows and the recipe want them."""
+"""``prepare``: inserts observers into the captured graph where a backend's rows and the recipe need them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.preparing.decisions import decide
-from quanthost.stages.preparing.planning import Planned, plan_quantization
+from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
@@ -65,10 +65,10 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 class HostQuantizer(pt2e.CallbackQuantizer):
-    """The torchao quantizer of a request: what ``prepare`` uses and what ``as_quantizer`` hands out.
+    """The torchao quantizer of a request, which ``prepare`` uses and ``as_quantizer`` returns.
 
-    After ``prepare_pt2e`` its ``decisions`` say what became of each node of the graph it was given, and
-    ``planned`` how that came about.
+    After ``prepare_pt2e`` its ``decisions`` have one decision for each node of the graph, and
+    ``last_plan`` is the plan behind them.
     """
 
     def __init__(self, plugins: Plugins, request: Request, nodes: tuple[NodeInfo, ...] | None = None) -> None:
@@ -77,7 +77,7 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         )
         self.plugins, self.request = plugins, request
         self.decisions: tuple[Decision, ...] = ()
-        self.planned: Planned | None = None
+        self.last_plan: Plan | None = None
         self.latency: Latency | None = None
         self._nodes = nodes
         self._recipe = recipe_of(plugins, request)
@@ -94,13 +94,13 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         return self.plugins.transform(graph_module, self.request)
 
     def plan(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
-        """The plan for a transformed graph; sets ``planned``, ``decisions`` and ``latency``."""
+        """The plan for a transformed graph; sets ``last_plan``, ``decisions`` and ``latency``."""
         nodes = self._nodes if self._nodes is not None else tuple(node_infos(graph_module.graph))
-        planned = plan_quantization(graph_module, nodes, self.request, self.plugins)
-        self.planned = planned
-        self.decisions = decide(nodes, graph_module, planned, self.request, self._recipe)
-        self.latency = planned.latency
-        return planned.plan
+        result = plan_quantization(graph_module, nodes, self.request, self.plugins)
+        self.last_plan = result
+        self.decisions = decide(nodes, graph_module, result, self.request, self._recipe)
+        self.latency = result.latency
+        return result.quant_plan
 
     def _check_graph(self, graph_module: fx.GraphModule) -> None:
         problems = self.plugins.validate(
@@ -144,7 +144,7 @@ class PlannedGraph:
 
     nodes: tuple[NodeInfo, ...]
     rewritten: fx.GraphModule
-    planned: Planned
+    plan: Plan
     decisions: tuple[Decision, ...]
 
 
@@ -155,9 +155,9 @@ def plan(
     *,
     arrange: Callable[[fx.GraphModule], None] = lambda _: None,
 ) -> PlannedGraph:
-    """Decide as ``prepare`` does, on a graph of its own, and insert nothing.
+    """Decide as ``prepare`` does, on a copy of the graph, and insert nothing.
 
-    ``arrange`` may name and order the nodes of the graph anew before the backends see it.
+    ``arrange`` may rename and reorder the nodes of the graph before the backends see it.
 
     Raises:
         QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
@@ -167,14 +167,12 @@ def plan(
     quantizer = HostQuantizer(plugins, request, nodes)
     graph = quantizer.transform_for_annotation(graph)
     quantizer.plan(graph)
-    assert quantizer.planned is not None
-    return PlannedGraph(
-        nodes=nodes, rewritten=graph, planned=quantizer.planned, decisions=quantizer.decisions
-    )
+    assert quantizer.last_plan is not None
+    return PlannedGraph(nodes=nodes, rewritten=graph, plan=quantizer.last_plan, decisions=quantizer.decisions)
 
 
 def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
-    """A copy of the captured graph that may be changed, as backends get it, and what its nodes were."""
+    """A copy of the captured graph, as backends get it, and the nodes before functionalization."""
     if request.qat != captured.train:
         seen, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
         raise RequestError(
@@ -211,15 +209,15 @@ def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> N
 
 
 def _refuse_untrainable(graph_module: fx.GraphModule) -> None:
-    found = not_trainable(graph_module)
-    if not found:
+    layers = not_trainable(graph_module)
+    if not layers:
         return
-    layer, reason = found[0]
+    layer, reason = layers[0]
     line = source_line(layer)
     raise RequestError(
         f"{layer.name} with a batch norm behind it, which cannot be trained together: {reason}",
         needed="a convolution with a weight of its own, and a batch norm with running statistics",
         where=None if line is None else line.described(), stage="prepare", node=layer.name,
         remedy="give each batch norm a convolution module of its own, or calibrate with qat=False",
-        value=tuple(node.name for node, _ in found),
+        value=tuple(node.name for node, _ in layers),
     )  # fmt: skip

@@ -88,7 +88,7 @@ def _describe_plan(graph: PlannedGraph) -> Plan:
     described: Plan = {
         d.node: (d.verdict.value, d.cause.value, d.backend, d.row, d.recipe) for d in graph.decisions
     }
-    for match in graph.planned.chosen:
+    for match in graph.plan.matches:
         names = tuple((node.meta.get("custom") or {}).get("quanthost", node.name) for node in match.nodes)
         described[f"qspecs of {'+'.join(names)}"] = sorted(match.qspecs.items(), key=repr)
     return described

@@ -90,7 +90,7 @@ def _judge_delegated(session: Session, recipe: Recipe, sample: Sample) -> Judgme
         return fail_if(result, recipe, sample)
     outside = (
         f"{d.node} ({d.operator}): {d.placement}" for d in drop_folded(result.decisions)
-        if not d.delegated and "nothing of it" not in str(d.placement)
+        if not d.delegated and d.in_program is not False
     )  # fmt: skip
     return fail_if("; ".join(outside) or None, recipe, sample)
 

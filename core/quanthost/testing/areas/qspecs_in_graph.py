@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from quanthost.catalogue import entry_of
+from quanthost.graph.operator_facts import facts_of
 from quanthost.graph.table import Row
 from quanthost.testing.proving.flow import ConvertedSample
 from quanthost.testing.proving.operator_sites import OperatorSite, TensorParameters
@@ -22,8 +23,6 @@ __all__ = [
     "check_ranges",
     "check_sharing",
 ]
-
-_BIASED = ("conv1d", "conv2d", "convolution", "conv_transpose1d", "conv_transpose2d", "linear", "addmm")
 
 
 def check_ranges(row: Row, recipe: Recipe, converted: ConvertedSample) -> str | None:
@@ -76,7 +75,7 @@ def check_biases(row: Row, recipe: Recipe, converted: ConvertedSample) -> str | 
     if recipe.kernel is not Kernel.STATIC:
         return None
     for site in converted.sites:
-        if site.operator.removeprefix("aten.").partition(".")[0] not in _BIASED:
+        if facts_of(site.operator.removeprefix("aten.").partition(".")[0]).bias is None:
             continue
         bias = site.operands.get("bias", site.operands.get("self"))
         data = site.operands.get("input", site.operands.get("mat1"))

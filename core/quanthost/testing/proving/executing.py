@@ -9,6 +9,8 @@ import attrs
 import torch
 from torch import fx
 
+from quanthost.graph.qdq import qdq_parameters
+from quanthost.graph.view import is_dequantize
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel
 from quanthost.testing.cases.samples import Branches, Regime, Sample
@@ -90,10 +92,8 @@ def _leaves(module: fx.GraphModule) -> Sequence[Any]:
 
 def _scale(node: Any) -> float | None:
     """The scale of the dequantize that makes an output, ``None`` if another operator makes it."""
-    if not isinstance(node, fx.Node) or "dequantize_per_tensor" not in str(node.target):
-        return None
-    scale = node.args[1]
-    return scale if isinstance(scale, float) else None
+    parameters = qdq_parameters(node) if is_dequantize(node) else None
+    return parameters.scale if parameters is not None and parameters.are_numbers else None
 
 
 def _source_scale(node: Any) -> float:

@@ -166,4 +166,4 @@ def _list_islands(golden: ConvertedModel | None, number: int) -> str:
     """The quantized operators of a sample that the integer form computes in float."""
     decisions = () if golden is None else select_branch(golden.decisions, number)
     quantized = (d for d in decisions if d.verdict is Verdict.QUANTIZED)
-    return "; ".join(f"{d.node}: {d.form}" for d in quantized if d.island)
+    return "; ".join(f"{d.node}: {d.form}" for d in quantized if d.is_island)

@@ -65,7 +65,7 @@ def check_delegation(result: SampleResult, recipe: Recipe, table: SupportTable |
         if decision.verdict is not Verdict.QUANTIZED or decision.row not in rows:
             continue
         here = f"{decision.node} ({decision.operator}) is quantized by {decision.row}, and"
-        if decision.delegated is False and "nothing of it" not in str(decision.placement):
+        if decision.delegated is False and decision.in_program is not False:
             return f"{here} is not in the delegate: {decision.placement}"
         if recipe.kernel is Kernel.STATIC and decision.node in result.in_float:
             return f"{here} only a float kernel takes its edge operators"

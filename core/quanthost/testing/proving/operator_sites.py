@@ -8,7 +8,8 @@ import attrs
 import torch
 from torch import fx
 
-from quanthost.graph.operators import argument, arguments, operator_name
+from quanthost.graph.operators import arguments, operator_name
+from quanthost.graph.qdq import qdq_parameters
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant, is_dequantize, is_quantize
 
@@ -88,14 +89,12 @@ def _result(module: fx.GraphModule, node: fx.Node) -> TensorParameters | None:
 
 
 def _read_parameters(module: fx.GraphModule, node: fx.Node) -> TensorParameters:
-    source = node.args[0]
-    scales = argument(node, "scale", argument(node, "scales"))
-    zero_points = argument(node, "zero_point", argument(node, "zero_points"))
+    source, parameters = node.args[0], qdq_parameters(node)
+    assert parameters is not None
     return TensorParameters(
-        scales=_read_constant(module, scales, torch.float64),
-        zero_points=_read_constant(module, zero_points, torch.int64),
-        axis=argument(node, "axis"), low=argument(node, "quant_min"), high=argument(node, "quant_max"),
-        dtype=argument(node, "dtype", argument(node, "input_dtype")),
+        scales=_read_constant(module, parameters.scale, torch.float64),
+        zero_points=_read_constant(module, parameters.zero_point, torch.int64),
+        axis=parameters.axis, low=parameters.quant_min, high=parameters.quant_max, dtype=parameters.dtype,
         constant=isinstance(source, fx.Node) and source.op == "get_attr",
     )  # fmt: skip
 

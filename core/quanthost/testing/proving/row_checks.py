@@ -8,19 +8,18 @@ from collections.abc import Sequence
 import attrs
 from torch import fx
 
-from quanthost.graph.matcher import answer
-from quanthost.graph.pattern import Binding, bind
+from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.rewrite import origin
-from quanthost.graph.table import Row, Site, SupportTable
+from quanthost.graph.table import Site, SupportTable
 from quanthost.graph.view import GraphView
-from quanthost.hooks.backend import integer_operand
+from quanthost.hooks.backend import float_operands
 from quanthost.stages.capturing.capture import CapturedModel
-from quanthost.stages.preparing.planning import Chosen
+from quanthost.stages.preparing.planning import PlannedMatch
 from quanthost.stages.preparing.prepare import plan
 from quanthost.testing.cases.samples import Sample
 from quanthost.testing.proving.programs import select_branch
 from quanthost.testing.proving.subject import Subject
-from quanthost.values import Decision, Kernel, Recipe, Role
+from quanthost.values import Decision, Kernel, Recipe
 
 __all__ = ["RowCheck", "SamplePlan", "check_rows", "plan_samples"]
 
@@ -47,7 +46,7 @@ class SamplePlan:
     """What the backend plans for one sample, and what its table says about the sample's nodes."""
 
     decisions: tuple[Decision, ...]
-    matches: tuple[Chosen, ...]
+    matches: tuple[PlannedMatch, ...]
     row_checks: tuple[RowCheck, ...]
 
     def checks_of(self, row: str) -> tuple[RowCheck, ...]:
@@ -76,7 +75,7 @@ def plan_samples(
             SamplePlan(
                 decisions=decisions,
                 row_checks=tuple(check for check in checks if nodes.issuperset(check.nodes)),
-                matches=tuple(m for m in graph.planned.chosen if (origin(m.nodes[0]) or "") in nodes),
+                matches=tuple(m for m in graph.plan.matches if (origin(m.nodes[0]) or "") in nodes),
             )
         )
     return plans
@@ -84,7 +83,10 @@ def plan_samples(
 
 def check_rows(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe) -> list[RowCheck]:
     """Each place where a row's pattern is, whatever its constraints say."""
-    view = GraphView(graph_module)
+    evaluator = RowEvaluator(
+        view=GraphView(graph_module), kernel=recipe.kernel, recipe=recipe,
+        accept=None if recipe.kernel is Kernel.FLOAT else float_operands,
+    )  # fmt: skip
     rows = [row for row in table if recipe.kernel in row.kernels and not row.converts]
     pieces = Counter(origin(n) or n.name for n in graph_module.graph.nodes if n.op == "call_function")
     checks = []
@@ -92,29 +94,15 @@ def check_rows(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe
         if node.op != "call_function":
             continue
         for row in rows:
-            binding = bind(row.pattern, node)
-            if isinstance(binding, Binding):
-                check = _check_row(row, binding, view, recipe)
-                whole = sum(pieces[name] for name in check.nodes) == len(binding.nodes)
+            site = evaluator.site_at(row, node)
+            if isinstance(site, Site):
+                check = _check_row(site, evaluator)
+                whole = sum(pieces[name] for name in check.nodes) == len(site.nodes)
                 checks.append(attrs.evolve(check, whole=whole))
     return checks
 
 
-def _check_row(row: Row, binding: Binding, view: GraphView, recipe: Recipe) -> RowCheck:
-    site = Site(
-        row=row, kernel=recipe.kernel, view=view, nodes=binding.nodes, captures=binding.captures,
-        recipe=recipe,
-    )  # fmt: skip
-    refusals: list[tuple[str, str]] = []
-    for capture, role in row.roles:
-        if role in (Role.WEIGHT, Role.BIAS) and not site.is_constant(capture):
-            refusals.append(("constant", f"{capture} is computed, not a constant of the model"))
-    for rule in row.constraints:
-        reason = answer(rule, site) if rule.applies_to(recipe.kernel) else None
-        if reason is not None:
-            refusals.append((rule.text, reason))
-    if recipe.kernel is not Kernel.FLOAT and not refusals:
-        reason = integer_operand(site)
-        refusals.extend([] if reason is None else [("float operands", reason)])
-    nodes = tuple(dict.fromkeys(origin(node) or node.name for node in binding.nodes))
-    return RowCheck(row=row.name, nodes=nodes, refusals=tuple(refusals))
+def _check_row(site: Site, evaluator: RowEvaluator) -> RowCheck:
+    refusals = tuple((refusal.rule, refusal.reason) for refusal in evaluator.refusals(site))
+    nodes = tuple(dict.fromkeys(origin(node) or node.name for node in site.nodes))
+    return RowCheck(row=site.row.name, nodes=nodes, refusals=refusals)
