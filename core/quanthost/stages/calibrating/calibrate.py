@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from quanthost.arith.sketch import HUGE, ChannelRange, Measured
-from quanthost.errors import CalibrationError, QuanthostError, StatisticsError
+from quanthost.errors import CalibrationError, NoDataError, QuanthostError, StatisticsError
 from quanthost.stages.calibrating import ranks
 from quanthost.stages.calibrating.batches import digest_of_batch, flat_batch
 from quanthost.stages.calibrating.collection import Collection
@@ -178,7 +178,7 @@ def _check_ranges(module: fx.GraphModule) -> None:
         name = observed_name(node)
         seen, nan, beyond = _tally(observer.statistics)
         if seen == 0:
-            raise CalibrationError(
+            raise NoDataError(
                 f"no batch reached {name}", needed="data for each observed tensor", stage="calibrate",
                 node=name, remedy="add batches that take this path, or keep the node in float",
             )  # fmt: skip

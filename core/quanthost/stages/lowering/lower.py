@@ -12,7 +12,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.fx.graph import CodeGen
 
-from quanthost.errors import LoweringError, QuanthostError, RequestError
+from quanthost.errors import EmptyProgramError, LoweringError, QuanthostError, RequestError
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
@@ -185,7 +185,7 @@ def _delegating(prepared: PreparedModel) -> list[str]:
 def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> None:
     if module.graph.output_node().args[0]:
         return
-    raise LoweringError(
+    raise EmptyProgramError(
         f"a model whose {len(outputs)} outputs are inputs or constants", stage="lower",
         needed="at least one output that is computed", remedy="lower the part of the model that computes",
     )  # fmt: skip

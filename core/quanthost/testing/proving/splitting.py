@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import attrs
 
-from quanthost.errors import CalibrationError, LoweringError
+from quanthost.errors import EmptyProgramError, NoDataError
 from quanthost.testing.cases.samples import Sample
 
 __all__ = ["StageFailure", "split_on_failure"]
@@ -25,12 +25,12 @@ class StageFailure:
     @property
     def is_without_data(self) -> bool:
         """Whether calibration found no range because the tensor is empty."""
-        return isinstance(self.error, CalibrationError) and "no batch reached" in str(self.error)
+        return isinstance(self.error, NoDataError)
 
     @property
     def is_idle(self) -> bool:
         """Whether the sample was alone in its program and computes nothing."""
-        return isinstance(self.error, LoweringError) and "are inputs or constants" in str(self.error)
+        return isinstance(self.error, EmptyProgramError)
 
     @property
     def first_line(self) -> str:
