@@ -20,8 +20,8 @@ _PASSES = "all cases of the row pass"
 # by a part of the row and the change, where more is known of a survivor than that nothing failed
 REASONS = {
     "without “the input is one of the model's": _CHAIN,
-    "clone: without “nothing else reads": "the delegate refuses one tensor as two results; no case tries it",
-    "with an integer kernel": f"{_PASSES}; the table leaves it out since a rounded argument can become zero",
+    "clone: without “nothing else reads": "the delegate refuses one tensor as two results; no case does",
+    "with an integer kernel": f"{_PASSES}; left out of the table: a rounded argument can become zero",
     "linear_weight_only: bias": "the recipe quantizes only weights: the bias stays float either way",
 }
 
@@ -43,10 +43,10 @@ _MUTATION = """\
 `python benchmarks/mutation.py` changes one thing in one row of the table of `xnnpack_like`, and runs the
 full set of that row's cases until the first one fails. Four rows are left out, because the suite reports
 that it does not reach them: three with batch norms, which only occur in training, and a view of a clone,
-which only occurs in the edge graph. A change is equivalent if all decisions stay the same, because
-nothing reads what was changed (the axis of a weight that has one scale). Equivalent changes are not
-counted. Some changes make the delegate end the process: such a change counts as caught, in the area
-`crash`. The area `loading` is for tables that are refused when they are created."""
+which only occurs in the edge graph. A change is equivalent if all decisions stay the same, because nothing
+reads what was changed (the axis of a weight that has one scale). Equivalent changes are not counted. Some
+changes make the delegate end the process: such a change counts as caught, in the area `crash`. The area
+`loading` is for tables that are refused when they are created."""
 
 
 def write() -> None:

@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
+from quanthost.testing import crash_notes
 from quanthost.testing.crash_notes import CrashNotes
 
+# the module alone: its package would import torch
 SCRIPT = """
 import os
-from quanthost.testing.crash_notes import CrashNotes
-with CrashNotes() as notes:
+import runpy
+with runpy.run_path({module!r})["CrashNotes"]() as notes:
     with notes.note("int8_static", ["conv/plain", "conv/unbatched"]):
         {inside}
     {after}
@@ -31,7 +33,7 @@ with CrashNotes() as notes:
 def test_note(inside: str, after: str, is_noted: bool) -> None:
     """Standard error names the samples that were running if the process ends at once, and nothing else."""
     process = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(inside=inside, after=after)],
+        [sys.executable, "-c", SCRIPT.format(module=crash_notes.__file__, inside=inside, after=after)],
         capture_output=True,
         text=True,
         timeout=120,
