@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from sample_graphs import IMAGE, ROW, graph_of, node_of
 from torch import fx, nn
 
+from quanthost.debugging.row_trials import Answer, Tried, tensor_text, try_rows
 from quanthost.graph.matcher import match_table
 from quanthost.graph.pattern import op
 from quanthost.graph.table import Row, Site, SupportTable, constraint
 from quanthost.graph.view import GraphView
-from quanthost.inspection.row_trials import Answer, Tried, tensor_text, try_rows
 from quanthost.values import Kernel, Role
 from quanthost.values.explanation import Outcome, RowTrial
 

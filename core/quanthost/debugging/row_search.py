@@ -8,12 +8,12 @@ import attrs
 from torch import fx
 from torch.export import ExportedProgram
 
+from quanthost.debugging.row_trials import Answer, Tried, mentions, try_rows
 from quanthost.graph.operators import operator_name
 from quanthost.graph.table import Claim, Row, SupportTable
 from quanthost.graph.view import GraphView
 from quanthost.hooks.backend import TableBackend, integer_operand
 from quanthost.hooks.claims import FITS, find_claims
-from quanthost.inspection.row_trials import Answer, Tried, mentions, try_rows
 from quanthost.values import Kernel, Recipe
 from quanthost.values.explanation import Outcome, RowTrial, Search
 
