@@ -16,7 +16,7 @@ from typing import Any
 
 from quanthost.deprecation import Deprecated, old_names
 
-__all__ = ["lazy_exports"]
+__all__ = ["exported_names", "lazy_exports"]
 
 
 def lazy_exports(
@@ -32,7 +32,14 @@ def lazy_exports(
         importing: Returns a context in which a name's module is imported.
     """
     find_old = old_names(module, {} if old is None else old)
-    sources = functools.cache(lambda: _exports(module))
+
+    @functools.cache
+    def sources() -> dict[str, str]:
+        # it reads files, and asks the loader where there is none, as in a zip archive
+        import linecache
+
+        variables = vars(sys.modules[module])
+        return exported_names("".join(linecache.getlines(variables["__file__"], variables)))
 
     def find(name: str) -> Any:
         if name == "__all__":
@@ -47,17 +54,16 @@ def lazy_exports(
     return find, lambda: sorted(sources())
 
 
-def _exports(module: str) -> dict[str, str]:
-    """The module that each exported name is imported from."""
+def exported_names(source: str) -> dict[str, str]:
+    """The names that a module exports by its source, each with the module that it is imported from."""
     # late: what only lists backends or prints help uses no exported name
     import ast
 
-    source = sys.modules[module].__loader__.get_source(module)  # type: ignore[union-attr]
-    blocks = [
+    blocks = (
         node.body
         for node in ast.parse(source).body
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    ]
+    )
     return {
         name.name: str(statement.module)
         for block in blocks

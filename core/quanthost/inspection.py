@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quanthost.exports import lazy_exports
+from quanthost.toolchain.quiet import quiet_imports
 
 if TYPE_CHECKING:
     from quanthost.debugging.bits import compare_bits as compare_bits
@@ -16,4 +17,4 @@ if TYPE_CHECKING:
     from quanthost.host.snapshots import snapshot_decisions as snapshot_decisions
     from quanthost.report.trace_text import save_trace as save_trace
 else:
-    __getattr__, __dir__ = lazy_exports(__name__)
+    __getattr__, __dir__ = lazy_exports(__name__, importing=quiet_imports)
