@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import CommandInfo
 
 from quanthost.cli import debug_commands, new_backend, statistics_commands
 from quanthost.cli.exits import TRACEBACK, Faults, UsageError
@@ -65,14 +66,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _needed(arguments: Sequence[str]) -> typer.Typer:
-    """The program with the command that the arguments begin with, or with all: typer builds each it has."""
-    asked = [
-        info for info in app.registered_commands
-        if arguments and arguments[0] == (info.name or getattr(info.callback, "__name__", None))
-    ]  # fmt: skip
+    """The program with the commands that the arguments need, since typer builds each that it has.
+
+    That is the command that the arguments begin with. The help of the program shows names and first lines:
+    it needs all commands, but none of their options.
+    """
+    first = arguments[0] if arguments else "--help"
+    needed = [info for info in app.registered_commands if _name(info) == first]
+    if first in ("-h", "--help"):
+        needed = [_without_options(info) for info in app.registered_commands]
     part = copy.copy(app)
-    part.registered_commands = asked or app.registered_commands
+    part.registered_commands = needed or app.registered_commands
     return part
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or str(getattr(command.callback, "__name__", ""))
+
+
+def _without_options(command: CommandInfo) -> CommandInfo:
+    def stand_in() -> None:
+        """Is never called."""
+
+    stand_in.__doc__ = getattr(command.callback, "__doc__", None)
+    summary = copy.copy(command)
+    summary.name, summary.callback = _name(command), stand_in
+    return summary
 
 
 def _split(arguments: Iterable[str]) -> tuple[str | None, list[str]]:
@@ -111,9 +130,9 @@ _Help = Annotated[
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib.metadata import version
+    from quanthost.cli.commands.show_version import show_version
 
-    typer.echo(f"quanthost {version('quanthost')}")
+    show_version()
     raise typer.Exit
 
 

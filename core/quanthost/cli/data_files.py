@@ -11,8 +11,8 @@ import attrs
 import torch
 
 from quanthost.cli.exits import UsageError
+from quanthost.debugging.tensor_files import SUFFIXES, read_tensors
 from quanthost.errors import CalibrationError, InputError
-from quanthost.inspection.tensor_files import SUFFIXES, read_tensors
 
 __all__ = ["Layout", "assign", "batches_from"]
 

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import enum
-import shutil
 import sys
-import textwrap
-import traceback
 from collections.abc import Sequence
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from quanthost.errors import QuanthostError, RequestError
 
@@ -33,8 +28,8 @@ class UsageError(RequestError):
     """What was typed, or stands in the configuration file, cannot be understood or done."""
 
 
-@attrs.frozen(kw_only=True)
-class Faults:
+# a named tuple: help is shown without attrs, which takes as long to import as typer
+class Faults(NamedTuple):
     """How errors are shown: with a traceback where asked for, and on stdout too where JSON is expected."""
 
     traceback: bool
@@ -50,6 +45,8 @@ class Faults:
     def show(self, error: Exception) -> ExitCode:
         """Write the error, and say how the process ends."""
         if self.traceback:
+            import traceback
+
             traceback.print_exception(error)
         else:
             text = f"error: {_text(error)}"
@@ -65,6 +62,9 @@ class Faults:
 
 def _wrapped(text: str) -> str:
     """Lines no wider than the terminal, what follows of one under the beginning of its text."""
+    import shutil
+    import textwrap
+
     width = shutil.get_terminal_size().columns
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -39,6 +38,8 @@ def write_text(text: str) -> None:
 
 def write_json(document: Any) -> None:
     """One JSON document on stdout; what is no finite number has to be ``None`` by now."""
+    import json
+
     _send(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from collections.abc import Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import attrs
-from packaging.utils import canonicalize_name
 
 from quanthost.errors import (
     BackendLoadError,
@@ -116,7 +113,7 @@ def check_loaded(name: str, info: BackendInfo, policy: Policy | None = None) -> 
 def _examined(plugin: Installed, registrations: Sequence[Installed], policy: Policy) -> Installed:
     if plugin.problem is not None:
         return plugin
-    manifest, problem = read(plugin.as_entry_point().module, plugin=plugin.name)
+    manifest, problem = read(plugin.module, plugin=plugin.name)
     requires = () if manifest is None else manifest.requires
     problems = (
         _blocked(plugin, policy),
@@ -169,6 +166,9 @@ def _lacking(plugin: Installed, requires: Sequence[str]) -> DiscoveryError | Non
 
 
 def _unknown(name: str, backends: Sequence[Installed]) -> DiscoveryError:
+    # late: a listing needs no neighbours
+    import difflib
+
     near = difflib.get_close_matches(name, dict.fromkeys(backend.name for backend in backends))
     return UnknownBackendError(
         f"the backend {name!r}, which no installed distribution offers",
@@ -220,6 +220,11 @@ def _how_to_install(modules: Sequence[str], plugin: Installed) -> str:
     Known are the requirements that the plugin's distribution declares, and the host's toolchain. To
     take any module's name for a distribution's could have a stranger's package installed.
     """
+    # late: a listing without problems needs neither
+    from importlib import metadata
+
+    from packaging.utils import canonicalize_name
+
     known = dict.fromkeys(_TOOLCHAIN, "quanthost[toolchain]")
     for requirement in metadata.requires(plugin.distribution) or ():
         project = _PROJECT.match(requirement)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from quanthost.debugging.trace import trace as trace_stages
+from quanthost.debugging.why import explain
 from quanthost.host.discovery import Policy
 from quanthost.host.measured_costs import Costs
 from quanthost.host.requests import Backend, Options, gather, make_request
-from quanthost.inspection.trace import trace as trace_stages
-from quanthost.inspection.why import explain
 from quanthost.stages.capturing.capture import CapturedModel, capture
 from quanthost.values import Override, Placement
 

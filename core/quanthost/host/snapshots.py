@@ -42,8 +42,8 @@ def snapshot_decisions(
         QuanthostError: ``prepare`` would raise it.
     """
     # late: a snapshot is read and compared without torch
+    from quanthost.debugging.snapshot import model_decisions
     from quanthost.host.requests import gather, make_request
-    from quanthost.inspection.snapshot import model_decisions
 
     plugins = gather(backend, policy)
     request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)

@@ -11,9 +11,9 @@ import attrs
 from quanthost.cli.exits import UsageError
 from quanthost.cli.output import chatter_on_stderr, refuse_existing, write, write_json
 from quanthost.cli.progress_display import shown
+from quanthost.debugging.differences import compare_decisions
 from quanthost.host.discovery import Policy
 from quanthost.host.snapshots import load_snapshot, save_snapshot, snapshot_decisions
-from quanthost.inspection.differences import compare_decisions
 from quanthost.values import Decision, Override, Placement, Verdict, to_data
 from quanthost.values.decision_snapshot import Snapshot
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 import quanthost
+from quanthost import inspection
 from quanthost.cli.commands.quantize import Sources
 from quanthost.cli.output import chatter_on_stderr, write, write_json
 from quanthost.cli.progress_display import shown
@@ -42,7 +43,7 @@ def why(wanted: Wanted, policy: Policy) -> None:
         with progress.stage("load"):
             model, inputs, _ = sources.load(wanted.backend, policy)
         with progress.stage("explain"):
-            found = quanthost.why(
+            found = inspection.why(
                 quanthost.capture(model, inputs), wanted.node, wanted.backend, wanted.recipe,
                 wanted.override, placement=wanted.placement, policy=policy, lowered=wanted.lowered,
             )  # fmt: skip

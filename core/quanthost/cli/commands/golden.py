@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 import quanthost
+from quanthost import inspection
 from quanthost.cli.commands.quantize import Sources, batches, data_source
 from quanthost.cli.output import chatter_on_stderr, write, write_json
 from quanthost.cli.progress_display import shown
@@ -65,7 +66,7 @@ def golden(wanted: Wanted, policy: Policy) -> bool:
                 other = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
             elif other.suffix == ".pte":
                 other = quanthost.load(other)
-            comparison = quanthost.compare_bits(exact, other, judged)
+            comparison = inspection.compare_bits(exact, other, judged)
     if wanted.as_json:
         write_json({"equal": comparison.equal, "verdict": verdict(comparison), **to_data(comparison)})
     else:

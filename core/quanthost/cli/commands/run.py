@@ -14,9 +14,9 @@ from torch.utils import _pytree as pytree
 import quanthost
 from quanthost.cli.data_files import assign
 from quanthost.cli.output import chatter_on_stderr, refuse_existing, write, write_json
+from quanthost.debugging.tensor_files import read_tensors, write_npz
 from quanthost.graph.leaves import ConstantSpec, DynamicDim, LeafSpec, SizeSpec, TensorSpec
 from quanthost.graph.signature import Signature
-from quanthost.inspection.tensor_files import read_tensors, write_npz
 from quanthost.report.columns import columns, facts
 from quanthost.report.named_tensors import named_leaves, named_tensors
 from quanthost.values import to_data

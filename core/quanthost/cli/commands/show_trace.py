@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 import quanthost
+from quanthost import inspection
 from quanthost.cli.commands.quantize import Sources
 from quanthost.cli.exits import UsageError
 from quanthost.cli.output import chatter_on_stderr, refuse_existing, write, write_json, write_text
@@ -47,7 +48,7 @@ def trace(wanted: Wanted, policy: Policy) -> None:
         with progress.stage("load"):
             model, inputs, _ = sources.load(wanted.backend, policy)
         with progress.stage("trace"):
-            found = quanthost.trace(
+            found = inspection.trace(
                 quanthost.capture(model, inputs), wanted.backend, wanted.recipe, wanted.override,
                 placement=wanted.placement, policy=policy,
             )  # fmt: skip

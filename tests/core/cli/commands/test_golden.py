@@ -11,7 +11,7 @@ import torch
 from cli_kit import BACKEND, Cli
 
 import quanthost
-from quanthost.inspection.tensor_files import read_tensors
+from quanthost.debugging.tensor_files import read_tensors
 
 pytestmark = pytest.mark.slow
 

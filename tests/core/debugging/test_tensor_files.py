@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from quanthost.debugging.tensor_files import read_tensors, write_npz
 from quanthost.errors import InputError
-from quanthost.inspection.tensor_files import read_tensors, write_npz
 
 _NAMES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32",

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from quanthost.debugging.tensor_files import read_tensors
 from quanthost.errors import InputError
 from quanthost.graph.leaves import TensorSpec
 from quanthost.graph.signature import Signature
 from quanthost.graph.view import is_dequantize
-from quanthost.inspection.tensor_files import read_tensors
 from quanthost.integer.numbers import Numbers
 from quanthost.integer.sites import numbers_of
 from quanthost.stages.calibrating.batches import arguments

@@ -8,13 +8,13 @@ import attrs
 from torch import fx
 from torch.export import ExportedProgram
 
+from quanthost.debugging.row_attempts import Answer, SearchContext, mentions, try_rows
 from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.operators import operator_name
 from quanthost.graph.table import Claim, Row, SupportTable
 from quanthost.graph.view import GraphView
 from quanthost.hooks.backend import TableBackend, float_operands
 from quanthost.hooks.claims import FITS, find_claims
-from quanthost.inspection.row_attempts import Answer, SearchContext, mentions, try_rows
 from quanthost.values import Kernel, Recipe
 from quanthost.values.explanation import Outcome, RowAttempt, Search
 

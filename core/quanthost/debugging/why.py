@@ -9,6 +9,8 @@ import attrs
 from torch import fx
 from torch.export import ExportedProgram
 
+from quanthost.debugging.row_attempts import Answer
+from quanthost.debugging.row_search import search_captured, search_edge
 from quanthost.errors import QuanthostError, RequestError
 from quanthost.graph.operators import name_matches, operator_name
 from quanthost.graph.provenance import NodeInfo
@@ -16,8 +18,6 @@ from quanthost.graph.rewrite import origin
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
-from quanthost.inspection.row_attempts import Answer
-from quanthost.inspection.row_search import search_captured, search_edge
 from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.converting.convert import convert

@@ -9,13 +9,13 @@ import attrs
 from torch import fx
 from torch.export import ExportedProgram
 
+from quanthost.debugging.row_attempts import tensor_text
 from quanthost.errors import QuanthostError
 from quanthost.graph.digest import node_line
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import GraphView, is_dequantize, is_quantize
 from quanthost.hooks.manager import Plugins
-from quanthost.inspection.row_attempts import tensor_text
 from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.converting.convert import convert

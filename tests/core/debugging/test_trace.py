@@ -11,11 +11,12 @@ from flow_nets import BACKEND, images, seeded
 from torch import nn
 
 import quanthost
+from quanthost import inspection
 from quanthost.api import TableBackend, hookimpl
+from quanthost.debugging import trace as stage
 from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
 from quanthost.host.requests import gather, make_request
-from quanthost.inspection import trace as stage
 from quanthost.values import Verdict, from_json, to_json
 from quanthost.values.traced_graph import Mark, Trace, TracedGraph, TracedNode
 
@@ -41,7 +42,7 @@ def captured() -> quanthost.stages.capturing.capture.CapturedModel:
 
 @pytest.fixture(scope="module")
 def traced(captured: Any) -> Trace:
-    return quanthost.trace(captured, BACKEND)
+    return inspection.trace(captured, BACKEND)
 
 
 def nodes(traced: Trace, name: str) -> dict[str, TracedNode]:
@@ -62,7 +63,7 @@ def test_all_stages_are_there(traced: Trace) -> None:
 
 def test_it_is_the_same_every_time(captured: Any, traced: Trace) -> None:
     """Names, order and text do not depend on the run."""
-    assert quanthost.trace(captured, BACKEND) == traced
+    assert inspection.trace(captured, BACKEND) == traced
 
 
 def test_the_captured_graph_has_the_decisions(captured: Any, traced: Trace) -> None:
@@ -104,7 +105,7 @@ def test_the_edge_graph_has_the_partitions(captured: Any, traced: Trace) -> None
 
 def test_without_a_delegate_there_is_no_edge_of_a_partitioner(captured: Any) -> None:
     """Only what is left in the end, all of it outside or conversions."""
-    found = quanthost.trace(captured, "int8_reference")
+    found = inspection.trace(captured, "int8_reference")
     assert [graph.stage for graph in found.graphs] == [*STAGES[:4], "delegated"]
     assert marks(found.graphs[-1])[Mark.DELEGATE] == 0
 

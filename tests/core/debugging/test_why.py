@@ -12,11 +12,12 @@ from flow_nets import BACKEND, images, seeded
 from torch import nn
 
 import quanthost
+from quanthost import inspection
 from quanthost.api import Op, QSpecChoice, Refusal, TableBackend, hookimpl
+from quanthost.debugging import why as stage
 from quanthost.errors import RequestError, UnknownBackendError
 from quanthost.hooks.manager import Plugins
 from quanthost.host.requests import gather, make_request
-from quanthost.inspection import why as stage
 from quanthost.values import Cause, Override, Verdict, from_json, to_json
 from quanthost.values.explanation import Explanation, Outcome, RowAttempt, Search, Why
 
@@ -47,7 +48,7 @@ def captured() -> quanthost.stages.capturing.capture.CapturedModel:
 @pytest.fixture(scope="module")
 def all_of_it(captured: Any) -> dict[str, Why]:
     """Every node, explained in one go."""
-    found = quanthost.why(captured, "*", BACKEND)
+    found = inspection.why(captured, "*", BACKEND)
     assert found.lowered
     assert found.note == ""
     return {why.decision.node: why for why in found.operators}
@@ -114,7 +115,7 @@ def test_no_row_and_folded(all_of_it: dict[str, Why]) -> None:
 
 def test_round_trip(captured: Any) -> None:
     """The record is JSON and back."""
-    found = quanthost.why(captured, "conv2d", BACKEND, lowered=False)
+    found = inspection.why(captured, "conv2d", BACKEND, lowered=False)
     assert found.operators
     assert from_json(Explanation, to_json(found)) == found
     assert (found.lowered, found.note, found.operators[0].edge) == (False, "", ())
@@ -123,13 +124,13 @@ def test_round_trip(captured: Any) -> None:
 def test_overrides_close_nodes_and_change_recipes(captured: Any) -> None:
     """Each says which override it was."""
     kept = Override(module_name="stem", keep_float=True)
-    found = quanthost.why(captured, "relu", BACKEND, overrides=[kept], lowered=False)
+    found = inspection.why(captured, "relu", BACKEND, overrides=[kept], lowered=False)
     (search,) = found.operators[0].captured
     assert attempt(search, "conv_relu").outcome is Outcome.CLOSED
     assert attempt(search, "conv_relu").found == f"conv2d: kept in float by {kept}"
 
     dynamic = Override(module_name="head", recipe="int8_dynamic")
-    found = quanthost.why(captured, "head", BACKEND, overrides=[dynamic], lowered=False)
+    found = inspection.why(captured, "head", BACKEND, overrides=[dynamic], lowered=False)
     (search,) = found.operators[0].captured
     assert (search.recipe, taken(search)) == ("int8_dynamic", ["linear"])
 
@@ -137,19 +138,19 @@ def test_overrides_close_nodes_and_change_recipes(captured: Any) -> None:
 def test_a_row_across_two_recipes(captured: Any) -> None:
     """A pattern whose operators have different recipes is closed, and says by which override."""
     other = Override(node="relu", recipe="int8_dynamic")
-    found = quanthost.why(captured, "conv2d", BACKEND, overrides=[other], lowered=False)
+    found = inspection.why(captured, "conv2d", BACKEND, overrides=[other], lowered=False)
     (search,) = found.operators[0].captured
     assert attempt(search, "conv_relu").found == f"relu: its recipe is int8_dynamic, by {other}"
     assert taken(search) == ["conv"]
     (search,) = (
-        quanthost.why(captured, "relu", BACKEND, overrides=[other], lowered=False).operators[0].captured
+        inspection.why(captured, "relu", BACKEND, overrides=[other], lowered=False).operators[0].captured
     )
     assert attempt(search, "conv_relu").found == "conv2d: its recipe is int8_static"
 
 
 def test_a_backend_of_higher_priority(captured: Any) -> None:
     """The second backend finds the node taken, by which row of whom."""
-    found = quanthost.why(captured, "conv2d", ["int8_reference", BACKEND], lowered=False)
+    found = inspection.why(captured, "conv2d", ["int8_reference", BACKEND], lowered=False)
     first, second = found.operators[0].captured
     assert (first.backend, taken(first)) == ("int8_reference", ["conv_relu"])
     assert attempt(second, "conv").outcome is Outcome.CLOSED
@@ -158,7 +159,7 @@ def test_a_backend_of_higher_priority(captured: Any) -> None:
 
 def test_without_a_delegate_no_partitioner_is_asked(captured: Any) -> None:
     """The decision says who runs it."""
-    (why,) = quanthost.why(captured, "conv2d", "int8_reference").operators
+    (why,) = inspection.why(captured, "conv2d", "int8_reference").operators
     assert why.edge == ()
     assert str(why.decision.placement).startswith("the runtime's own kernels run")
 
@@ -239,7 +240,7 @@ def test_what_a_selector_means(captured: Any, selector: str, nodes: list[str]) -
 def test_an_unknown_selector_has_near_names(captured: Any) -> None:
     """And the nodes that there are."""
     with pytest.raises(RequestError, match="'gleu', which is no node, operator or module") as caught:
-        quanthost.why(captured, "gleu", BACKEND)
+        inspection.why(captured, "gleu", BACKEND)
     assert caught.value.remedy == "ask for 'gelu'"
     assert "nodes: conv2d, batch_norm, relu" in caught.value.needed
 
@@ -256,18 +257,18 @@ def test_a_model_is_captured_on_the_way() -> None:
             made: torch.Tensor = self.layer(x) + y
             return made
 
-    found = quanthost.why(
+    found = inspection.why(
         Two().eval(), "linear", BACKEND, inputs=(torch.ones(1, 4),), kwargs={"y": torch.ones(4)}
     )
     assert (found.lowered, found.note) == (True, "")
     with pytest.raises(UnknownBackendError):
-        quanthost.why(Two(), "linear", "nowhere")
+        inspection.why(Two(), "linear", "nowhere")
 
 
 def test_the_graph_of_the_model_stays_as_it_is(captured: Any) -> None:
     """Explaining changes nothing of what it explains."""
     before = str(captured.exported)
-    quanthost.why(captured, "linear", BACKEND)
+    inspection.why(captured, "linear", BACKEND)
     assert str(captured.exported) == before
 
 
@@ -281,7 +282,7 @@ def test_a_row_may_be_tried_at_several_places() -> None:
 
     known = gather(BACKEND).plugin(BACKEND)
     assert isinstance(known, TableBackend)
-    found = quanthost.why(quanthost.capture(Fan(), (IMAGE,)), "add", BACKEND, lowered=False)
+    found = inspection.why(quanthost.capture(Fan(), (IMAGE,)), "add", BACKEND, lowered=False)
     (search,) = found.operators[0].captured
     assert attempt(search, "add_relu").found == "add with 2 uses"
     assert attempt(search, "add_hardtanh").found == "add with 2 uses"

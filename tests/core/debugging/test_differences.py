@@ -15,11 +15,11 @@ from torch import nn
 
 import quanthost
 from quanthost.api import DType, QSpec, Row, SupportTable, TableBackend, constraint
+from quanthost.debugging.differences import compare_decisions
+from quanthost.debugging.snapshot import model_decisions
 from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
 from quanthost.host.requests import gather, make_request
-from quanthost.inspection.differences import compare_decisions
-from quanthost.inspection.snapshot import model_decisions
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.values import Decision, PluginRecord, from_json, to_json
 from quanthost.values.decision_snapshot import Change, Differences, ModelDecisions, NodeDifferences, Snapshot
@@ -205,7 +205,7 @@ def test_models_by_name() -> None:
 def test_two_files_are_compared_without_torch() -> None:
     """Reading and comparing loads no toolchain."""
     code = (
-        "import sys, quanthost.host.snapshots, quanthost.inspection.differences\n"
+        "import sys, quanthost.host.snapshots, quanthost.debugging.differences\n"
         "import quanthost.report.differences_text\n"
         "print(sorted({'torch', 'executorch', 'networkx'} & set(sys.modules)))"
     )

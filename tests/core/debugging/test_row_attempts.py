@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from sample_graphs import IMAGE, ROW, graph_of, node_of
 from torch import fx, nn
 
+from quanthost.debugging.row_attempts import Answer, SearchContext, tensor_text, try_rows
 from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.matcher import match_table
 from quanthost.graph.pattern import op
 from quanthost.graph.table import Constraint, Row, Site, SupportTable, constraint
 from quanthost.graph.view import GraphView
-from quanthost.inspection.row_attempts import Answer, SearchContext, tensor_text, try_rows
 from quanthost.values import Kernel, Role
 from quanthost.values.explanation import Outcome, RowAttempt
 

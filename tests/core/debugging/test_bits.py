@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import quanthost
+from quanthost import inspection
 from quanthost.errors import InputError
 from quanthost.stages.lowering.taps import run_tapped
 from quanthost.stages.records import ConvertedModel
@@ -128,7 +129,7 @@ def test_seeded_faults(golden: ConvertedModel, inputs: list[Tensor], name: str, 
     runs = iter([_recorded(device, [x]) for x in inputs])
 
     for other in (device, recorded, stored, lambda _: next(runs)):
-        comparison = quanthost.compare_bits(golden, other, inputs)
+        comparison = inspection.compare_bits(golden, other, inputs)
 
         assert not comparison.equal
         assert comparison.first is not None
@@ -143,7 +144,7 @@ def _fused(found: str, place: str) -> bool:
 
 def test_without_a_fault_all_is_equal(golden: ConvertedModel, inputs: list[Tensor]) -> None:
     """The count is that of the integers of all outputs and operators."""
-    comparison = quanthost.compare_bits(golden, _recorded(golden, inputs), inputs)
+    comparison = inspection.compare_bits(golden, _recorded(golden, inputs), inputs)
 
     assert comparison.equal
     assert comparison.first is None
@@ -153,8 +154,8 @@ def test_without_a_fault_all_is_equal(golden: ConvertedModel, inputs: list[Tenso
 
 def test_a_program_of_its_own(golden: ConvertedModel, inputs: list[Tensor]) -> None:
     """Outputs alone, or with intermediates all operators."""
-    plain = quanthost.compare_bits(golden, quanthost.lower(golden), inputs)
-    whole = quanthost.compare_bits(golden, quanthost.lower(golden, intermediates=True), inputs)
+    plain = inspection.compare_bits(golden, quanthost.lower(golden), inputs)
+    whole = inspection.compare_bits(golden, quanthost.lower(golden, intermediates=True), inputs)
 
     assert (plain.equal, whole.equal) == (True, True)
     assert plain.operators == ()
@@ -165,7 +166,7 @@ def test_a_program_of_its_own(golden: ConvertedModel, inputs: list[Tensor]) -> N
 def test_the_float_model(golden: ConvertedModel, inputs: list[Tensor]) -> None:
     """A callable that returns what the model returns is compared by its outputs, in steps of the integers."""
     torch.manual_seed(0)
-    comparison = quanthost.compare_bits(golden, Net().eval(), inputs)
+    comparison = inspection.compare_bits(golden, Net().eval(), inputs)
 
     assert {d.name for d in comparison.outputs} == {SCORES, FEATURES}
     assert all(d.steps and d.differing and d.largest >= 1 for d in comparison.outputs)
@@ -186,7 +187,7 @@ def test_refusals(
 ) -> None:
     """What was seen and what was needed."""
     with pytest.raises(InputError, match=message):
-        quanthost.compare_bits(golden, other, inputs[:1] if given is None else given)
+        inspection.compare_bits(golden, other, inputs[:1] if given is None else given)
 
 
 def test_float_results_are_told_but_not_counted(inputs: list[Tensor]) -> None:
@@ -196,13 +197,15 @@ def test_float_results_are_told_but_not_counted(inputs: list[Tensor]) -> None:
     golden = quanthost.convert(quanthost.calibrate(prepared, inputs), "integer")
     (wanted,) = run_tapped(golden.module, [inputs[0]])[0]
 
-    near = quanthost.compare_bits(golden, {"output": wanted + 1e-6}, inputs[:1])
+    near = inspection.compare_bits(golden, {"output": wanted + 1e-6}, inputs[:1])
     gone = torch.full_like(wanted, torch.nan)
 
     assert near.equal
     assert not near.outputs[0].steps
     assert near.outputs[0].differing == wanted.numel()
-    assert quanthost.compare_bits(golden, {"output": gone}, inputs[:1]).outputs[0].differing == wanted.numel()
+    assert (
+        inspection.compare_bits(golden, {"output": gone}, inputs[:1]).outputs[0].differing == wanted.numel()
+    )
     form = next(d.form for d in golden.decisions if d.node == "log_softmax")
     assert form is not None
     assert form.startswith("float island: xnnpack_like has no int8 kernel")
