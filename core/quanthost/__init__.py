@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         quantize,
     )
     from quanthost.host.snapshots import snapshot_decisions
+    from quanthost.host.target import Target
     from quanthost.inspection.bits import compare_bits
     from quanthost.inspection.differences import compare_decisions
     from quanthost.stages.calibrating.statistics import Statistics, merge_statistics
@@ -69,6 +70,7 @@ __all__ = [
     "SharedQSpec",
     "Statistics",
     "Symmetry",
+    "Target",
     "Timing",
     "Verdict",
     "as_export_recipe",
@@ -108,6 +110,7 @@ _MODULES = {
     "quanthost.host.loading": ("load",),
     "quanthost.host.inspecting": ("trace", "why"),
     "quanthost.host.snapshots": ("snapshot_decisions",),
+    "quanthost.host.target": ("Target",),
     "quanthost.inspection.bits": ("compare_bits",),
     "quanthost.inspection.differences": ("compare_decisions",),
     "quanthost.stages.lowering.program": ("LoweredProgram",),

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import torch
 
-from quanthost.cli.exits import UsageError
+from quanthost.cli.usage import UsageError
 from quanthost.errors import CalibrationError, InputError
 from quanthost.inspection.tensor_files import SUFFIXES, read_tensors
 

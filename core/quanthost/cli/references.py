@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from quanthost.cli.exits import UsageError
+from quanthost.cli.usage import UsageError
 from quanthost.errors import QuanthostError, RequestError
 
 __all__ = ["Reference", "is_reference"]

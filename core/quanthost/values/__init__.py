@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         Timing,
     )
     from quanthost.values.recipe import Kernel, Recipe, Role
-    from quanthost.values.request import Placement, Representation, Request
+    from quanthost.values.request import Io, Objective, Placement, Representation, Request, Toolchain
 
 __all__ = [
     "FP32_HALF_EVEN",
@@ -72,11 +72,13 @@ __all__ = [
     "FixedQSpec",
     "Gain",
     "Granularity",
+    "Io",
     "Kernel",
     "Latency",
     "LeafSource",
     "Manifest",
     "Match",
+    "Objective",
     "OutputLeaf",
     "Override",
     "PieceRecord",
@@ -101,6 +103,7 @@ __all__ = [
     "Symmetry",
     "TensorQParams",
     "Timing",
+    "Toolchain",
     "Trial",
     "Verdict",
     "digest",
@@ -153,7 +156,7 @@ _MODULES = {
         "Timing",
     ),
     "recipe": ("Kernel", "Recipe", "Role"),
-    "request": ("Placement", "Representation", "Request"),
+    "request": ("Io", "Objective", "Placement", "Representation", "Request", "Toolchain"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

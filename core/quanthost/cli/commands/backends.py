@@ -1,4 +1,4 @@
-"""``quanthost backends``: what is installed, read off the manifests alone."""
+"""``quanthost backends``: the installed backends, read from their manifests alone."""
 
 from __future__ import annotations
 
@@ -6,34 +6,41 @@ import itertools
 import shutil
 import textwrap
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from quanthost.cli.output import write_json, write_text
-from quanthost.host.discovery import Installed, Policy, installed
+import typer
+
+from quanthost.cli.options import Help, Json, policy_of
+
+if TYPE_CHECKING:
+    from quanthost.host.discovery import Installed
 
 __all__ = ["backends"]
 
-# columns for what is said of a backend, where names leave less of the screen
+# columns of the last cell, where names leave less of the screen
 _NARROWEST = 24
 
 
-def backends(policy: Policy, *, as_json: bool) -> None:
-    """List the installed backends, the unusable ones with the reason."""
-    found = installed(policy)
-    if as_json:
-        write_json([_document(backend) for backend in found])
-    elif not found:
+def backends(context: typer.Context, json: Json = False, help: Help = False) -> None:
+    """List the installed backends and their recipes; imports none of them."""
+    from quanthost.cli.output import write_json, write_text
+    from quanthost.host.discovery import installed
+
+    plugins = installed(policy_of(context))
+    if json:
+        write_json([_document(backend) for backend in plugins])
+    elif not plugins:
         write_text("no backend is installed; a plugin is a distribution: pip install quanthost-xnnpack-like")
     else:
-        write_text(_listing(found))
+        write_text(_listing(plugins))
 
 
-def _listing(found: Iterable[Installed]) -> str:
-    """Three columns as the tables of other commands have them, the last one wrapped.
+def _listing(plugins: Iterable[Installed]) -> str:
+    """Three columns as in the tables of other commands, the last one wrapped.
 
-    What makes those tables takes longer to import than all the rest of this command.
+    The library that makes those tables takes longer to import than all the rest of this command.
     """
-    rows = [(["backend"], ["recipes"], ["about"]), *map(_row, found)]
+    rows = [(["backend"], ["recipes"], ["about"]), *map(_row, plugins)]
     first, second = (max(len(line) for row in rows for line in row[column]) for column in (0, 1))
     room = max(shutil.get_terminal_size().columns - first - second - 4, _NARROWEST)
     lines = []

@@ -15,12 +15,12 @@ from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.signature import Signature
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.integer.sites import numbers_of
-from quanthost.values import TensorQParams
+from quanthost.values import Io, TensorQParams
 
 __all__ = ["example", "input_qparams", "keep_integers", "output_qparams", "write_group_scales", "write_out"]
 
 _INTEGERS = "quanthost_integers"
-_IO = {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16}
+_IO = {Io.INT8: torch.int8, Io.UINT8: torch.uint8, Io.INT16: torch.int16}
 
 
 def input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
@@ -52,18 +52,13 @@ def _qparams(name: str, node: fx.Node) -> TensorQParams | None:
     )  # fmt: skip
 
 
-def keep_integers(module: fx.GraphModule, signature: Signature, io: str) -> Signature:
+def keep_integers(module: fx.GraphModule, signature: Signature, io: Io) -> Signature:
     """Let a graph take and give the integers that it quantizes its inputs to and dequantizes its outputs
     from.
 
     Raises:
-        RequestError: ``io`` is unknown, or a float input or output has no integers of that type.
+        RequestError: a float input or output has no integers of that type.
     """
-    if io not in _IO:
-        raise RequestError(
-            f"io={io!r}", needed="one of float, " + ", ".join(_IO), stage="lower", value=io,
-            remedy="choose one of these",
-        )  # fmt: skip
     graph = module.graph
     placeholders = graph.find_nodes(op="placeholder")
     inputs = [_input(graph, node, leaf, io) for node, leaf in zip(placeholders, signature.inputs)]
@@ -76,7 +71,7 @@ def keep_integers(module: fx.GraphModule, signature: Signature, io: str) -> Sign
     return attrs.evolve(signature, inputs=tuple(inputs), outputs=tuple(leaf for _, leaf in leaves))
 
 
-def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: str) -> LeafSpec:
+def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: Io) -> LeafSpec:
     if not isinstance(leaf, TensorSpec) or not leaf.dtype.is_floating_point:
         return leaf
     users = list(node.users)
@@ -91,7 +86,7 @@ def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: str) -> LeafSpec:
     return attrs.evolve(leaf, dtype=numbers.dtype)
 
 
-def _output(node: Any, leaf: LeafSpec, io: str) -> tuple[Any, LeafSpec]:
+def _output(node: Any, leaf: LeafSpec, io: Io) -> tuple[Any, LeafSpec]:
     if not isinstance(leaf, TensorSpec) or not leaf.dtype.is_floating_point:
         return node, leaf
     numbers = numbers_of(node) if is_dequantize(node) else None
@@ -100,11 +95,11 @@ def _output(node: Any, leaf: LeafSpec, io: str) -> tuple[Any, LeafSpec]:
     return node.args[0], attrs.evolve(leaf, dtype=numbers.dtype)
 
 
-def _no_integers(what: str, nodes: Sequence[fx.Node], io: str) -> RequestError:
+def _no_integers(what: str, nodes: Sequence[fx.Node], io: Io) -> RequestError:
     beside = ", ".join(node.name for node in nodes) or "quantizers of other types"
     return RequestError(
-        f"io={io!r}, but {what} is float beside {beside}", stage="lower", value=io,
-        needed=f"inputs and outputs that are quantized to {io} with one set of parameters",
+        f"io={io.value!r}, but {what} is float beside {beside}", stage="lower", value=io,
+        needed=f"inputs and outputs that are quantized to {io.value} with one set of parameters",
         remedy="quantize the first and last operators too (placement='all'), or lower with io='float'",
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The command ``new-backend``: an installable distribution to begin with."""
+"""``quanthost new-backend``: an installable distribution to begin with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quanthost.cli.exits import UsageError
+from quanthost.cli.usage import UsageError
 from quanthost.cli.options import Json
 
 __all__ = ["new_backend"]
