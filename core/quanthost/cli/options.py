@@ -21,6 +21,7 @@ __all__ = [
     "BackendName",
     "Calibration",
     "Force",
+    "Help",
     "Inputs",
     "Json",
     "Model",
@@ -34,7 +35,19 @@ __all__ = [
 
 ALLOWED = "--backends-allowed"
 
+
+def _print_help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
 _Texts = list[str] | None
+# typer's own help option loads its validation library, which takes as long as the whole listing
+Help = Annotated[
+    bool,
+    typer.Option("--help", "-h", is_eager=True, callback=_print_help, help="Show this message and exit."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout and nothing else.")]
 Force = Annotated[bool | None, typer.Option("--force", help="Replace output files that exist.")]
 _MODEL = typer.Argument(
@@ -153,7 +166,7 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(command, eval_str=True).parameters.values()
     shared = inspect.signature(_target_options, eval_str=True).parameters
     (taking,) = (parameter.name for parameter in own if parameter.annotation is TargetOptions)
-    parameters = [*(parameter for parameter in own if parameter.name != taking), *shared.values()]
+    parameters = [*shared.values(), *(parameter for parameter in own if parameter.name != taking)]
 
     @functools.wraps(command)
     def call(**values: Any) -> None:

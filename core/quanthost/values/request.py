@@ -34,7 +34,7 @@ class Placement(enum.Enum):
 
 
 class Toolchain(enum.Enum):
-    """Which functions make the program: with shortcuts through the toolchain, or the toolchain's own alone."""
+    """Which functions make the program: shortcuts through the toolchain, or the toolchain's own alone."""
 
     FAST = "fast"
     UPSTREAM = "upstream"

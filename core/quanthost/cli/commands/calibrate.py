@@ -52,9 +52,7 @@ def calibrate(
         with progress.stage("prepare"):
             prepared = quanthost.prepare(quanthost.capture(network, examples), options.target)
         with progress.stage("calibrate"):
-            statistics = quanthost.collect_statistics(
-                prepared, data, progress, shard=part, checkpoint=output
-            )
+            statistics = quanthost.collect_statistics(prepared, data, progress, shard=part, checkpoint=output)
     show_statistics(statistics, output, as_json=json)
 
 

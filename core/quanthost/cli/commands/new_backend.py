@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from quanthost.cli.usage import UsageError
 from quanthost.cli.options import Json
+from quanthost.cli.usage import UsageError
 
 __all__ = ["new_backend"]
 

@@ -22,9 +22,7 @@ def why(
         ),
     ],
     inputs: Inputs = None,
-    lower: Annotated[
-        bool, typer.Option("--lower/--no-lower", help="Look at the edge graph too? [default: yes]")
-    ] = True,
+    lower: Annotated[bool, typer.Option("--lower/--no-lower", help="Look at the edge graph too?")] = True,
     json: Json = False,
 ) -> None:
     """Show each row that was tried for an operator, and where it stopped.

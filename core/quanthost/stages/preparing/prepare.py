@@ -56,7 +56,7 @@ def _unknown(backend: str, kind: str, name: str, known: Sequence[str]) -> Reques
     return RequestError(
         f"the {kind} {name!r}, which {backend} does not have", plugin=backend, stage="prepare", value=name,
         needed=f"one of {', '.join(known)}" if known else f"no {kind}",
-        remedy=f"use {close!r}" if close is not None
+        remedy=f"ask for {close!r}" if close is not None
         else f"choose one of these {kind}s" if known else f"remove the {kind}",
     )  # fmt: skip
 
