@@ -94,8 +94,8 @@ def _split(arguments: Iterable[str]) -> tuple[str | None, list[str]]:
     return allowed, rest
 
 
-def _print_version(wanted: bool) -> None:
-    if not wanted:
+def _print_version(is_set: bool) -> None:
+    if not is_set:
         return
     from importlib.metadata import version
 

@@ -36,8 +36,8 @@ __all__ = [
 ALLOWED = "--backends-allowed"
 
 
-def _print_help(context: typer.Context, wanted: bool) -> None:
-    if wanted:
+def _print_help(context: typer.Context, is_set: bool) -> None:
+    if is_set:
         typer.echo(context.get_help())
         raise typer.Exit
 
@@ -157,8 +157,8 @@ def _target_options(
     )  # fmt: skip
     settings.require(merged, backend="--backend")
     fields = {settings.FIELDS.get(key, key): value for key, value in merged.items()}
-    wanted = {name: fields[name] for name in attrs.fields_dict(Target) if name in fields}
-    return TargetOptions(target=Target(**wanted, policy=policy_of(context)), stored=stored)
+    arguments = {name: fields[name] for name in attrs.fields_dict(Target) if name in fields}
+    return TargetOptions(target=Target(**arguments, policy=policy_of(context)), stored=stored)
 
 
 def takes_target(command: Callable[..., None]) -> Callable[..., None]:

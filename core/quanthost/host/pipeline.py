@@ -1,4 +1,4 @@
-"""The five stages and ``quantize`` as app developers call them: backends by name, found by entry point."""
+"""The five stages and ``quantize`` as app developers call them, with backends by name."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def quantize(
         dynamic_shapes: As for ``capture``.
         representation: As for ``convert``, with ``arithmetic``.
         io: As for ``lower``.
-        progress: Is told of each stage and batch.
+        progress: Receives each stage and batch.
         cache: A folder where statistics and programs are stored and looked up, ``True`` for the user's own,
             ``False`` for none; the folder that ``QUANTHOST_CACHE`` names where ``None``, or none without it.
             A folder that cannot be written to costs a warning, not the run.

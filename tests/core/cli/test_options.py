@@ -123,11 +123,11 @@ def test_why_explains_a_run_with_options(
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["-b", BACKEND, "--placement", "al"], 2, "one of cost, all\n  where:  --placement\n  to do:  write all"),
+        (["-b", BACKEND, "--placement", "al"], 2, "where:  --placement\n  to do:  write all"),
         (["-b", BACKEND, "--optimize-for", "speed"], 2, "accuracy, latency\n  where:  --optimize-for"),
         (["-b", BACKEND, "--toolchain", "upsteam"], 2, "where:  --toolchain\n  to do:  write upstream"),
         (["-b", BACKEND, "--override", "module=lat"], 2, "to do:  write module_name\n"),
-        (["-b", BACKEND, "--override", "module_name=lat keep_float=true"], 2, "to do:  write module_name=lat,"),
+        (["-b", BACKEND, "--override", "module_name=lat keep_float=true"], 2, "write module_name=lat,"),
         (["-b", BACKEND, "--set", "cores"], 2, "needed: name=value\n  where:  --set 'cores'"),
         (["-b", BACKEND, "--costs", "c.json"], 1, "costs without optimize_for='latency'"),
         (["-b", BACKEND, "-b", BACKEND], 1, "at least one backend, each once"),

@@ -25,14 +25,14 @@ _Data = dict[str, Any]
 def describe(context: typer.Context, backend: BackendName, json: Json = False) -> None:
     """Show a backend's recipes, options and support table."""
     from quanthost.cli.output import write, write_json
-    from quanthost.host.described_backends import described
+    from quanthost.host.described_backends import description
     from quanthost.host.discovery import installed
 
     policy = policy_of(context)
     plugin = next((plugin for plugin in installed(policy) if plugin.name == backend), None)
     make = partial(_load, backend, policy, plugin)
     # loading refuses a backend that is not installed or may not be used
-    document = make() if plugin is None else described(plugin, make)
+    document = make() if plugin is None else description(plugin, make)
     if json:
         write_json(document)
     else:

@@ -18,7 +18,7 @@ def inspect(
     decisions: Annotated[bool, typer.Option("--decisions", help="List every node.")] = False,
     json: Json = False,
 ) -> None:
-    """Show what a program is made of, how it was made, and what became of each node."""
+    """Show how a program was made, what it consists of, and what became of each node."""
     if not program.is_file():
         raise ProgramError(
             f"no file {program}", needed="a .pte file", where="inspect", remedy="correct the path",

@@ -33,7 +33,7 @@ def measure(
     inputs: Inputs = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.json", help="Costs that are in it are kept."),
+        typer.Option("--output", "-o", metavar="FILE.json", help="New costs are added to those in it."),
     ] = None,
     set_: Options = None,
     toolchain: ToolchainName = None,
