@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from quanthost.host.pipeline import lower as lower
     from quanthost.host.pipeline import prepare as prepare
     from quanthost.host.pipeline import quantize as quantize
+    from quanthost.host.target import Target as Target
     from quanthost.stages.calibrating.statistics import Statistics as Statistics
     from quanthost.stages.calibrating.statistics import merge_statistics as merge_statistics
     from quanthost.stages.lowering.program import LoweredProgram as LoweredProgram

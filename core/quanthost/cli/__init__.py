@@ -19,14 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words == ["--version"]:
-            from quanthost.cli.commands.show_version import show_version
+            from quanthost.cli.show_version import show_version
 
             show_version()
         elif words in (["backends"], ["backends", "--json"]):
-            from quanthost.cli.commands.backends import backends
+            from quanthost.cli.backend_list import show_backends
             from quanthost.host.policy import Policy
 
-            backends(Policy.of(), as_json="--json" in words)
+            show_backends(Policy.of(), as_json="--json" in words)
         else:
             from quanthost.cli.app import main as parse
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from quanthost.errors import QuanthostError, RequestError
+from quanthost.cli.usage import UsageError
+from quanthost.errors import QuanthostError
 
-__all__ = ["TRACEBACK", "ExitCode", "Faults", "UsageError"]
+__all__ = ["TRACEBACK", "ExitCode", "Faults"]
 
 TRACEBACK = "--traceback"
 
@@ -24,21 +25,17 @@ class ExitCode(enum.IntEnum):
     DIFFERENT = 4
 
 
-class UsageError(RequestError):
-    """What was typed, or stands in the configuration file, cannot be understood or done."""
-
-
 # a named tuple: help is shown without attrs, which takes as long to import as typer
 class Faults(NamedTuple):
-    """How errors are shown: with a traceback where asked for, and on stdout too where JSON is expected."""
+    """Shows errors: with a traceback on demand, and on stdout too if JSON is expected."""
 
     traceback: bool
     as_json: bool
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Faults:
-        """Read off the arguments as they are, since parsing them can fail too."""
-        # where it takes a file, stdout is for people
+        """Read the unparsed arguments, since parsing them can fail too."""
+        # there --json takes a file, and stdout is for people
         to_file = "check-backend" in arguments
         return cls(traceback=TRACEBACK in arguments, as_json="--json" in arguments and not to_file)
 
@@ -52,6 +49,7 @@ class Faults(NamedTuple):
             text = f"error: {_text(error)}"
             print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
         if self.as_json:
+            # late: most commands end without an error
             from quanthost.cli.output import write_json
 
             write_json({"error": _document(error)})
@@ -61,7 +59,7 @@ class Faults(NamedTuple):
 
 
 def _wrapped(text: str) -> str:
-    """Lines no wider than the terminal, what follows of one under the beginning of its text."""
+    """Wrap lines to the width of the terminal, with continuation lines below the start of the text."""
     import shutil
     import textwrap
 

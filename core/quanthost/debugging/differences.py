@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quanthost.errors import RequestError
-from quanthost.values import AnyQSpec, Decision, to_data
+from quanthost.values import AnyQSpec, CostTable, Decision, to_data
 from quanthost.values.decision_snapshot import (
     Change,
     Differences,
@@ -65,11 +65,17 @@ def _made_by(old: Snapshot, new: Snapshot) -> Iterator[Change]:
         values = getattr(old, what), getattr(new, what)
         if values[0] != values[1] and None not in values:
             yield Change(what=what, before=_plain(values[0]), after=_plain(values[1]))
+    if old.costs != new.costs and None not in (old.placement, new.placement):
+        yield Change(what="costs", before=_costs(old.costs), after=_costs(new.costs))
     held = [
         {**{f"{p.name} ({p.distribution})": p.version for p in side.plugins}, **dict(side.versions)}
         for side in (old, new)
     ]
     yield from _unequal(held[0], held[1])
+
+
+def _costs(costs: CostTable | None) -> str:
+    return _NONE if costs is None else f"{len(costs.sites)} sites measured on {costs.machine}"
 
 
 def _plain(value: Any) -> str:

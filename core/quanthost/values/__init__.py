@@ -63,8 +63,11 @@ if TYPE_CHECKING:
     from quanthost.values.recipe import Kernel as Kernel
     from quanthost.values.recipe import Recipe as Recipe
     from quanthost.values.recipe import Role as Role
+    from quanthost.values.request import Io as Io
+    from quanthost.values.request import Objective as Objective
     from quanthost.values.request import Placement as Placement
     from quanthost.values.request import Representation as Representation
     from quanthost.values.request import Request as Request
+    from quanthost.values.request import Toolchain as Toolchain
 else:
     __getattr__, __dir__ = lazy_exports(__name__)

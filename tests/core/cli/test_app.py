@@ -15,7 +15,7 @@ from quanthost.cli.app import app
 from quanthost.errors import RequestError
 from quanthost.host.discovery import Installed, Policy
 
-_LISTING = "quanthost.cli.commands.backends.installed"
+_LISTING = "quanthost.host.discovery.installed"
 
 
 def _raise(error: Exception) -> object:

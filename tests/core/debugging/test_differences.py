@@ -19,9 +19,10 @@ from quanthost.debugging.differences import compare_decisions
 from quanthost.debugging.snapshot import model_decisions
 from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.requests import gather, make_request
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
 from quanthost.stages.capturing.capture import CapturedModel
-from quanthost.values import Decision, PluginRecord, from_json, to_json
+from quanthost.values import Decision, PluginRecord, Request, from_json, to_json
 from quanthost.values.decision_snapshot import Change, Differences, ModelDecisions, NodeDifferences, Snapshot
 
 IMAGE = images(1)[0]
@@ -51,11 +52,11 @@ def captured() -> CapturedModel:
 
 def snapshot(captured: CapturedModel, edit: Edit = lambda row: row, version: str = "1") -> Snapshot:
     """The decisions of the backend's table after an edit of each row (``None`` deletes it)."""
-    known = gather(BACKEND).plugin(BACKEND)
+    known = resolve(Target(backend=BACKEND))[0].plugin(BACKEND)
     assert isinstance(known, TableBackend)
     rows = [made for row in known.table if (made := edit(row)) is not None]
     plugins = Plugins([(BACKEND, attrs.evolve(known, table=SupportTable(rows)))])
-    request = make_request(plugins, recipe=None)
+    request = Request(backends=plugins.backends, recipe="int8_static")
     return Snapshot(
         backends=request.backends, recipe=request.recipe, versions=(("torch", "2"),),
         plugins=(PluginRecord(name=BACKEND, distribution="dist", version=version),),

@@ -16,8 +16,9 @@ from quanthost.api import TableBackend, hookimpl
 from quanthost.debugging import trace as stage
 from quanthost.errors import RequestError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.requests import gather, make_request
-from quanthost.values import Verdict, from_json, to_json
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
+from quanthost.values import Request, Verdict, from_json, to_json
 from quanthost.values.traced_graph import Mark, Trace, TracedGraph, TracedNode
 
 IMAGE = images(1)[0]
@@ -118,7 +119,7 @@ def test_each_partitioner_has_an_edge_graph(captured: Any) -> None:
         def quanthost_annotate(self) -> Any:
             return []
 
-    known = gather(BACKEND).plugin(BACKEND)
+    known = resolve(Target(backend=BACKEND))[0].plugin(BACKEND)
     assert isinstance(known, TableBackend)
     other = Other(
         info=known.info,
@@ -127,7 +128,7 @@ def test_each_partitioner_has_an_edge_graph(captured: Any) -> None:
         lowering=known.quanthost_lowering_options(),
     )
     plugins = Plugins([(BACKEND, known), ("other", other)])
-    request = make_request(plugins, recipe=None)
+    request = Request(backends=plugins.backends, recipe="int8_static")
     found = stage.trace(captured, plugins, request)
     assert [graph.stage for graph in found.graphs][4:] == ["edge", "edge_2", "delegated"]
 
@@ -140,9 +141,9 @@ def test_a_stage_that_refuses_ends_the_trace(captured: Any) -> None:
         def quanthost_create_partitioners(self, request: Any) -> Any:
             raise RequestError("no tools here", needed="the tools", remedy="install them")
 
-    known = gather(BACKEND).plugin(BACKEND)
+    known = resolve(Target(backend=BACKEND))[0].plugin(BACKEND)
     assert isinstance(known, TableBackend)
     plugins = Plugins([(BACKEND, Broken(info=known.info, table=known.table, rewrites=known.rewrites))])
-    found = stage.trace(captured, plugins, make_request(plugins, recipe=None))
+    found = stage.trace(captured, plugins, Request(backends=plugins.backends, recipe="int8_static"))
     assert [graph.stage for graph in found.graphs] == STAGES[:4]
     assert found.note == "stopped: no tools here"

@@ -17,8 +17,9 @@ from quanthost.api import Op, QSpecChoice, Refusal, TableBackend, hookimpl
 from quanthost.debugging import why as stage
 from quanthost.errors import RequestError, UnknownBackendError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.requests import gather, make_request
-from quanthost.values import Cause, Override, Verdict, from_json, to_json
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
+from quanthost.values import Cause, Override, Request, Verdict, from_json, to_json
 from quanthost.values.explanation import Explanation, Outcome, RowAttempt, Search, Why
 
 IMAGE = images(1)[0]
@@ -108,7 +109,8 @@ def test_a_constraint_of_the_edge_graph(all_of_it: dict[str, Why]) -> None:
 def test_no_row_and_folded(all_of_it: dict[str, Why]) -> None:
     """Rows that cannot concern an operator are counted; what is folded has no search."""
     (search,) = all_of_it["cumsum"].captured
-    assert (search.attempts, search.others) == ((), len(gather(BACKEND).plugin(BACKEND).table.rows))  # type: ignore[attr-defined]
+    table = resolve(Target(backend=BACKEND))[0].plugin(BACKEND).table  # type: ignore[attr-defined]
+    assert (search.attempts, search.others) == ((), len(table.rows))
     assert all_of_it["batch_norm"].captured == ()
     assert all_of_it["batch_norm"].edge == ()
 
@@ -172,11 +174,11 @@ def test_a_refusal_of_qspecs_is_told(captured: Any) -> None:
         def quanthost_choose_qspecs(self, match: Any, request: Any) -> QSpecChoice | Refusal:
             return Refusal(reason="not today")
 
-    known = gather(BACKEND).plugin(BACKEND)
+    known = resolve(Target(backend=BACKEND))[0].plugin(BACKEND)
     assert isinstance(known, TableBackend)
     backend = Refusing(info=known.info, table=known.table)
     plugins = Plugins([(BACKEND, backend)])
-    request = make_request(plugins, recipe=None)
+    request = Request(backends=plugins.backends, recipe="int8_static")
     (why,) = stage.explain(captured, plugins, request, "linear", lowered=False).operators
     assert attempt(why.captured[0], "linear").outcome is Outcome.DROPPED
     assert attempt(why.captured[0], "linear").found == "not today"
@@ -197,10 +199,10 @@ def test_hooks_without_a_table(captured: Any) -> None:
         def quanthost_annotate(self) -> Any:
             return []
 
-    known = gather(BACKEND).plugin(BACKEND)
+    known = resolve(Target(backend=BACKEND))[0].plugin(BACKEND)
     assert isinstance(known, TableBackend)
     plugins = Plugins([(BACKEND, Own(known))])
-    request = make_request(plugins, recipe=None)
+    request = Request(backends=plugins.backends, recipe="int8_static")
     (why,) = stage.explain(captured, plugins, request, "linear", lowered=False).operators
     assert [(s.attempts, s.note) for s in why.captured] == [((), "it has no support table: its hooks decide")]
 
@@ -213,10 +215,11 @@ def test_what_cannot_be_lowered_is_explained_all_the_same(captured: Any) -> None
         def quanthost_create_partitioners(self, request: Any) -> Any:
             raise RequestError("no tools here", needed="the tools", remedy="install them")
 
-    known = gather(BACKEND).plugin(BACKEND)
+    known = resolve(Target(backend=BACKEND))[0].plugin(BACKEND)
     assert isinstance(known, TableBackend)
     plugins = Plugins([(BACKEND, Broken(info=known.info, table=known.table, rewrites=known.rewrites))])
-    found = stage.explain(captured, plugins, make_request(plugins, recipe=None), "linear")
+    request = Request(backends=plugins.backends, recipe="int8_static")
+    found = stage.explain(captured, plugins, request, "linear")
     assert (found.lowered, found.note) == (False, "not lowered: no tools here")
     assert taken(found.operators[0].captured[0]) == ["linear"]
 
@@ -280,7 +283,7 @@ def test_a_row_may_be_tried_at_several_places() -> None:
             y = x + x
             return torch.relu(y), F.hardtanh(y)
 
-    known = gather(BACKEND).plugin(BACKEND)
+    known = resolve(Target(backend=BACKEND))[0].plugin(BACKEND)
     assert isinstance(known, TableBackend)
     found = inspection.why(quanthost.capture(Fan(), (IMAGE,)), "add", BACKEND, lowered=False)
     (search,) = found.operators[0].captured

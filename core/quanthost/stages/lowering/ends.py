@@ -17,7 +17,7 @@ from quanthost.graph.qdq import qdq_parameters
 from quanthost.graph.signature import Signature
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.integer.sites import numbers_of
-from quanthost.values import DType, TensorQParams
+from quanthost.values import DType, Io, TensorQParams
 
 __all__ = [
     "example",
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 _INTEGERS = "quanthost_integers"
-_IO = ("int8", "uint8", "int16")
 
 
 def input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
@@ -61,17 +60,12 @@ def _qparams(name: str, node: fx.Node) -> TensorQParams | None:
     )  # fmt: skip
 
 
-def keep_integers(module: fx.GraphModule, signature: Signature, io: str) -> Signature:
+def keep_integers(module: fx.GraphModule, signature: Signature, io: Io) -> Signature:
     """Make a graph take and return integers in place of the floats that it quantizes and dequantizes.
 
     Raises:
-        RequestError: ``io`` is unknown, or a float input or output has no integers of that type.
+        RequestError: a float input or output has no integers of that type.
     """
-    if io not in _IO:
-        raise RequestError(
-            f"io={io!r}", needed="one of float, " + ", ".join(_IO), stage="lower", value=io,
-            remedy="choose one of these",
-        )  # fmt: skip
     graph = module.graph
     placeholders = graph.find_nodes(op="placeholder")
     inputs = [_input(graph, node, leaf, io) for node, leaf in zip(placeholders, signature.inputs)]
@@ -84,7 +78,7 @@ def keep_integers(module: fx.GraphModule, signature: Signature, io: str) -> Sign
     return attrs.evolve(signature, inputs=tuple(inputs), outputs=tuple(leaf for _, leaf in leaves))
 
 
-def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: str) -> LeafSpec:
+def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: Io) -> LeafSpec:
     if not isinstance(leaf, TensorSpec) or not leaf.dtype.is_floating_point:
         return leaf
     users = list(node.users)
@@ -99,7 +93,7 @@ def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: str) -> LeafSpec:
     return attrs.evolve(leaf, dtype=numbers.dtype)
 
 
-def _output(node: Any, leaf: LeafSpec, io: str) -> tuple[Any, LeafSpec]:
+def _output(node: Any, leaf: LeafSpec, io: Io) -> tuple[Any, LeafSpec]:
     if not isinstance(leaf, TensorSpec) or not leaf.dtype.is_floating_point:
         return node, leaf
     numbers = numbers_of(node) if is_dequantize(node) else None
@@ -108,11 +102,11 @@ def _output(node: Any, leaf: LeafSpec, io: str) -> tuple[Any, LeafSpec]:
     return node.args[0], attrs.evolve(leaf, dtype=numbers.dtype)
 
 
-def _no_integers(what: str, nodes: Sequence[fx.Node], io: str) -> RequestError:
+def _no_integers(what: str, nodes: Sequence[fx.Node], io: Io) -> RequestError:
     beside = ", ".join(node.name for node in nodes) or "quantizers of other types"
     return RequestError(
-        f"io={io!r}, but {what} is float beside {beside}", stage="lower", value=io,
-        needed=f"inputs and outputs that are quantized to {io} with one set of parameters",
+        f"io={io.value!r}, but {what} is float beside {beside}", stage="lower", value=io,
+        needed=f"inputs and outputs that are quantized to {io.value} with one set of parameters",
         remedy="quantize the first and last operators too (placement='all'), or lower with io='float'",
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -24,6 +23,7 @@ from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import without_writes
 from quanthost.values import Decision, Latency, Recipe, Request
+from quanthost.values.choices import nearest
 
 __all__ = ["HostQuantizer", "PlannedGraph", "plan", "prepare", "recipe_of"]
 
@@ -37,11 +37,7 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
     for backend in request.backends:
         info = plugins.info(backend)
         if info.recipe(request.recipe) is None:
-            raise RequestError(
-                f"the recipe {request.recipe!r}, which {backend} does not have", plugin=backend,
-                needed="one of " + ", ".join(r.name for r in info.recipes), value=request.recipe,
-                remedy=_nearest(request.recipe, [r.name for r in info.recipes]), stage="prepare",
-            )  # fmt: skip
+            raise _unknown(backend, "recipe", request.recipe, [recipe.name for recipe in info.recipes])
         if request.qat and not info.qat:
             raise RequestError(
                 "qat=True", needed="a backend that supports quantization-aware training",
@@ -49,19 +45,20 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
             )  # fmt: skip
         for name, _ in request.options:
             if name not in info.options:
-                raise RequestError(
-                    f"the option {name!r}, which {backend} does not have", plugin=backend,
-                    needed=f"one of {', '.join(info.options)}" if info.options else "no option",
-                    remedy="correct or remove it", stage="prepare", value=name,
-                )  # fmt: skip
+                raise _unknown(backend, "option", name, info.options)
     recipe = plugins.info(request.backends[0]).recipe(request.recipe)
     assert recipe is not None
     return recipe
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"ask for {near[0]!r}" if near else "choose one of these recipes"
+def _unknown(backend: str, kind: str, name: str, known: Sequence[str]) -> RequestError:
+    close = nearest(name, known)
+    return RequestError(
+        f"the {kind} {name!r}, which {backend} does not have", plugin=backend, stage="prepare", value=name,
+        needed=f"one of {', '.join(known)}" if known else f"no {kind}",
+        remedy=f"ask for {close!r}" if close is not None
+        else f"choose one of these {kind}s" if known else f"remove the {kind}",
+    )  # fmt: skip
 
 
 class HostQuantizer(pt2e.CallbackQuantizer):

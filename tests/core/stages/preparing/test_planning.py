@@ -31,7 +31,8 @@ from quanthost.api import (
 from quanthost.graph.provenance import node_infos
 from quanthost.graph.sharing import Point
 from quanthost.hooks.manager import Plugins
-from quanthost.host.requests import gather
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
 from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.toolchain.export import graph_module
 from quanthost.values import Cause, Override, Placement, Refusal, Request, Symmetry
@@ -42,7 +43,7 @@ IMAGE = images(1)[0]
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    return gather(BACKEND)
+    return resolve(Target(backend=BACKEND))[0]
 
 
 class Around(nn.Module):

@@ -1,4 +1,4 @@
-"""The command ``new-backend``: an installable distribution to begin with."""
+"""``quanthost new-backend``: an installable distribution to begin with."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from quanthost.cli.exits import UsageError
 from quanthost.cli.options import Json
+from quanthost.cli.usage import UsageError
 
 __all__ = ["new_backend"]
 
