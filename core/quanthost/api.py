@@ -13,6 +13,8 @@ from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.simulated import Runner, compile_portable, execute_portable, simulated_runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.hooks.wrapped import WrappedBackend
+from quanthost.toolchain.fingerprints import Fingerprints
+from quanthost.toolchain.replacement import Replacement
 from quanthost.values import (
     FP32_HALF_EVEN,
     GEMMLOWP,
@@ -66,6 +68,7 @@ __all__ = [
     "Decision",
     "DerivedQSpec",
     "Estimator",
+    "Fingerprints",
     "FixedQSpec",
     "Gain",
     "Granularity",
@@ -82,6 +85,7 @@ __all__ = [
     "RangeEstimator",
     "Recipe",
     "Refusal",
+    "Replacement",
     "Request",
     "Rescaling",
     "Rewriter",

@@ -11,8 +11,16 @@ from typing import Any, TypeVar
 
 import attrs
 
-__all__ = ["Deprecated", "QuanthostDeprecationWarning", "old_names", "renamed_argument", "warn_at"]
+__all__ = [
+    "Deprecated",
+    "QuanthostDeprecationWarning",
+    "old_names",
+    "renamed_argument",
+    "warn_at",
+    "warn_caller",
+]
 
+_INSIDE = ("quanthost", "contextlib")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -88,3 +96,12 @@ def warn_at(what: Deprecated, function: Callable[..., Any]) -> None:
     """Warn at the line where a function is defined, which has what goes away in its signature."""
     code = inspect.unwrap(function).__code__
     warnings.warn_explicit(str(what), QuanthostDeprecationWarning, code.co_filename, code.co_firstlineno)
+
+
+def warn_caller(what: Deprecated) -> None:
+    """Warn at the line outside of quanthost that called what goes away."""
+    frame, level = inspect.currentframe(), 0
+    # decorated functions are called from contextlib
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(str(what), QuanthostDeprecationWarning, stacklevel=level + 1)

@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Iterable
 
 from torch import fx
-from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.library import OpOverload
 
 from quanthost.graph.matcher import match_table
 from quanthost.graph.operators import argument, name_matches, operator_name, overload

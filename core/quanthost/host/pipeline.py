@@ -17,7 +17,7 @@ from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.preparing import prepare as _prepare
 from quanthost.stages.progress import Progress, silent
 from quanthost.toolchain.quiet import quiet_imports
-from quanthost.values import Kernel, Override, Placement, Representation
+from quanthost.values import Kernel, Override, Placement, Representation, Toolchain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,11 @@ def convert(
 
 
 def lower(
-    converted: ConvertedModel, io: str = "float", *, intermediates: bool = False, lowering: str = "quick"
+    converted: ConvertedModel,
+    io: str = "float",
+    *,
+    intermediates: bool = False,
+    lowering: Toolchain | str | None = None,
 ) -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lowering.lower``."""
     plugins = discovery.plugin_records(converted.calibrated.prepared.plugins.registered)
@@ -120,7 +124,7 @@ def quantize(
     options: Options | None = None,
     policy: discovery.Policy | None = None,
     progress: Progress | None = None,
-    lowering: str = "quick",
+    lowering: Toolchain | str | None = None,
     cache: Path | str | bool | None = None,
 ) -> LoweredProgram:
     """All five stages: a model and its example inputs to a program.
@@ -172,6 +176,8 @@ def _program(
         converted = _convert.convert(calibrated, choices["representation"], choices["arithmetic"])
     with progress.stage("lower"):
         made = lower(converted, choices["io"], lowering=choices["lowering"])
+        for note in () if made.record.toolchain is None else made.record.toolchain.notes:
+            progress.note(note)
         if held is not None and key is not None:
             held.keep(key, made)
     return made

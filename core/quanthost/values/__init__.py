@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ProgramRecord,
         Refinement,
         TensorQParams,
+        ToolchainRecord,
         Trial,
     )
     from quanthost.values.qspec import (
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         Timing,
     )
     from quanthost.values.recipe import Kernel, Recipe, Role
-    from quanthost.values.request import Placement, Representation, Request
+    from quanthost.values.request import Placement, Representation, Request, Toolchain
 
 __all__ = [
     "FP32_HALF_EVEN",
@@ -101,6 +102,8 @@ __all__ = [
     "Symmetry",
     "TensorQParams",
     "Timing",
+    "Toolchain",
+    "ToolchainRecord",
     "Trial",
     "Verdict",
     "digest",
@@ -136,6 +139,7 @@ _MODULES = {
         "ProgramRecord",
         "Refinement",
         "TensorQParams",
+        "ToolchainRecord",
         "Trial",
     ),
     "qspec": (
@@ -153,7 +157,7 @@ _MODULES = {
         "Timing",
     ),
     "recipe": ("Kernel", "Recipe", "Role"),
-    "request": ("Placement", "Representation", "Request"),
+    "request": ("Placement", "Representation", "Request", "Toolchain"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

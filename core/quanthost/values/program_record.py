@@ -9,6 +9,7 @@ import attrs
 from quanthost.values.cost_table import Latency
 from quanthost.values.decision import Decision
 from quanthost.values.override import Override
+from quanthost.values.request import Toolchain
 
 __all__ = [
     "FORMAT",
@@ -19,6 +20,7 @@ __all__ = [
     "ProgramRecord",
     "Refinement",
     "TensorQParams",
+    "ToolchainRecord",
     "Trial",
 ]
 
@@ -93,6 +95,14 @@ class TensorQParams:
 
 
 @attrs.frozen(kw_only=True)
+class ToolchainRecord:
+    """The toolchain that lowered the program; ``notes`` name the shortcuts that were left out, and why."""
+
+    way: Toolchain = Toolchain.FAST
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class ProgramRecord:
     """All that a run decided; what is written beside the ``.pte``."""
 
@@ -122,6 +132,8 @@ class ProgramRecord:
     latency: Latency | None = None
     # a backend's own runner ran it where it was made, not the ExecuTorch runtime
     own_runner: bool = False
+    # ``None`` in records of versions that did not say it
+    toolchain: ToolchainRecord | None = None
     format: int = FORMAT
 
     @property

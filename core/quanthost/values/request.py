@@ -13,7 +13,7 @@ from quanthost.values import checks
 from quanthost.values.cost_table import CostTable
 from quanthost.values.override import Override
 
-__all__ = ["Placement", "Representation", "Request"]
+__all__ = ["Placement", "Representation", "Request", "Toolchain"]
 
 Option: TypeAlias = str | int | float | bool
 
@@ -31,6 +31,13 @@ class Placement(enum.Enum):
 
     COST = "cost"
     ALL = "all"
+
+
+class Toolchain(enum.Enum):
+    """Whether quanthost replaces functions of the toolchain for speed; the program is the same."""
+
+    FAST = "fast"
+    UPSTREAM = "upstream"
 
 
 def _backends(value: str | Iterable[str]) -> tuple[str, ...]:
@@ -68,6 +75,7 @@ class Request:
     costs: CostTable | None = attrs.field(
         default=None, validator=checks.kind(CostTable, optional=True), repr=False
     )
+    toolchain: Toolchain = attrs.field(default=Toolchain.FAST, validator=checks.kind(Toolchain))
     # True, 1 and 1.0 are equal and mean three things to a backend
     options: tuple[tuple[str, Option], ...] = attrs.field(
         default=(), converter=_sorted_options, validator=checks.each(checks.pair(_check_option)), eq=repr

@@ -102,7 +102,7 @@ def test_names_in_capitals(recipe: str) -> None:
     captured = quanthost.capture(model, (x,))
     prepared = quanthost.prepare(captured, "xnnpack_like", recipe)
     converted = quanthost.convert(quanthost.calibrate(prepared, [(x,)] if recipe != "fp32" else None))
-    quick, upstream = (quanthost.lower(converted, lowering=way).run(x) for way in ("quick", "upstream"))
+    quick, upstream = (quanthost.lower(converted, lowering=way).run(x) for way in ("fast", "upstream"))
     assert torch.equal(quick, upstream)
     assert (quick - model(x)).abs().max() < 0.1
 
@@ -120,19 +120,13 @@ def test_shared_weights_are_stored_once() -> None:
 
 def test_the_toolchain_is_left_as_it_was() -> None:
     """Also after a failure, nothing of torch or ExecuTorch is another."""
-    before = (
-        torch.export.ExportedProgram.run_decompositions,
-        *(patch._owner.call for patch in retrace._PATCHES),
-    )
+    replacements = (*retrace.REPLACEMENTS, *decompose.REPLACEMENTS)
+    before = [each.original() for each in replacements]
 
     with pytest.raises(KeyError), retrace.incremental(), decompose.local_decompositions():
         {}["a failure"]
 
-    after = (
-        torch.export.ExportedProgram.run_decompositions,
-        *(patch._owner.call for patch in retrace._PATCHES),
-    )
-    assert after == before
+    assert [each.original() for each in replacements] == before
 
 
 def test_an_unknown_lowering() -> None:
@@ -140,5 +134,8 @@ def test_an_unknown_lowering() -> None:
     x = rand(2, 4)
     lowered_from = converted(nn.Linear(4, 2), (x,), "xnnpack_like", "fp32")
 
-    with pytest.raises(RequestError, match="lowering='fast'\n  needed: one of quick, upstream"):
-        quanthost.lower(lowered_from, lowering="fast")
+    with pytest.raises(RequestError, match="lowering='slow'\n  needed: one of fast, upstream"):
+        quanthost.lower(lowered_from, lowering="slow")
+    with pytest.warns(quanthost.QuanthostDeprecationWarning, match='use lowering="fast" instead') as warned:
+        quanthost.lower(lowered_from, lowering="quick")
+    assert [each.filename for each in warned if "quick" in str(each.message)] == [__file__]

@@ -222,7 +222,7 @@ class Padded(nn.Module):
         return self.second(self.pad(torch.relu(self.first(x))))
 
 
-@pytest.mark.parametrize("lowering", ["quick", "upstream"])
+@pytest.mark.parametrize("lowering", ["fast", "upstream"])
 def test_padding_in_float_beside_integers(lowering: str) -> None:
     """The delegate's own pass would quantize it for a convolution that is float."""
     torch.manual_seed(0)

@@ -24,6 +24,8 @@ from quanthost.stages.capturing.diagnose import diagnose
 from quanthost.stages.capturing.untouched import left_as_it_was
 from quanthost.toolchain.export import dynamic_shapes as dynamic_shapes_of
 from quanthost.toolchain.export import export
+from quanthost.toolchain.ways import using
+from quanthost.values import Toolchain, ToolchainRecord
 
 __all__ = ["CapturedModel", "capture"]
 
@@ -50,6 +52,7 @@ class CapturedModel:
     example_args: tuple[Any, ...] = attrs.field(repr=False)
     example_kwargs: dict[str, Any] = attrs.field(repr=False)
     dynamic_shapes: tuple[Any, ...] | None = attrs.field(default=None, repr=False)
+    toolchain: ToolchainRecord = attrs.field(factory=ToolchainRecord, repr=False)
 
     def nodes(self) -> tuple[NodeInfo, ...]:
         """Name, operator, module and source line of each call node, in the order of the graph."""
@@ -70,6 +73,7 @@ def capture(
     dynamic_shapes: Any = None,
     *,
     train: bool = False,
+    toolchain: Toolchain = Toolchain.FAST,
 ) -> CapturedModel:
     """Trace a model with ``torch.export``, or take a program that is already exported.
 
@@ -82,6 +86,8 @@ def capture(
         dynamic_shapes: Sizes that vary, as ``torch.export.export`` takes them.
         train: Trace in training mode, so that batch norm and dropout can be switched later; else in
             evaluation mode and without autograd.
+        toolchain: Whether shortcuts through ``torch.export`` may be taken. There are none for this stage
+            today, so that both give the same; the program's record has it.
 
     Raises:
         CaptureError: the model cannot be traced, or it changes an input, buffer or attribute; the message
@@ -90,24 +96,34 @@ def capture(
         RequestError: dynamic shapes for a program that is already exported.
     """
     args, named = _arguments(inputs, kwargs)
-    if isinstance(model, ExportedProgram):
-        if dynamic_shapes is not None:
-            raise RequestError(
-                "dynamic_shapes with a program that is already exported", needed="a torch.nn.Module",
-                stage="capture", remedy="give dynamic_shapes to torch.export.export, which made the program",
-            )  # fmt: skip
-        exported = model
-        args, named = _examples(exported, args, named)
-    else:
-        exported = _trace(model, args, named, dynamic_shapes, train)
+    with using(toolchain, "capture") as way:
+        exported, args, named = _exported(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)
     _refuse_writes(exported, signature, train)
     return CapturedModel(
         exported=exported, signature=signature, model_class=_class_name(model), train=train,
         digest=model_digest(exported, signature), example_args=args, example_kwargs=named,
-        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes),
+        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=way.record(),
     )  # fmt: skip
+
+
+def _exported(
+    model: nn.Module | ExportedProgram,
+    args: tuple[Any, ...],
+    named: dict[str, Any],
+    dynamic_shapes: Any,
+    train: bool,
+) -> tuple[ExportedProgram, tuple[Any, ...], dict[str, Any]]:
+    """The program and its example arguments."""
+    if isinstance(model, ExportedProgram):
+        if dynamic_shapes is not None:
+            raise RequestError(
+                "dynamic_shapes with a program that is already exported", needed="a torch.nn.Module",
+                stage="capture", remedy="give dynamic_shapes to torch.export.export, which made the program",
+            )  # fmt: skip
+        return model, *_examples(model, args, named)
+    return _trace(model, args, named, dynamic_shapes, train), args, named
 
 
 def _arguments(inputs: Any, kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -12,6 +12,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.fx.graph import CodeGen
 
+from quanthost.deprecation import Deprecated, warn_caller
 from quanthost.errors import LoweringError, QuanthostError, RequestError
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.leaves import ConstantSpec
@@ -28,13 +29,13 @@ from quanthost.stages.lowering.timing import machine, seconds_of
 from quanthost.stages.lowering.versions import versions
 from quanthost.stages.preparing.decisions import place
 from quanthost.stages.records import ConvertedModel, PreparedModel
+from quanthost.toolchain import shortcuts
+from quanthost.toolchain.copies import copy_graph
 from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
-from quanthost.toolchain.fast.lazy_code import compiled_when_called
-from quanthost.toolchain.fast.lift import lift
-from quanthost.toolchain.fast.retrace import copy_graph
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
+from quanthost.toolchain.ways import using
 from quanthost.values import (
     Latency,
     OutputLeaf,
@@ -43,13 +44,14 @@ from quanthost.values import (
     ProgramRecord,
     Representation,
     TensorQParams,
+    Toolchain,
 )
 
 __all__ = ["lower"]
 
 # seconds spent to see what a call takes
 _MEASURING = 0.5
-_LOWERINGS = ("quick", "upstream")
+_QUICK = Deprecated(name='lower(lowering="quick")', instead='lowering="fast"', removed_in="0.3")
 
 
 @collecting_rarely()
@@ -59,7 +61,7 @@ def lower(
     *,
     io: str = "float",
     intermediates: bool = False,
-    lowering: str = "quick",
+    lowering: Toolchain | str | None = None,
     watch: Watch | None = None,
 ) -> LoweredProgram:
     """Make the program.
@@ -74,24 +76,22 @@ def lower(
             or ``"int16"`` leaves them integers of that type, whose parameters the record has.
         intermediates: Let the program also return the integers of each quantized operator, which
             ``LoweredProgram.intermediates`` gives by name.
-        lowering: ``"quick"`` spares ExecuTorch's functions what they would trace to find it unchanged;
-            ``"upstream"`` leaves them as they are. Both give the same program.
+        lowering: ``"fast"`` spares ExecuTorch's functions what they would trace to find it unchanged;
+            ``"upstream"`` leaves them as they are. Both give the same program. The request's toolchain if
+            ``None``.
         watch: Is shown the edge graph as each partitioner has tagged it, and as it is once all have.
 
     Raises:
         RequestError: ``io`` or ``lowering`` is unknown, or an input or output has no integers of that type.
         LoweringError: nothing is computed, or the toolchain refuses the graph.
     """
-    if lowering not in _LOWERINGS:
-        raise RequestError(
-            f"lowering={lowering!r}", needed="one of " + ", ".join(_LOWERINGS), stage="lower",
-            remedy="choose one of these", value=lowering,
-        )  # fmt: skip
     prepared = converted.calibrated.prepared
     captured, request = prepared.captured, prepared.request
-    with compiled_when_called():
-        ready = _ready(converted, io, intermediates=intermediates)
-    edge, modules = _lower_graph(ready.module, converted, quick=lowering == "quick", watch=watch)
+    toolchain = request.toolchain if lowering is None else _toolchain(lowering)
+    with using(toolchain, "lower", converted.toolchain) as way:
+        with shortcuts.entered("compiled_when_called"):
+            ready = _ready(converted, io, intermediates=intermediates)
+        edge, modules = _lower_graph(ready.module, converted, watch=watch)
     pieces = tuple(
         PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
     )
@@ -120,12 +120,26 @@ def lower(
         decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement,
         own_runner=runner is not None,
+        toolchain=way.record(),
     )
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
     if prepared.latency is None:
         return program
     latency = _measured(program, prepared.latency, captured, io)
     return attrs.evolve(program, record=attrs.evolve(record, latency=latency))
+
+
+def _toolchain(lowering: Toolchain | str) -> Toolchain:
+    if lowering == "quick":
+        warn_caller(_QUICK)
+        return Toolchain.FAST
+    try:
+        return Toolchain(lowering)
+    except ValueError:
+        raise RequestError(
+            f"lowering={lowering!r}", needed="one of " + ", ".join(each.value for each in Toolchain),
+            stage="lower", remedy="choose one of these", value=lowering,
+        ) from None  # fmt: skip
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -192,7 +206,7 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
 
 
 def _lower_graph(
-    module: fx.GraphModule, converted: ConvertedModel, *, quick: bool, watch: Watch | None
+    module: fx.GraphModule, converted: ConvertedModel, *, watch: Watch | None
 ) -> tuple[EdgeResult, tuple[str, ...]]:
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
@@ -206,12 +220,12 @@ def _lower_graph(
                 stack.enter_context(option.around())
         try:
             register_kernels(modules)
-            exported = _export_again(module, converted, quick=quick)
+            exported = _export_again(module, converted)
             edge = to_program(
                 exported, partitioners=partitioners,
                 passes=[p for option in options for p in option.passes],
                 edge_config=_first(options, "edge_compile_config"),
-                backend_config=_first(options, "backend_config"), quick=quick, watch=watch,
+                backend_config=_first(options, "backend_config"), watch=watch,
             )  # fmt: skip
         except QuanthostError:
             raise
@@ -234,7 +248,7 @@ def _why(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(said))
 
 
-def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: bool) -> ExportedProgram:
+def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
     """The graph as a program, its inputs in a row, without the arguments that tracing fixed."""
     captured = converted.calibrated.prepared.captured
     fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]
@@ -250,10 +264,13 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: b
         for node, leaf, is_fixed in zip(placeholders, examples, fixed)
         if not is_fixed
     ]
-    with compiled_when_called():
-        lifted = lift(module, given) if shapes is None and quick else None
-    if lifted is not None:
-        return lifted
+    lift = shortcuts.shortcut("lift") if shapes is None else None
+    if lift is not None:
+        with shortcuts.entered("compiled_when_called"):
+            lifted = lift(module, given)
+        if lifted is not None:
+            assert isinstance(lifted, ExportedProgram)
+            return lifted
     module.recompile()
     varying = None if shapes is None else [s for s, is_fixed in zip(shapes, fixed) if not is_fixed]
     return export(module, given, None, varying)

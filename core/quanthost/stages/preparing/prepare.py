@@ -23,6 +23,7 @@ from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import without_writes
+from quanthost.toolchain.ways import using
 from quanthost.values import Decision, Latency, Recipe, Request
 
 __all__ = ["HostQuantizer", "PlannedGraph", "plan", "prepare", "recipe_of"]
@@ -126,12 +127,13 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
-    graph, nodes = _own_graph(captured, request)
-    quantizer = HostQuantizer(plugins, request, nodes)
-    module = pt2e.prepare(graph, quantizer, qat=request.qat)
+    with using(request.toolchain, "prepare", captured.toolchain) as way:
+        graph, nodes = _own_graph(captured, request)
+        quantizer = HostQuantizer(plugins, request, nodes)
+        module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
         captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
-        latency=quantizer.latency,
+        latency=quantizer.latency, toolchain=way.record(),
     )  # fmt: skip
 
 
@@ -162,7 +164,8 @@ def plan(
     Raises:
         QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
     """
-    graph, nodes = _own_graph(captured, request)
+    with using(request.toolchain, "prepare"):
+        graph, nodes = _own_graph(captured, request)
     arrange(graph)
     quantizer = HostQuantizer(plugins, request, nodes)
     graph = quantizer.transform_for_annotation(graph)

@@ -8,10 +8,10 @@ import weakref
 
 import pytest
 import torch
+from quanthost.toolchain.forgetting import _CACHES, forgotten_graphs
 from torch import nn
 
 import quanthost
-from quanthost.toolchain.fast.forgetting import _CACHES, forgotten_graphs
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def weights_after(lowering: str) -> list[torch.Tensor | None]:
     return [each() for each in held]
 
 
-@pytest.mark.parametrize("lowering", ["quick", "upstream"])
+@pytest.mark.parametrize("lowering", ["fast", "upstream"])
 def test_weights_of_a_model_that_is_gone(lowering: str) -> None:
     """They are freed: tens of runs in one process take the memory of one."""
     assert weights_after(lowering) == [None, None]
@@ -46,7 +46,7 @@ def filled_then_stopped() -> None:
 
 def test_what_is_forgotten() -> None:
     """Each cache is there, and is empty when the work is done, and also when it failed."""
-    weights_after("quick")
+    weights_after("fast")
     with pytest.raises(RuntimeError, match="stopped"):
         filled_then_stopped()
 
