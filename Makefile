@@ -5,10 +5,10 @@ BIN := .venv/bin
 PLUGINS := $(wildcard plugins/*/src)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check types pytest format docs tables api clean
+.PHONY: help setup demo test check types pytest format docs tables api fingerprints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # Looks at contents, not at times: nothing is done, in an instant, where nothing that is installed changed.
 setup: ## make .venv with the toolchain, the host, its plugins and the tools
@@ -42,6 +42,9 @@ format: setup ## fix what ruff can fix, and format
 
 api: setup ## record the public API as it is now
 	$(BIN)/python scripts/public_api.py --write
+
+fingerprints: setup ## record the toolchain code that is installed as proved
+	$(BIN)/python scripts/fingerprints.py --write
 
 tables: setup ## write docs/backends anew from the support tables
 	$(BIN)/python docs/generate_tables.py

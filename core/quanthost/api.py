@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from quanthost.hooks.specs import RowMiss as RowMiss
     from quanthost.hooks.specs import hookimpl as hookimpl
     from quanthost.hooks.wrapped import WrappedBackend as WrappedBackend
+    from quanthost.toolchain.fingerprints import Fingerprints as Fingerprints
+    from quanthost.toolchain.replacement import Replacement as Replacement
     from quanthost.values import FP32_HALF_EVEN as FP32_HALF_EVEN
     from quanthost.values import GEMMLOWP as GEMMLOWP
     from quanthost.values import POWER_OF_TWO as POWER_OF_TWO

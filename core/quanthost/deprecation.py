@@ -9,7 +9,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["Deprecated", "QuanthostDeprecationWarning", "old_names", "renamed_argument", "warn_at"]
+__all__ = [
+    "Deprecated",
+    "QuanthostDeprecationWarning",
+    "old_names",
+    "renamed_argument",
+    "warn_at",
+]
 
 # modules whose functions stand between a module's user and the warning
 _OWN = (__name__, "quanthost.exports")

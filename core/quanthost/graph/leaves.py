@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils._sympy.value_ranges import bound_sympy
+from torch.fx.experimental.symbolic_shapes import bound_sympy
 
 from quanthost.errors import InputError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._ops import OpOverload
+from torch.library import OpOverload
 
 __all__ = [
     "argument",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.fx.graph import _PyTreeCodeGen
+from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from quanthost.values import LeafSource, OutputLeaf
@@ -19,7 +19,7 @@ def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
 
     A tensor returned twice is returned once; inputs that are passed through, ``None`` and other constants
     are not returned by the program at all, for delegates refuse them. The plan says how to put the
-    structure of the model together again.
+    structure of the model together again. The graph then takes and returns its leaves flat.
     """
     graph = graph_module.graph
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -35,10 +35,7 @@ def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
             number = kept.setdefault(leaf, len(kept))
             leaves.append(OutputLeaf(source=LeafSource.PROGRAM, index=number))
     result.args = (tuple(_computed(graph_module, leaf, result) for leaf in kept),)
-    codegen = graph._codegen
-    if isinstance(codegen, _PyTreeCodeGen):
-        spec = pytree.tree_structure(tuple(range(len(kept))))
-        graph.set_codegen(_PyTreeCodeGen(codegen.pytree_info._replace(out_spec=spec)))
+    graph.set_codegen(CodeGen())
     graph_module.recompile()
     return tuple(leaves)
 

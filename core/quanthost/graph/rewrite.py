@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.library import OpOverload
 from torch.utils import _pytree as pytree
 
 from quanthost.graph.operator_facts import facts_of, operator_facts
@@ -182,7 +183,7 @@ def _shared_later(node: fx.Node, sharers: Iterable[fx.Node], order: dict[fx.Node
 
 
 def _functional_twin(node: fx.Node) -> Callable[..., Any] | None:
-    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+    if node.op != "call_function" or not isinstance(node.target, OpOverload):
         return None
     name = operator_name(node)
     twin_name = functional_name(name)
@@ -205,6 +206,6 @@ def _is_alias(node: fx.Node) -> bool:
     if node.op in ("placeholder", "get_attr"):
         return True
     target = node.target
-    return not isinstance(target, torch._ops.OpOverload) or any(
+    return not isinstance(target, OpOverload) or any(
         result.alias_info is not None for result in target._schema.returns
     )

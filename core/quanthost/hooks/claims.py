@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import fx
-from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.library import OpOverload
 
 from quanthost.graph.matcher import match_table
 from quanthost.graph.operators import name_matches, operator_name, overload

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
 
+from quanthost.deprecation import renamed_argument
 from quanthost.errors import RequestError
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
@@ -75,6 +76,7 @@ def convert(
     return _convert.convert(calibrated, form, arithmetic)
 
 
+@renamed_argument("lowering", "toolchain", removed_in="0.3")
 def lower(
     converted: ConvertedModel,
     io: Io | str = Io.FLOAT,
@@ -89,6 +91,8 @@ def lower(
     """
     ends = choose(Io, io, "io")
     if toolchain is not None:
+        # the word before 0.2
+        toolchain = Toolchain.FAST if toolchain == "quick" else toolchain
         converted = _with_toolchain(converted, choose(Toolchain, toolchain, "toolchain"))
     plugins = discovery.plugin_records(converted.calibrated.prepared.plugins.registered)
     with quiet_imports():
@@ -157,7 +161,7 @@ def quantize(
     plugins, request = resolve(target)
     needs_data = _prepare.recipe_of(plugins, request).kernel is not Kernel.FLOAT
     with progress.stage("capture"):
-        captured = capture(model, inputs, kwargs, dynamic_shapes)
+        captured = capture(model, inputs, kwargs, dynamic_shapes, toolchain=request.toolchain)
     with progress.stage("prepare"):
         prepared = _prepare.prepare(captured, plugins, request)
     with progress.stage("calibrate"):
@@ -191,6 +195,8 @@ def _program(
         converted = _convert.convert(calibrated, representation, arithmetic)
     with progress.stage("lower"):
         program = lower(converted, io)
+        for note in () if program.record.toolchain is None else program.record.toolchain.notes:
+            progress.note(note)
         if store is not None and key is not None:
             store.keep(key, program)
     return program

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from quanthost.graph.rewrite import drop_idle_dropout
@@ -153,6 +152,7 @@ def _drop_unread(module: fx.GraphModule) -> None:
 def _infer_shapes(module: fx.GraphModule) -> None:
     """Give each node its fake tensor; ``convert_pt2e`` leaves quantize and dequantize without one."""
     inputs = [node.meta["val"] for node in module.graph.find_nodes(op="placeholder")]
-    mode = next((value.fake_mode for value in inputs if hasattr(value, "fake_mode")), FakeTensorMode())
+    # without one, the propagation makes its own
+    mode = next((value.fake_mode for value in inputs if hasattr(value, "fake_mode")), None)
     with torch.no_grad():
         FakeTensorProp(module, mode).propagate_dont_convert_inputs(*inputs)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quanthost.report.columns import byte_size
-from quanthost.values import Latency, ProgramRecord, Verdict, to_data
+from quanthost.values import Latency, ProgramRecord, ToolchainRecord, Verdict, to_data
 
 if TYPE_CHECKING:
     from quanthost.report.pte_file import MethodFacts, TensorFacts
@@ -42,6 +42,8 @@ def record_facts(record: ProgramRecord) -> Facts:
     yield "model", f"{record.model}, {_short(record.model_digest)}"
     yield "data", _short(record.data_digest) or "none"
     yield "versions", ", ".join(f"{name} {version}" for name, version in record.versions)
+    if record.toolchain not in (None, ToolchainRecord()):
+        yield "toolchain", "; ".join((record.toolchain.way.value, *record.toolchain.notes))
     if record.latency is not None:
         yield "latency", _latency(record.latency)
     pieces = len(record.pieces)
@@ -83,6 +85,7 @@ def _record_document(record: ProgramRecord) -> dict[str, Any]:
             "program": record.program_digest, "model": record.model_digest, "data": record.data_digest or None
         },
         "delegated_share": record.delegated_share,
+        "toolchain": to_data(record.toolchain),
         "latency": to_data(record.latency),
         "pieces": to_data(record.pieces),
         "outside": dict(Counter(record.outside)),

@@ -16,6 +16,7 @@ from quanthost.values import (
     Refinement,
     Representation,
     Request,
+    ToolchainRecord,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class PreparedModel:
     module: fx.GraphModule = attrs.field(repr=False)
     decisions: tuple[Decision, ...] = attrs.field(repr=False)
     latency: Latency | None = attrs.field(default=None, repr=False)
+    toolchain: ToolchainRecord = attrs.field(factory=ToolchainRecord, repr=False)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -97,3 +99,4 @@ class ConvertedModel:
     decisions: tuple[Decision, ...] = attrs.field(repr=False)
     refinement: Refinement | None = None
     arithmetic: ArithmeticProfile | None = None
+    toolchain: ToolchainRecord = attrs.field(factory=ToolchainRecord, repr=False)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import attrs
-from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir import (
+    EdgeCompileConfig,
+    ExecutorchBackendConfig,
+    ExecutorchProgramManager,
+    to_edge_transform_and_lower,
+)
 from executorch.exir.delegate import executorch_call_delegate
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch import fx
@@ -16,16 +21,17 @@ from torch.export import ExportedProgram
 
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
-from quanthost.toolchain.fast.constants import give_up_constants, joined, shared_constants
-from quanthost.toolchain.fast.decompose import local_decompositions
-from quanthost.toolchain.fast.forgetting import forgotten_graphs
-from quanthost.toolchain.fast.lazy_code import compiled_when_called
-from quanthost.toolchain.fast.lookups import remembered_lookups
-from quanthost.toolchain.fast.retrace import incremental
+from quanthost.toolchain import shortcuts
+from quanthost.toolchain.forgetting import forgotten_graphs
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
 from quanthost.toolchain.quiet import quiet
 
 __all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
+
+_SHORTCUTS = (
+    *("incremental", "local_decompositions", "compiled_when_called", "remembered_lookups"),
+    "shared_constants",
+)
 
 Watch: TypeAlias = Callable[[Partitioner | None, ExportedProgram], None]
 """Is shown an edge graph as a partitioner has tagged it; without a partitioner, as all have left it."""
@@ -60,18 +66,16 @@ def to_program(
     passes: Sequence[Any] = (),
     edge_config: EdgeCompileConfig | None = None,
     backend_config: ExecutorchBackendConfig | None = None,
-    quick: bool = True,
     watch: Watch | None = None,
 ) -> EdgeResult:
     """Lower an exported program with ExecuTorch's own functions.
 
-    ``quick`` spares them what they would only trace to find it unchanged; the program is the same.
+    Shortcuts spare them what they would only trace to find it unchanged; the program is the same.
     """
     if watch is not None:
         partitioners = [WatchedPartitioner(each, functools.partial(watch, each)) for each in partitioners]
     config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
-    ways = _quick() if quick else contextlib.nullcontext()
-    with quiet(), contextlib.redirect_stdout(None), forgotten_graphs(), ways:
+    with quiet(), contextlib.redirect_stdout(None), forgotten_graphs(), shortcuts.entered(*_SHORTCUTS):
         edge = to_edge_transform_and_lower(
             exported, transform_passes=list(passes) or None, partitioner=list(partitioners),
             compile_config=config,
@@ -79,22 +83,26 @@ def to_program(
         pieces, outside = _survey(edge.exported_program())
         if watch is not None:
             watch(None, edge.exported_program())
-        parts = edge.to_executorch(backend_config or ExecutorchBackendConfig())._pte_data
-        give_up_constants(edge.exported_program().graph_module)
-        del edge
-    return EdgeResult(buffer=joined(parts), pieces=pieces, outside=outside)
+        program = edge.to_executorch(backend_config or ExecutorchBackendConfig())
+        _give_up_constants(edge.exported_program().graph_module)
+        content = (shortcuts.shortcut("detach_parts") or _content_of)(program)
+        del edge, program
+    return EdgeResult(buffer=content(), pieces=pieces, outside=outside)
 
 
-@contextlib.contextmanager
-def _quick() -> Iterator[None]:
-    with (
-        incremental(),
-        local_decompositions(),
-        compiled_when_called(),
-        remembered_lookups(),
-        shared_constants(),
-    ):
-        yield
+def _content_of(program: ExecutorchProgramManager) -> Callable[[], bytes]:
+    return lambda: bytes(program.buffer)
+
+
+def _give_up_constants(graph_module: fx.GraphModule) -> None:
+    """Let the delegates of a graph forget the constants that they gave to its program, which has them now.
+
+    What torch keeps of a graph for longer would keep them too.
+    """
+    for lowered in graph_module.children():
+        output = getattr(lowered, "named_data_store_output", None)
+        if output is not None:
+            output.buffers.clear()
 
 
 def _survey(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import sys
@@ -13,18 +12,16 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import AdditionalInputs, Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, bound_sympy
 from torch.utils import _pytree as pytree
-from torch.utils._sympy.value_ranges import bound_sympy
 
 from quanthost.graph.leaves import finite
 from quanthost.graph.provenance import Location
 from quanthost.graph.rewrite import ORIGIN, Rewriter
 from quanthost.graph.writes import find_writes
-from quanthost.toolchain.fast.patching import Patch
+from quanthost.toolchain import shortcuts
 from quanthost.toolchain.quiet import quiet
 
 __all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines", "without_writes"]
@@ -84,18 +81,6 @@ def _unlogged() -> Iterator[None]:
             logger.disabled = disabled
 
 
-def _is_call_name(original: Any, call_name: str, base: str) -> bool:
-    """Whether a submodule's name is ``base`` or ``base@1``, ``base@2``, …, as torch asks it."""
-    return call_name == base or (
-        call_name.startswith(base) and call_name[len(base)] == "@" and call_name[len(base) + 1 :].isdecimal()
-    )
-
-
-# torch puts each weight into its module by asking the names of all its siblings, with a new pattern each time
-# by name, for the package has a function of the module's name
-_NAMES_COMPARED = Patch(importlib.import_module("torch.export.unflatten"), "_is_call_name", _is_call_name)
-
-
 def graph_module(exported: ExportedProgram) -> fx.GraphModule:
     """A copy of the program's graph that may be changed, with weights as attributes.
 
@@ -103,7 +88,7 @@ def graph_module(exported: ExportedProgram) -> fx.GraphModule:
     copied, so that running the copy leaves the program's values alone. Each call node's custom metadata
     carries its name, by which later stages know where a node comes from.
     """
-    with _NAMES_COMPARED.entered():
+    with shortcuts.entered("compared_names"):
         made = exported.module(check_guards=False)
     assert isinstance(made, fx.GraphModule)
     for write in find_writes(exported):
@@ -204,7 +189,8 @@ def guard_lines(trace: TracebackType | None) -> list[Location]:
     environments: dict[int, ShapeEnv] = {}
     while trace is not None:
         for value in _torch_locals(trace):
-            held = value.shape_env if isinstance(value, FakeTensorMode) else value
+            # torch has no public name for the mode of fake tensors
+            held = value.shape_env if type(value).__name__ == "FakeTensorMode" else value
             if isinstance(held, ShapeEnv):
                 environments[id(held)] = held
         trace = trace.tb_next

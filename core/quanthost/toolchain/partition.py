@@ -8,8 +8,8 @@ from typing import Any
 from executorch.exir.backend.partitioner import DelegationSpec, Partitioner, PartitionResult
 from executorch.exir.backend.utils import tag_constant_data
 from torch import fx
-from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.library import OpOverload
 
 from quanthost.graph.levels import by_level
 from quanthost.graph.table import Claim

@@ -34,9 +34,8 @@ from quanthost.graph.operator_facts import operator_facts
 from quanthost.graph.operators import argument
 from quanthost.graph.sharing import Point
 from quanthost.graph.view import constant, is_quantize
-from quanthost.toolchain.fast.forgetting import forgotten_graphs
-from quanthost.toolchain.fast.lazy_code import compiled_when_called
-from quanthost.toolchain.fast.naming import counted_names
+from quanthost.toolchain import shortcuts
+from quanthost.toolchain.forgetting import forgotten_graphs
 from quanthost.toolchain.observers import RangeObserver, torch_qscheme
 from quanthost.toolchain.quiet import quiet
 from quanthost.values import (
@@ -185,7 +184,7 @@ def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) ->
     """
     if not qat:
         _hide_batch_norms(graph_module)
-    with quiet(), compiled_when_called(), counted_names(), forgotten_graphs():
+    with quiet(), shortcuts.entered("compiled_when_called", "counted_names"), forgotten_graphs():
         prepared = (prepare_qat_pt2e if qat else prepare_pt2e)(graph_module, quantizer)
     assert isinstance(prepared, fx.GraphModule)
     prepared.recompile()
@@ -200,7 +199,7 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModul
     if not qat:
         _hide_batch_norms(graph_module)
     leave_room_for_biases(graph_module)
-    with quiet(), counted_names(), forgotten_graphs():
+    with quiet(), shortcuts.entered("counted_names"), forgotten_graphs():
         converted = convert_pt2e(graph_module, fold_quantize=False)
         assert isinstance(converted, fx.GraphModule)
         _fold_quantized(converted)

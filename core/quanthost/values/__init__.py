@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from quanthost.values.program_record import ProgramRecord as ProgramRecord
     from quanthost.values.program_record import Refinement as Refinement
     from quanthost.values.program_record import TensorQParams as TensorQParams
+    from quanthost.values.program_record import ToolchainRecord as ToolchainRecord
     from quanthost.values.qspec import AnyQSpec as AnyQSpec
     from quanthost.values.qspec import DerivedQSpec as DerivedQSpec
     from quanthost.values.qspec import DType as DType

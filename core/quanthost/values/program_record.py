@@ -9,6 +9,7 @@ import attrs
 from quanthost.values.cost_table import Latency
 from quanthost.values.decision import Decision
 from quanthost.values.override import Override
+from quanthost.values.request import Toolchain
 
 __all__ = [
     "FORMAT",
@@ -20,6 +21,7 @@ __all__ = [
     "ProgramRecord",
     "Refinement",
     "TensorQParams",
+    "ToolchainRecord",
 ]
 
 FORMAT = 1
@@ -95,6 +97,14 @@ class TensorQParams:
 
 
 @attrs.frozen(kw_only=True)
+class ToolchainRecord:
+    """The toolchain that lowered the program; ``notes`` name the shortcuts that were left out, and why."""
+
+    way: Toolchain = Toolchain.FAST
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class ProgramRecord:
     """Everything that a run decided."""
 
@@ -124,6 +134,8 @@ class ProgramRecord:
     latency: Latency | None = None
     # the backend's own runner executes the program, not the ExecuTorch runtime
     own_runner: bool = False
+    # ``None`` in records of versions that did not say it
+    toolchain: ToolchainRecord | None = None
     format: int = FORMAT
 
     @property

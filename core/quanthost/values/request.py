@@ -34,7 +34,7 @@ class Placement(enum.Enum):
 
 
 class Toolchain(enum.Enum):
-    """Which functions make the program: shortcuts through the toolchain, or the toolchain's own alone."""
+    """Whether quanthost replaces functions of the toolchain for speed; the program is the same."""
 
     FAST = "fast"
     UPSTREAM = "upstream"

@@ -120,19 +120,13 @@ def test_shared_weights_are_stored_once() -> None:
 
 def test_the_toolchain_is_left_as_it_was() -> None:
     """Also after a failure, nothing of torch or ExecuTorch is another."""
-    before = (
-        torch.export.ExportedProgram.run_decompositions,
-        *(patch._owner.call for patch in retrace._PATCHES),
-    )
+    replacements = (*retrace.REPLACEMENTS, *decompose.REPLACEMENTS)
+    before = [each.original() for each in replacements]
 
     with pytest.raises(KeyError), retrace.incremental(), decompose.local_decompositions():
         {}["a failure"]
 
-    after = (
-        torch.export.ExportedProgram.run_decompositions,
-        *(patch._owner.call for patch in retrace._PATCHES),
-    )
-    assert after == before
+    assert [each.original() for each in replacements] == before
 
 
 def test_an_unknown_toolchain() -> None:
@@ -140,5 +134,8 @@ def test_an_unknown_toolchain() -> None:
     x = rand(2, 4)
     lowered_from = converted(nn.Linear(4, 2), (x,), "xnnpack_like", "fp32")
 
-    with pytest.raises(RequestError, match="toolchain='quick'\n  needed: one of fast, upstream"):
-        quanthost.lower(lowered_from, toolchain="quick")
+    with pytest.raises(RequestError, match="toolchain='slow'\n  needed: one of fast, upstream"):
+        quanthost.lower(lowered_from, toolchain="slow")
+    with pytest.warns(quanthost.QuanthostDeprecationWarning, match="use toolchain=… instead") as warned:
+        quanthost.lower(lowered_from, lowering="quick")
+    assert [each.filename for each in warned if "lowering" in str(each.message)] == [__file__]

@@ -24,6 +24,9 @@ from quanthost.stages.capturing.diagnose import diagnose
 from quanthost.stages.capturing.unchanged import unchanged
 from quanthost.toolchain.export import dynamic_shapes as dynamic_shapes_of
 from quanthost.toolchain.export import export
+from quanthost.toolchain.ways import using
+from quanthost.values import Toolchain, ToolchainRecord
+from quanthost.values.choices import choose
 
 __all__ = ["CapturedModel", "capture"]
 
@@ -50,6 +53,7 @@ class CapturedModel:
     example_args: tuple[Any, ...] = attrs.field(repr=False)
     example_kwargs: dict[str, Any] = attrs.field(repr=False)
     dynamic_shapes: tuple[Any, ...] | None = attrs.field(default=None, repr=False)
+    toolchain: ToolchainRecord = attrs.field(factory=ToolchainRecord, repr=False)
 
     def nodes(self) -> tuple[NodeInfo, ...]:
         """Name, operator, module and source line of each call node, in graph order."""
@@ -70,6 +74,7 @@ def capture(
     dynamic_shapes: Any = None,
     *,
     train: bool = False,
+    toolchain: Toolchain | str = Toolchain.FAST,
 ) -> CapturedModel:
     """Trace a model with ``torch.export``, or use a program that is already exported.
 
@@ -82,33 +87,45 @@ def capture(
         dynamic_shapes: Sizes that vary, as ``torch.export.export`` takes them.
         train: Trace in training mode, so that batch norm and dropout can be switched later; otherwise in
             evaluation mode without autograd.
+        toolchain: Whether shortcuts through ``torch.export`` may be taken. This stage has none today; the
+            program's record names the choice.
 
     Raises:
         CaptureError: the model cannot be traced, or changes an input, buffer or attribute; the message names
             the line, the construct and the usual rewrite.
         InputError: the inputs do not fit the exported program.
-        RequestError: dynamic shapes were given for a program that is already exported.
+        RequestError: dynamic shapes were given for a program that is already exported, or the toolchain is
+            unknown.
     """
     args, named = _arguments(inputs, kwargs)
-    if isinstance(model, ExportedProgram):
-        if dynamic_shapes is not None:
-            raise RequestError(
-                "dynamic_shapes with a program that is already exported", needed="a torch.nn.Module",
-                stage="capture",
-                remedy="pass dynamic_shapes to the torch.export.export call that made the program",
-            )  # fmt: skip
-        exported = model
-        args, named = _examples(exported, args, named)
-    else:
-        exported = _trace(model, args, named, dynamic_shapes, train)
+    with using(choose(Toolchain, toolchain, "toolchain"), "capture") as way:
+        exported, args, named = _exported(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)
     _refuse_writes(exported, signature, train)
     return CapturedModel(
         exported=exported, signature=signature, model_class=_class_name(model), train=train,
         digest=model_digest(exported, signature), example_args=args, example_kwargs=named,
-        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes),
+        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=way.record(),
     )  # fmt: skip
+
+
+def _exported(
+    model: nn.Module | ExportedProgram,
+    args: tuple[Any, ...],
+    named: dict[str, Any],
+    dynamic_shapes: Any,
+    train: bool,
+) -> tuple[ExportedProgram, tuple[Any, ...], dict[str, Any]]:
+    """The program and its example arguments."""
+    if isinstance(model, ExportedProgram):
+        if dynamic_shapes is not None:
+            raise RequestError(
+                "dynamic_shapes with a program that is already exported", needed="a torch.nn.Module",
+                stage="capture", remedy="pass dynamic_shapes to the torch.export.export call",
+            )  # fmt: skip
+        return model, *_examples(model, args, named)
+    return _trace(model, args, named, dynamic_shapes, train), args, named
 
 
 def _arguments(inputs: Any, kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict[str, Any]]:

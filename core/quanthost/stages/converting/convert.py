@@ -12,8 +12,8 @@ from quanthost.integer.conversion import ACCUMULATING, IntegerForms, to_integers
 from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.converting.refine import refine
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
-from quanthost.toolchain import pt2e
-from quanthost.toolchain.fast.lazy_code import compiled_when_called
+from quanthost.toolchain import pt2e, shortcuts
+from quanthost.toolchain.ways import using
 from quanthost.values import (
     FP32_HALF_EVEN,
     PROFILES,
@@ -60,10 +60,12 @@ def convert(
     if calibrated.prepared.request.qat:
         pt2e.switch_to_eval(module)
         drop_idle_dropout(module)
+    before = calibrated.prepared.toolchain
     try:
-        with compiled_when_called():
-            converted, refinement = _converted(module, calibrated)
-        converted.recompile()
+        with using(calibrated.prepared.request.toolchain, "convert", before) as way:
+            with shortcuts.entered("compiled_when_called"):
+                converted, refinement = _converted(module, calibrated)
+            converted.recompile()
     except QuanthostError:
         raise
     except Exception as error:
@@ -78,7 +80,7 @@ def convert(
         decisions = tuple(_with_form(decision, forms) for decision in decisions)
     return ConvertedModel(
         calibrated=calibrated, module=converted, representation=wanted, arithmetic=profile,
-        decisions=decisions, refinement=refinement,
+        decisions=decisions, refinement=refinement, toolchain=way.record(),
     )  # fmt: skip
 
 

@@ -28,13 +28,13 @@ from quanthost.stages.lowering.timing import machine, seconds_of
 from quanthost.stages.lowering.versions import versions
 from quanthost.stages.preparing.decisions import place
 from quanthost.stages.records import ConvertedModel, PreparedModel
+from quanthost.toolchain import shortcuts
+from quanthost.toolchain.copies import copy_graph
 from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
-from quanthost.toolchain.fast.lazy_code import compiled_when_called
-from quanthost.toolchain.fast.lift import lift
-from quanthost.toolchain.fast.retrace import copy_graph
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
+from quanthost.toolchain.ways import using
 from quanthost.values import (
     Io,
     Latency,
@@ -44,7 +44,6 @@ from quanthost.values import (
     ProgramRecord,
     Representation,
     TensorQParams,
-    Toolchain,
 )
 
 __all__ = ["lower"]
@@ -82,10 +81,10 @@ def lower(
     """
     prepared = converted.calibrated.prepared
     captured, request = prepared.captured, prepared.request
-    with compiled_when_called():
-        ready = _ready(converted, io, intermediates=intermediates)
-    quick = request.toolchain is Toolchain.FAST
-    edge, modules = _lower_graph(ready.module, converted, quick=quick, watch=watch)
+    with using(request.toolchain, "lower", converted.toolchain) as way:
+        with shortcuts.entered("compiled_when_called"):
+            ready = _ready(converted, io, intermediates=intermediates)
+        edge, modules = _lower_graph(ready.module, converted, watch=watch)
     pieces = tuple(
         PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
     )
@@ -114,6 +113,7 @@ def lower(
         decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement,
         own_runner=runner is not None,
+        toolchain=way.record(),
     )
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
     if prepared.latency is None:
@@ -186,7 +186,7 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
 
 
 def _lower_graph(
-    module: fx.GraphModule, converted: ConvertedModel, *, quick: bool, watch: Watch | None
+    module: fx.GraphModule, converted: ConvertedModel, *, watch: Watch | None
 ) -> tuple[EdgeResult, tuple[str, ...]]:
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
@@ -200,12 +200,12 @@ def _lower_graph(
                 stack.enter_context(option.around())
         try:
             register_kernels(modules)
-            exported = _export_again(module, converted, quick=quick)
+            exported = _export_again(module, converted)
             edge = to_program(
                 exported, partitioners=partitioners,
                 passes=[p for option in options for p in option.passes],
                 edge_config=_first(options, "edge_compile_config"),
-                backend_config=_first(options, "backend_config"), quick=quick, watch=watch,
+                backend_config=_first(options, "backend_config"), watch=watch,
             )  # fmt: skip
         except QuanthostError:
             raise
@@ -228,7 +228,7 @@ def _why(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: bool) -> ExportedProgram:
+def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
     """Export the graph with flat inputs, without the arguments that tracing fixed."""
     captured = converted.calibrated.prepared.captured
     fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]
@@ -244,10 +244,13 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel, *, quick: b
         for node, leaf, is_fixed in zip(placeholders, examples, fixed)
         if not is_fixed
     ]
-    with compiled_when_called():
-        lifted = lift(module, given) if shapes is None and quick else None
-    if lifted is not None:
-        return lifted
+    lift = shortcuts.shortcut("lift") if shapes is None else None
+    if lift is not None:
+        with shortcuts.entered("compiled_when_called"):
+            lifted = lift(module, given)
+        if lifted is not None:
+            assert isinstance(lifted, ExportedProgram)
+            return lifted
     module.recompile()
     varying = None if shapes is None else [s for s, is_fixed in zip(shapes, fixed) if not is_fixed]
     return export(module, given, None, varying)

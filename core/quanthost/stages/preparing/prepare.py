@@ -22,6 +22,7 @@ from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import without_writes
+from quanthost.toolchain.ways import using
 from quanthost.values import Decision, Latency, Recipe, Request
 from quanthost.values.choices import nearest
 
@@ -123,12 +124,13 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
-    graph, nodes = _own_graph(captured, request)
-    quantizer = HostQuantizer(plugins, request, nodes)
-    module = pt2e.prepare(graph, quantizer, qat=request.qat)
+    with using(request.toolchain, "prepare", captured.toolchain) as way:
+        graph, nodes = _own_graph(captured, request)
+        quantizer = HostQuantizer(plugins, request, nodes)
+        module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
         captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
-        latency=quantizer.latency,
+        latency=quantizer.latency, toolchain=way.record(),
     )  # fmt: skip
 
 
@@ -159,7 +161,8 @@ def plan(
     Raises:
         QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
     """
-    graph, nodes = _own_graph(captured, request)
+    with using(request.toolchain, "prepare"):
+        graph, nodes = _own_graph(captured, request)
     arrange(graph)
     quantizer = HostQuantizer(plugins, request, nodes)
     graph = quantizer.transform_for_annotation(graph)

@@ -8,18 +8,18 @@ import ctypes
 import gc
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from executorch.exir._serialize._cord import Cord
-from executorch.exir.backend.backend_details import BackendDetails
-from torch import fx
 from torch.export import ExportedProgram
 
-from quanthost.toolchain.fast.patching import Patch
+from quanthost.toolchain.fast.proved import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replaced
 
-__all__ = ["give_up_constants", "joined", "shared_constants"]
+__all__ = ["detach_parts", "joined", "shared_constants"]
 
 # bytes from which a collection, some tenths of a second, is worth the memory
 _LARGE = 32 << 20
@@ -32,25 +32,23 @@ def _copied(_: Callable[..., Any], __: type, program: ExportedProgram, ___: obje
     return copy.deepcopy(program, memo)
 
 
-_PATCH = Patch(BackendDetails, "copy_exported_program_for_preprocess", _copied)
+REPLACEMENTS = (
+    Replacement(
+        "executorch.exir.backend.backend_details:BackendDetails.copy_exported_program_for_preprocess",
+        _copied, FINGERPRINTS,
+    ),
+)  # fmt: skip
 
 
-@contextlib.contextmanager
-def shared_constants() -> Iterator[None]:
+def shared_constants() -> AbstractContextManager[None]:
     """While entered, in this thread, a delegate gets a copy of its partition that has the same constants."""
-    with _PATCH.entered():
-        yield
+    return replaced(*REPLACEMENTS)
 
 
-def give_up_constants(graph_module: fx.GraphModule) -> None:
-    """Let the delegates of a graph forget the constants that they gave to its program, which has them now.
-
-    What torch keeps of a graph for longer would keep them too.
-    """
-    for lowered in graph_module.children():
-        given = getattr(lowered, "named_data_store_output", None)
-        if given is not None:
-            given.buffers.clear()
+def detach_parts(program: Any) -> Callable[[], bytes]:
+    """The program's parts, without the program: a function that gives their content, once."""
+    parts: Cord = program._pte_data
+    return lambda: joined(parts)
 
 
 def joined(parts: Cord) -> bytes:

@@ -7,9 +7,9 @@ them serves all that have operands of the same shapes and dtypes. Anything else 
 
 from __future__ import annotations
 
-import contextlib
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,8 +24,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from quanthost.graph.operator_facts import facts_of
-from quanthost.toolchain.fast.patching import Patch
+from quanthost.toolchain.fast.proved import FINGERPRINTS
 from quanthost.toolchain.fast.retrace import copy_graph
+from quanthost.toolchain.replacement import Replacement, replaced
 
 __all__ = ["decomposed", "has_known_shapes", "is_functional", "local_decompositions"]
 
@@ -253,11 +254,13 @@ def _run_decompositions(
     return traced(program, decomp_table, *args, **kwargs) if made is None else made
 
 
-_PATCH = Patch(ExportedProgram, "run_decompositions", _run_decompositions)
+REPLACEMENTS = (
+    Replacement(
+        "torch.export.exported_program:ExportedProgram.run_decompositions", _run_decompositions, FINGERPRINTS
+    ),
+)
 
 
-@contextlib.contextmanager
-def local_decompositions() -> Iterator[None]:
+def local_decompositions() -> AbstractContextManager[None]:
     """While entered, in this thread, programs are decomposed operator by operator where that can be."""
-    with _PATCH.entered():
-        yield
+    return replaced(*REPLACEMENTS)

@@ -6,14 +6,15 @@ the graph between two passes: a third of the time of convert, and a fifth of low
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import fx
 from torch.fx.graph import _PyTreeCodeGen
 
-from quanthost.toolchain.fast.patching import Patch
+from quanthost.toolchain.fast.proved import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replaced
 
 __all__ = ["compiled_when_called"]
 
@@ -32,14 +33,12 @@ def _later(recompile: Callable[..., Any], module: fx.GraphModule) -> None:
     type(module).forward = forward
 
 
-_PATCH = Patch(fx.GraphModule, "recompile", _later)
+REPLACEMENTS = (Replacement("torch.fx.graph_module:GraphModule.recompile", _later, FINGERPRINTS),)
 
 
-@contextlib.contextmanager
-def compiled_when_called() -> Iterator[None]:
+def compiled_when_called() -> AbstractContextManager[None]:
     """While entered, in this thread, ``GraphModule.recompile`` waits for the first call of the module.
 
     What outlives the block and shall show its code needs a ``recompile`` after it.
     """
-    with _PATCH.entered():
-        yield
+    return replaced(*REPLACEMENTS)

@@ -17,15 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from executorch.exir._serialize import _dataclass
-from executorch.exir.backend import backend_api
-from executorch.exir.backend.backend_details import BackendDetails
-from executorch.exir.program import _program
-from torch._export import utils as export_utils
 from torch.export import ExportGraphSignature
-from torch.fx.passes.infra.pass_base import PassBase
 
-from quanthost.toolchain.fast.patching import Patch, entered
+from quanthost.toolchain.fast.proved import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replaced
 
 __all__ = ["remembered_lookups"]
 
@@ -103,20 +98,27 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-_PATCHES = (
-    Patch(BackendDetails, "preprocess_multimethod", _reading),
-    Patch(backend_api, "_get_node_list_with_same_tag", _reading),
-    Patch(_program, "lift_constant_tensor_pass", _reading),
-    Patch(PassBase, "__call__", _pass),
-    Patch(export_utils, "_materialize_cpp_cia_ops", _materialize),
-    Patch(_dataclass, "get_type_hints", lambda _, kind: _hints(kind)),
-    *(Patch(ExportGraphSignature, name, _lookup) for name in _NAMES),
+# a signature's answers may be kept only if every pass that may change it is seen
+_SIGNATURE = tuple(
+    Replacement(target, instead, FINGERPRINTS)
+    for target, instead in (
+        ("executorch.exir.backend.backend_details:BackendDetails.preprocess_multimethod", _reading),
+        ("executorch.exir.backend.backend_api:_get_node_list_with_same_tag", _reading),
+        ("executorch.exir.program._program:lift_constant_tensor_pass", _reading),
+        ("torch.fx.passes.infra.pass_base:PassBase.__call__", _pass),
+        *((f"torch.export.graph_signature:ExportGraphSignature.{name}", _lookup) for name in _NAMES),
+    )
 )
+_COMPOSITES = Replacement("torch._export.utils:_materialize_cpp_cia_ops", _materialize, FINGERPRINTS)
+_HINTS = Replacement(
+    "executorch.exir._serialize._dataclass:get_type_hints", lambda _, kind: _hints(kind), FINGERPRINTS
+)
+REPLACEMENTS = (*_SIGNATURE, _COMPOSITES, _HINTS)
 
 
 @contextlib.contextmanager
 def remembered_lookups() -> Iterator[None]:
     """While entered, in this thread, a delegate that reads a program is not answered anew each time."""
     _STATE.materialized = None
-    with entered(_PATCHES):
+    with replaced(*_SIGNATURE), replaced(_COMPOSITES), replaced(_HINTS):
         yield

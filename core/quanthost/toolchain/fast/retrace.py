@@ -10,9 +10,9 @@ not in the tables traces as ever.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,13 +27,14 @@ from torch._export.pass_base import _ExportPassBaseDeprecatedDoNotUse
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.passes.infra.pass_base import PassResult
-from torch.fx.traceback import NodeSource, NodeSourceAction
 from torch.utils import _pytree as pytree
 from torch.utils._mode_utils import no_dispatch
 
 from quanthost.graph.view import is_dequantize, is_quantize
+from quanthost.toolchain import copies
 from quanthost.toolchain.fast.passes import REWRITES, TWINS, VALUE, MustTrace, Rewrite, concerns
-from quanthost.toolchain.fast.patching import Patch, entered
+from quanthost.toolchain.fast.proved import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replaced
 
 __all__ = ["compute", "copy_graph", "incremental", "refresh"]
 
@@ -215,22 +216,8 @@ def _alike_leaves(a: Any, b: Any) -> bool:
 
 
 def copy_graph(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy with nodes of its own and the same tensors; what nodes carry is copied one level deep."""
-    graph = fx.Graph()
-    graph.set_codegen(module.graph._codegen)
-    copies: dict[fx.Node, fx.Node] = {}
-    result = graph.graph_copy(module.graph, copies, return_output_node=True)
-    if result is not None:
-        value, old = result
-        node = graph.output(value)
-        node.meta = dict(old.meta)
-    for old, new in copies.items():
-        # as tracing would note it: debug handles go by the first node of this chain
-        if new.op != "placeholder" and "from_node" not in new.meta:
-            new.meta["from_node"] = [NodeSource(old, "copy_graph", NodeSourceAction.CREATE)]
-    made = fx.GraphModule(module, graph)
-    made.meta = dict(module.meta)
-    return made
+    """A copy as of ``toolchain.copies`` that takes its arguments in the structure that ``module`` takes."""
+    return copies.copy_graph(module, module.graph._codegen)
 
 
 def _retarget(module: fx.GraphModule, twin_of: Callable[[Any], Any | None], *, same: bool) -> None:
@@ -264,7 +251,11 @@ def _quickly(self: Any, module: fx.GraphModule, base: type) -> PassResult | None
     """What tracing would give, ``None`` where only tracing can."""
     kind = type(self)
     twin_of, concerned, rewrite = TWINS.get(kind), concerns().get(kind), REWRITES.get(kind)
-    if twin_of is None and concerned is None and not _only_regenerates(kind, base):
+    in_tables = twin_of is not None or concerned is not None
+    if not in_tables and not _only_regenerates(kind, base):
+        return None
+    # of a pass that only regenerates, the tables say nothing, and its own code runs
+    if not FINGERPRINTS.accept(kind if in_tables else base):
         return None
     if _has_submodules(module):
         return None
@@ -300,6 +291,10 @@ def _rewrite(module: fx.GraphModule, nodes: list[fx.Node], rewrite: Rewrite) -> 
     refresh(module)
 
 
+# what passes derive from: a pass that overrides nothing of its base only traces
+BASES = (ExportPass, _ExportPassBaseDeprecatedDoNotUse)
+
+
 def _call(base: type) -> Callable[..., PassResult]:
     def call(traced: Callable[..., PassResult], self: Any, graph_module: fx.GraphModule) -> PassResult:
         made = _quickly(self, graph_module, base)
@@ -308,14 +303,18 @@ def _call(base: type) -> Callable[..., PassResult]:
     return call
 
 
-_PATCHES = (
-    Patch(ExportPass.__mro__[1], "call", _call(ExportPass)),
-    Patch(_ExportPassBaseDeprecatedDoNotUse, "call", _call(_ExportPassBaseDeprecatedDoNotUse)),
+REPLACEMENTS = tuple(
+    Replacement(target, _call(base), FINGERPRINTS)
+    for target, base in zip(
+        (
+            "executorch.exir.pass_base:_ExportPassBase.call",
+            "torch._export.pass_base:_ExportPassBaseDeprecatedDoNotUse.call",
+        ),
+        BASES,
+    )
 )
 
 
-@contextlib.contextmanager
-def incremental() -> Iterator[None]:
+def incremental() -> AbstractContextManager[None]:
     """While entered, in this thread, passes trace only what they change."""
-    with entered(_PATCHES):
-        yield
+    return replaced(*REPLACEMENTS)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from executorch.exir import schema
-from executorch.exir._serialize._program import deserialize_pte_binary
 from torch import Tensor
 
 from quanthost.errors import ProgramError
@@ -102,6 +101,9 @@ def _own(value: Any) -> Any:
 
 def _read(program: bytes) -> schema.Program:
     try:
+        # ExecuTorch has no public reader of programs
+        from executorch.exir._serialize._program import deserialize_pte_binary
+
         return deserialize_pte_binary(program).program
     except Exception as error:
         raise refused(

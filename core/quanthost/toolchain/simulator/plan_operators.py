@@ -13,7 +13,7 @@ import torch
 from executorch.exir import schema
 from executorch.exir.tensor import get_scalar_type
 from torch import Tensor
-from torch._ops import OpOverload
+from torch.library import OpOverload
 
 from quanthost.toolchain.simulator.plan_values import PlanValues, refused
 

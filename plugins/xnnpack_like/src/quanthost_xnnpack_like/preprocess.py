@@ -5,13 +5,14 @@ Each pass traces the partition anew, and most of them look for operators that it
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-from quanthost.api import argument, operator_name
+from quanthost.api import Fingerprints, Replacement, argument, operator_name
 
-__all__ = ["needed_passes", "quick_preprocess"]
+__all__ = ["FINGERPRINTS", "REPLACEMENT", "known_passes", "needed_passes", "quick_preprocess"]
 
 Nodes = list[Any]
 
@@ -61,27 +62,38 @@ _WHEN: dict[str, Callable[[Nodes], bool]] = {
 }
 
 
+FINGERPRINTS = Fingerprints(Path(__file__).with_name("fingerprints.json"))
+
+
 def needed_passes(passes: list[type], nodes: Nodes) -> list[type]:
     """The passes, in their order, that can have something to do on a partition's calls."""
-    return [kind for kind in passes if kind.__name__ not in _WHEN or _WHEN[kind.__name__](nodes)]
+    return [kind for kind in passes if not _is_idle(kind, nodes)]
 
 
-@contextlib.contextmanager
-def quick_preprocess() -> Iterator[None]:
-    """While entered, the delegate's preprocess leaves out passes without effect."""
-    from executorch.backends.xnnpack import xnnpack_preprocess
+def _is_idle(kind: type, nodes: Nodes) -> bool:
+    """Whether a pass is as we know it, and leaves a partition with these calls as it is."""
+    when = _WHEN.get(kind.__name__)
+    return when is not None and not when(nodes) and FINGERPRINTS.accept(kind)
 
-    upstream: Any = xnnpack_preprocess
-    whole: Any = upstream.XNNPACKPassManager
 
-    class Quick(whole):  # type: ignore[misc]  # executorch is untyped
-        def __init__(self, exported_program: Any, passes: list[type] | None = None) -> None:
-            super().__init__(exported_program, passes)
-            calls = [n for n in exported_program.graph.nodes if n.op == "call_function"]
-            self.passes: list[type] = needed_passes(self.passes, calls)
+def known_passes(passes: list[type]) -> list[type]:
+    """Those that may be left out, whose fingerprints are recorded."""
+    return [kind for kind in passes if kind.__name__ in _WHEN]
 
-    upstream.XNNPACKPassManager = Quick
-    try:
-        yield
-    finally:
-        upstream.XNNPACKPassManager = whole
+
+def _without_idle_passes(
+    original: Callable[..., None], manager: Any, exported_program: Any, passes: list[type] | None = None
+) -> None:
+    original(manager, exported_program, passes)
+    calls = [n for n in exported_program.graph.nodes if n.op == "call_function"]
+    manager.passes = needed_passes(manager.passes, calls)
+
+
+REPLACEMENT = Replacement(
+    "executorch.backends.xnnpack._passes:XNNPACKPassManager.__init__", _without_idle_passes, FINGERPRINTS
+)
+
+
+def quick_preprocess() -> AbstractContextManager[bool]:
+    """While entered, in this thread, the delegate's preprocess leaves out passes without effect."""
+    return REPLACEMENT.entered()

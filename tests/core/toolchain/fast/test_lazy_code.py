@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
 from quanthost.toolchain.fast.lazy_code import compiled_when_called
-from quanthost.toolchain.fast.patching import Patch
 
 
 class Net(nn.Module):
@@ -71,45 +68,3 @@ def test_exported_modules_keep_their_arguments() -> None:
     with compiled_when_called():
         module.recompile()
     assert torch.equal(module(pair)["sum"], 2 * X)
-
-
-class Owner:
-    def said(self) -> str:
-        return "its own"
-
-
-def test_a_patch_is_of_one_thread() -> None:
-    """Others see the method as it was, and at the end it is."""
-    patch = Patch(Owner, "said", lambda original, self: f"not {original(self)}")
-    before = Owner.said
-    heard: list[str] = []
-    with patch.entered(), patch.entered():
-        thread = threading.Thread(target=lambda: heard.append(Owner().said()))
-        thread.start()
-        thread.join()
-        assert Owner().said() == "not its own"
-    assert heard == ["its own"]
-    assert Owner.said is before
-
-
-def test_a_patch_outlives_the_first_thread_that_leaves() -> None:
-    """As long as another is inside."""
-    patch = Patch(Owner, "said", lambda original, self: "another")
-    inside, leave = threading.Event(), threading.Event()
-    heard: list[str] = []
-
-    def stay() -> None:
-        with patch.entered():
-            inside.set()
-            leave.wait(10)
-            heard.append(Owner().said())
-
-    thread = threading.Thread(target=stay)
-    with patch.entered():
-        thread.start()
-        assert inside.wait(10)
-    assert Owner().said() == "its own"
-    leave.set()
-    thread.join()
-    assert heard == ["another"]
-    assert Owner().said() == "its own"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import quanthost
-from quanthost.toolchain.fast.forgetting import _CACHES, forgotten_graphs
+from quanthost.toolchain.forgetting import _CACHES, forgotten_graphs
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,82 @@
+"""Which toolchain the stage at work uses, the fast one or upstream's own, and its notes on that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import attrs
+
+from quanthost.values import Toolchain, ToolchainRecord
+from quanthost.values.choices import choose
+
+__all__ = ["VARIABLE", "Way", "current", "note", "using"]
+
+VARIABLE = "QUANTHOST_TOOLCHAIN"
+
+
+@attrs.define
+class Way:
+    """The toolchain of one stage. ``notes`` say what is not as expected, each once and in order."""
+
+    toolchain: Toolchain
+    _notes: dict[str, None] = attrs.field(factory=dict)
+
+    def note(self, text: str) -> None:
+        self._notes[text] = None
+
+    def record(self) -> ToolchainRecord:
+        return ToolchainRecord(way=self.toolchain, notes=tuple(self._notes))
+
+
+# of this thread: what a stage replaces, it replaces for its own thread alone
+_WAY: ContextVar[Way | None] = ContextVar("quanthost_toolchain", default=None)
+
+
+def current() -> Toolchain:
+    """The toolchain of the stage at work; outside of stages the fast one, if the environment allows it."""
+    way = _WAY.get()
+    if way is not None:
+        return way.toolchain
+    return Toolchain.FAST if _from_environment() is None else Toolchain.UPSTREAM
+
+
+def note(text: str) -> None:
+    """Tell the user of the stage at work, and the record of its program, why something is not fast."""
+    way = _WAY.get()
+    if way is not None:
+        way.note(text)
+
+
+@contextlib.contextmanager
+def using(toolchain: Toolchain, stage: str, before: ToolchainRecord | None = None) -> Iterator[Way]:
+    """While entered, this thread is in a stage that uses a toolchain.
+
+    ``before`` is what the stages before it recorded; its notes stay. ``QUANTHOST_TOOLCHAIN=upstream`` wins.
+
+    Raises:
+        RequestError: ``QUANTHOST_TOOLCHAIN`` names no toolchain.
+    """
+    forced = _from_environment()
+    way = Way(toolchain if forced is None else Toolchain.UPSTREAM)
+    for text in () if before is None else before.notes:
+        way.note(text)
+    if forced is not None:
+        way.note(forced)
+    if before is not None and before.way is not way.toolchain:
+        way.note(f"{before.way.value} toolchain before {stage}")
+    token = _WAY.set(way)
+    try:
+        yield way
+    finally:
+        _WAY.reset(token)
+
+
+def _from_environment() -> str | None:
+    """The reason for upstream's toolchain that the environment gives, ``None`` if it gives none."""
+    value = os.environ.get(VARIABLE, "")
+    if not value or choose(Toolchain, value, VARIABLE, where="environment") is Toolchain.FAST:
+        return None
+    return f"{VARIABLE}={value}"
