@@ -11,7 +11,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # Looks at contents, not at times: nothing is done, in an instant, where nothing that is installed changed.
-setup: ## make .venv with the toolchain, the host, its plugins and the tools
+setup: ## make or update .venv: toolchain, host, plugins and tools
 	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) here; name one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) scripts/bootstrap.py
 
