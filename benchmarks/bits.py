@@ -17,7 +17,8 @@ from networks import network
 from torch import Tensor, nn
 
 import quanthost
-from quanthost.inspection.bits import BitDifference
+from quanthost import inspection
+from quanthost.debugging.bits import BitDifference
 from quanthost.stages.records import CalibratedModel
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "bits.md"
@@ -84,7 +85,7 @@ def _compared(calibrated: CalibratedModel, inputs: list[tuple[Tensor, ...]]) -> 
     found = {}
     for form in FORMS:
         made = quanthost.convert(calibrated, *form)
-        compared = quanthost.compare_bits(made, program, inputs)
+        compared = inspection.compare_bits(made, program, inputs)
         found[form] = tuple(d for d in compared.operators if d.operator)
     return found
 
@@ -102,7 +103,7 @@ def _portable(calibrated: CalibratedModel, inputs: list[tuple[Tensor, ...]]) -> 
     """The share of integers that the program without a delegate has in common with the eager form."""
     exact = quanthost.convert(calibrated, *EXACT)
     program = quanthost.lower(exact, intermediates=True)
-    return _cell(quanthost.compare_bits(exact, program, inputs).operators, first=False)
+    return _cell(inspection.compare_bits(exact, program, inputs).operators, first=False)
 
 
 def _ratio(calibrated: CalibratedModel, model: nn.Module, inputs: tuple[Tensor, ...]) -> str:

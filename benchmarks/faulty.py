@@ -59,7 +59,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     # nobody reads the graphs here, and to make them small takes most of the time
-    running.smallest = lambda *_: ""
+    running.describe_smallest = lambda *_: ""
     kept = {} if given.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())["faulty"]
     for seeded in FAULTY:
         if kept.get(seeded.name, {}).get("fault") != seeded.fault:

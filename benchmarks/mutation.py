@@ -158,7 +158,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     # nobody reads the graphs here, and to make them small takes most of the time
-    running.smallest = lambda *_: ""
+    running.describe_smallest = lambda *_: ""
     plugin = discovery.load(BACKEND)
     table: SupportTable = plugin.table
     kept = {} if given.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())["mutants"]

@@ -15,39 +15,38 @@ from pages import table
 
 _RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "suite.md"
-_CHAIN = "only other readers of a chain before a convolution with ranges at run time show it"
-_PASSES = "all cases of the row pass with it"
+_CHAIN = "seen only with several readers of a chain before a convolution with ranges at run time"
+_PASSES = "all cases of the row pass"
 # by a part of the row and the change, where more is known of a survivor than that nothing failed
 REASONS = {
     "without “the input is one of the model's": _CHAIN,
-    "clone: without “nothing else reads": "the delegate refuses one tensor as two results; no case has that",
-    "with an integer kernel": f"{_PASSES}; the table leaves it out since a rounded argument can become zero",
-    "linear_weight_only: bias": "the recipe quantizes weights alone: the bias stays float either way",
+    "clone: without “nothing else reads": "the delegate refuses one tensor as two results; no case does",
+    "with an integer kernel": f"{_PASSES}; left out of the table: a rounded argument can become zero",
+    "linear_weight_only: bias": "the recipe quantizes only weights: the bias stays float either way",
 }
 
 _HEAD = """\
 # What the conformance suite finds
 
-Two measurements of the suite itself: backends with a seeded fault, and changes of a support table. Both are
-written from stored results by `python benchmarks/suite_page.py`."""
+Two measurements of the suite itself: backends with a seeded fault, and changes of a support table.
+`python benchmarks/suite_page.py` writes this page from stored results."""
 _FAULTY = """\
 ## Seeded faults
 
-Each backend under `tests/faulty` is a sound one with one realistic fault. `python benchmarks/faulty.py`
-runs the quick set of all areas on it, as an author would. A fault is caught where a case fails in the area
-that the fault belongs to, which is stated beforehand; the last column has the other areas with cases that
-fail. The sound backends that they are made from, one with a delegate and one on portable kernels, have
-{alarms}."""
+Each backend under `tests/faulty` is a sound backend with one realistic fault. `python benchmarks/faulty.py`
+runs the quick set of all areas on it, as an author would. A fault is caught if a case fails in the area that
+the fault belongs to, which is stated beforehand. The last column lists other areas in which cases fail. The
+two sound backends, one with a delegate and one on portable kernels, have {alarms}."""
 _MUTATION = """\
 ## Changes of a support table
 
 `python benchmarks/mutation.py` changes one thing in one row of the table of `xnnpack_like`, and runs the
-full set of that row's cases, up to the first that fails. Four rows are left out, of which the suite tells
-the author that it does not reach them: those of batch norms, which only training meets, and a view of a
-clone, which only the edge graph has. A change is equivalent where nothing reads what was changed (the axis
-of a weight that has one scale), so that all decisions are the same; these are not counted. Some changes
-hand the delegate what ends the process: such a fault is seen, and counted as caught, in the area `crash`.
-`loading` is the error with which a table is refused as it is made."""
+full set of that row's cases until the first one fails. Four rows are left out, because the suite reports
+that it does not reach them: three with batch norms, which only occur in training, and a view of a clone,
+which only occurs in the edge graph. A change is equivalent if all decisions stay the same, because nothing
+reads what was changed (the axis of a weight that has one scale). Equivalent changes are not counted. Some
+changes make the delegate end the process: such a change counts as caught, in the area `crash`. The area
+`loading` is for tables that are refused when they are created."""
 
 
 def write() -> None:
@@ -120,7 +119,7 @@ def _counted(name: str, found: list[dict[str, Any]]) -> tuple[Any, ...]:
 def _why(mutant: dict[str, Any]) -> str:
     if mutant["outcome"] == "equivalent":
         kept = mutant["kind"] == "operator not kept"
-        return "another row keeps it whole" if kept else "the weight has one scale: its axis is not read"
+        return "another row keeps it whole" if kept else "the weight has one scale: nothing reads its axis"
     name = f"{mutant['row']}: {mutant['change']}"
     return next((reason for part, reason in REASONS.items() if part in name), _PASSES)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import quanthost
 from quanthost.cli.output import write
-from quanthost.cli.progress_display import shown
+from quanthost.cli.progress_display import show_progress
 from quanthost.report.decision_table import summary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,12 +27,12 @@ def main() -> None:
     console.print(f"{len(photos)} photographs to calibrate with, {len(unseen)} others to judge with")
 
     heading("\nint8")
-    with shown() as progress:
+    with show_progress() as progress:
         program = quanthost.quantize(
             model, inputs, backend=BACKEND, recipe="int8_static", calibration=photos, progress=progress
         )
     heading("\nfloat, to compare with")
-    with shown() as progress:
+    with show_progress() as progress:
         reference = quanthost.quantize(model, inputs, backend=BACKEND, recipe="fp32", progress=progress)
 
     PROGRAM.parent.mkdir(exist_ok=True)

@@ -1,19 +1,45 @@
-"""Makes the checkout's virtual environment: toolchain, host, plugins, tools."""
+"""Makes the checkout's virtual environment: toolchain, host, plugins, tools.
+
+It starts on any Python from 3.7 on, to say in one sentence which one it needs.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
+import re
 import subprocess
 import sys
-import tomllib
+import time
 import venv
 from pathlib import Path
 
+OLDEST = (3, 11)
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 STAMP = VENV / "installed"
 PYTHON = VENV / "bin" / "python"
+# modules are compiled when they are first imported: most of what is installed never is
+PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--prefer-binary")
+# downloads that take a while, in the words of pip
+_LARGE = re.compile(r"\s*Downloading (\S+) \((\d{2,}(?:\.\d+)? MB)\)")
+_UNPACKED = re.compile(r"\s*Installing collected packages: (.*)")
+_AGAIN = "then run the same command again: it continues where it stopped"
+# what stands in the output of a failed step, and the sentence for it
+_CAUSES = (
+    (r"No space left on device", "the disk is full: .venv takes about 2 GB; make room, " + _AGAIN),
+    (
+        r"NewConnectionError|ConnectTimeout|ReadTimeout|NameResolution|ProxyError|Network is unreachable",
+        "pip reaches no package index: connect this machine, or set index-url in pip's configuration, "
+        + _AGAIN,
+    ),
+    (r"ensurepip", "this Python has no ensurepip: install it (Debian and Ubuntu: python3-venv), " + _AGAIN),
+)
+
+
+class StepFailed(Exception):
+    """A step ended with an error; the text is what it wrote."""
 
 
 def plugins() -> list[Path]:
@@ -30,59 +56,144 @@ def networks() -> tuple[Path, Path]:
 def fingerprint() -> str:
     """Digest of everything that decides what gets installed."""
     manifests = (folder / "pyproject.toml" for folder in (ROOT, *plugins()))
-    inputs = (Path(__file__), *manifests, *networks())
-    summed = hashlib.sha256(sys.version.encode())
-    for path in inputs:
-        summed.update(path.read_bytes())
-    return summed.hexdigest()
+    digest = hashlib.sha256(sys.version.encode())
+    for path in (Path(__file__), *manifests, *networks()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
-def toolchain() -> list[str]:
-    """The pinned torch and executorch."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return list(project["optional-dependencies"]["toolchain"])
+def requirements() -> tuple[list[str], list[str]]:
+    """What builds the distributions of this checkout, and what they require except for one another."""
+    # late: older Pythons lack it
+    import tomllib
+
+    documents = [
+        tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        for folder in (ROOT, *plugins())
+    ]
+    build = [each for document in documents for each in document.get("build-system", {}).get("requires", [])]
+    projects = [document["project"] for document in documents]
+    names = {project.get("name") for project in projects}
+    extras = projects[0]["optional-dependencies"]
+    needed = [*extras["toolchain"], *extras.get("demo", [])]
+    needed += [each for project in projects for each in project.get("dependencies", [])]
+    others = [each for each in needed if re.split(r"[^\w.-]", each, maxsplit=1)[0] not in names]
+    return list(dict.fromkeys(build)), list(dict.fromkeys(others))
 
 
-def pip(*arguments: str) -> None:
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
-    subprocess.run(command, cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
+def steps() -> list[tuple[str, list[str]]]:
+    """What each call of pip installs: in words, and as its arguments."""
+    build, needed = requirements()
+    whole, alone = networks()
+    editable = [argument for folder in (ROOT, *plugins()) for argument in ("--editable", str(folder))]
+    return [
+        # the first pip that installs dependency groups
+        ("pip and " + ", ".join(build), ["--upgrade", "pip>=25.1", *build]),
+        # one command: torch without its pin, in a command of its own, would bring the CUDA libraries
+        (
+            f"{needed[0]}, {needed[1]}, the tools and what the tests lower (some minutes the first time)",
+            [*needed, "--group", "dev", "--group", "docs", "--requirement", str(whole)],
+        ),
+        ("quanthost and its plugins", ["--no-deps", "--no-build-isolation", *editable]),
+        ("networks that bring their weights", ["--no-deps", "--requirement", str(alone)]),
+    ]
 
 
 def install() -> None:
-    """Fill the environment; a step that is done already costs pip a look."""
-    if not PYTHON.exists():
-        say("making .venv")
-        venv.create(VENV, with_pip=True)
-    # the first pip that installs dependency groups
-    pip("--upgrade", "pip>=25.1")
-    say("installing " + " and ".join(toolchain()) + " (several minutes the first time)")
-    # one command: torch chosen without the pin, in a step of its own, would bring the CUDA libraries
-    pip(*toolchain())
-    say("installing quanthost, its plugins and the tools")
-    editable = [argument for plugin in plugins() for argument in ("--editable", str(plugin))]
-    pip("--editable", ".[toolchain,demo]", *editable, "--group", "dev", "--group", "docs")
-    say("installing the networks that tests and benchmarks lower")
-    whole, alone = networks()
-    pip(*toolchain(), "--requirement", str(whole))
-    pip("--no-deps", "--requirement", str(alone))
+    """Fill the environment, step by step; of what is installed already, a step costs pip a look."""
+    todo = steps()
+    begin = time.monotonic()
+    total = len(todo) + 1
+    if not usable():
+        say(f"1/{total} making .venv with Python {sys.version.split()[0]}")
+        start = time.monotonic()
+        create()
+        say(f"    {time.monotonic() - start:.0f} s")
+    for number, (what, arguments) in enumerate(todo, start=2):
+        say(f"{number}/{total} installing {what}")
+        start = time.monotonic()
+        pip(*arguments)
+        say(f"    {time.monotonic() - start:.0f} s")
+    say(f"done in {time.monotonic() - begin:.0f} s")
 
 
-def say(step: str) -> None:
-    print(f"setup: {step}", flush=True)
+def usable() -> bool:
+    """Whether .venv is whole, and of this Python; an interrupted run may have left a part of one."""
+    code = "import sys, pip._internal.cli.main; print(sys.version)"
+    try:
+        done = subprocess.run([str(PYTHON), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return False
+    return done.returncode == 0 and done.stdout.decode().strip() == sys.version
+
+
+def create() -> None:
+    try:
+        venv.create(VENV, clear=True, with_pip=True)
+    except subprocess.CalledProcessError as error:
+        raise StepFailed(f"{(error.output or b'').decode()}\n{error}") from error
+
+
+def pip(*arguments: str) -> None:
+    """Run ``pip install``, and show which large files it downloads and how many packages it unpacks."""
+    command = [str(PYTHON), *PIP, "--progress-bar", "off", *arguments]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    written = []
+    with subprocess.Popen(command, cwd=str(ROOT), universal_newlines=True, **streams) as process:
+        for line in process.stdout:
+            written.append(line)
+            large, unpacked = _LARGE.match(line), _UNPACKED.match(line)
+            if large:
+                say(f"    downloads {large.group(1)}, {large.group(2)}")
+            elif unpacked:
+                say(f"    unpacks {len(unpacked.group(1).split(', '))} packages")
+    if process.returncode:
+        raise StepFailed("".join(written))
+
+
+def say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+def explain(output: str) -> str:
+    """One sentence for a known cause; else what pip wrote from its first error on."""
+    for pattern, sentence in _CAUSES:
+        if re.search(pattern, output):
+            return sentence
+    lines = output.strip().splitlines()
+    first = next((n for n, line in enumerate(lines) if line.lower().startswith("error")), len(lines) - 20)
+    return "pip failed; it wrote:\n" + "\n".join(lines[max(first, 0) :])
 
 
 def main() -> None:
+    if sys.version_info < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        sys.exit(
+            f"setup: Python {oldest} or newer is needed, and this is {sys.version.split()[0]}; "
+            f"name another one: make setup PYTHON=python{oldest}"
+        )
     # the lock makes a second make in the same checkout wait instead of installing into a half-filled folder
     with (ROOT / "pyproject.toml").open("rb") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        wanted = fingerprint()
-        if not (STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted):
-            install()
-        STAMP.write_text(wanted, encoding="utf-8")
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for the set-up that runs in this checkout already")
+            fcntl.flock(guard, fcntl.LOCK_EX)
+        current = fingerprint()
+        if STAMP.exists() and STAMP.read_text(encoding="utf-8") == current:
+            return
+        install()
+        STAMP.write_text(current, encoding="utf-8")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"setup: pip ended with status {error.returncode}; its message stands above")
+    except KeyboardInterrupt:
+        sys.exit(f"setup: interrupted; {_AGAIN[5:]}")
+    except StepFailed as error:
+        sys.exit(f"setup: {explain(str(error))}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"setup: {explain(str(error))}")

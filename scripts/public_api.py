@@ -1,7 +1,7 @@
 """The public API as text, one line for each name, parameter, field, member and hook: what a review looks at.
 
 ``--write`` records it in ``docs/reference/public-api.txt``; without, it is compared with the record. The
-sources are read with griffe; nothing of quanthost is imported.
+sources are read with griffe. A name that two modules export is described once, at the first of them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 
 import griffe
 
+from quanthost.exports import exported_names
+
 __all__ = ["FILE", "compare", "public_api"]
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "reference" / "public-api.txt"
-MODULES = ("quanthost", "quanthost.api", "quanthost.testing")
+MODULES = ("quanthost", "quanthost.inspection", "quanthost.api", "quanthost.testing")
 HOOKS = "quanthost.hooks.specs"
 _VERSION = "quanthost.host.api_range.API_VERSION"
 _HEAD = "What quanthost promises. Written by scripts/public_api.py --write; see api-policy.md.\n"
@@ -30,12 +32,16 @@ def public_api(sources: Path = ROOT / "core") -> str:
     package = griffe.load("quanthost", search_paths=[sources], extensions=extensions, resolve_aliases=True)
     version = str(package[_VERSION.removeprefix("quanthost.")].value).strip("'\"")
     lines = [_HEAD, f"plugin API {version}\n"]
+    first: dict[str, str] = {}
     for name in MODULES:
         module = package if name == "quanthost" else package[name.removeprefix("quanthost.")]
         lines.append(f"module {name}")
-        exported = sorted(str(getattr(each, "name", each)) for each in module.exports or ())
-        for member in exported:
-            lines.extend(_indented(_described(member, module[member])))
+        for member in sorted(exported_names(module.source)):
+            if member in first:
+                lines.append(f"  {member}: as in {first[member]}")
+            else:
+                lines.extend(_indented(_described(member, module[member])))
+            first.setdefault(member, name)
         lines.append("")
     lines.append(f"hooks ({HOOKS})")
     for function in package[HOOKS.removeprefix("quanthost.")].functions.values():

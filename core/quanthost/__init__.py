@@ -8,143 +8,58 @@ Importing this package loads no torch; the toolchain is imported when a stage is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
-from quanthost.deprecation import Deprecated, QuanthostDeprecationWarning, old_names
-from quanthost.errors import QuanthostError
+from quanthost.deprecation import Deprecated
+from quanthost.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from quanthost.host.bridges import as_export_recipe, as_partitioners, as_quantizer
-    from quanthost.host.discovery import Policy, installed
-    from quanthost.host.inspecting import trace, why
-    from quanthost.host.loading import load
-    from quanthost.host.measuring import measure_costs
-    from quanthost.host.pipeline import (
-        calibrate,
-        capture,
-        collect_statistics,
-        convert,
-        lower,
-        prepare,
-        quantize,
-    )
-    from quanthost.host.snapshots import snapshot_decisions
-    from quanthost.inspection.bits import compare_bits
-    from quanthost.inspection.differences import compare_decisions
-    from quanthost.stages.calibrating.statistics import Statistics, merge_statistics
-    from quanthost.stages.lowering.program import LoweredProgram
-    from quanthost.values import (
-        ArithmeticProfile,
-        Decision,
-        DerivedQSpec,
-        DType,
-        Estimator,
-        FixedQSpec,
-        Granularity,
-        Override,
-        QSpec,
-        RangeEstimator,
-        SharedQSpec,
-        Symmetry,
-        Timing,
-        Verdict,
-    )
+    from quanthost.deprecation import QuanthostDeprecationWarning as QuanthostDeprecationWarning
+    from quanthost.errors import QuanthostError as QuanthostError
+    from quanthost.host.bridges import as_export_recipe as as_export_recipe
+    from quanthost.host.bridges import as_partitioners as as_partitioners
+    from quanthost.host.bridges import as_quantizer as as_quantizer
+    from quanthost.host.discovery import Policy as Policy
+    from quanthost.host.discovery import installed as installed
+    from quanthost.host.loading import load as load
+    from quanthost.host.measuring import measure_costs as measure_costs
+    from quanthost.host.pipeline import calibrate as calibrate
+    from quanthost.host.pipeline import capture as capture
+    from quanthost.host.pipeline import collect_statistics as collect_statistics
+    from quanthost.host.pipeline import convert as convert
+    from quanthost.host.pipeline import lower as lower
+    from quanthost.host.pipeline import prepare as prepare
+    from quanthost.host.pipeline import quantize as quantize
+    from quanthost.host.target import Target as Target
+    from quanthost.stages.calibrating.statistics import Statistics as Statistics
+    from quanthost.stages.calibrating.statistics import merge_statistics as merge_statistics
+    from quanthost.stages.lowering.program import LoweredProgram as LoweredProgram
+    from quanthost.values import ArithmeticProfile as ArithmeticProfile
+    from quanthost.values import Decision as Decision
+    from quanthost.values import DerivedQSpec as DerivedQSpec
+    from quanthost.values import DType as DType
+    from quanthost.values import Estimator as Estimator
+    from quanthost.values import FixedQSpec as FixedQSpec
+    from quanthost.values import Granularity as Granularity
+    from quanthost.values import Override as Override
+    from quanthost.values import QSpec as QSpec
+    from quanthost.values import RangeEstimator as RangeEstimator
+    from quanthost.values import SharedQSpec as SharedQSpec
+    from quanthost.values import Symmetry as Symmetry
+    from quanthost.values import Timing as Timing
+    from quanthost.values import Verdict as Verdict
+else:
+    # names that may still be imported, and what replaces each
+    _OLD = {
+        name: Deprecated(name=f"quanthost.{name}", instead=f"quanthost.inspection.{name}", removed_in="0.3")
+        for name in ("compare_bits", "compare_decisions", "snapshot_decisions", "trace", "why")
+    }
 
-__all__ = [
-    "ArithmeticProfile",
-    "DType",
-    "Decision",
-    "DerivedQSpec",
-    "Estimator",
-    "FixedQSpec",
-    "Granularity",
-    "LoweredProgram",
-    "Override",
-    "Policy",
-    "QSpec",
-    "QuanthostDeprecationWarning",
-    "QuanthostError",
-    "RangeEstimator",
-    "SharedQSpec",
-    "Statistics",
-    "Symmetry",
-    "Timing",
-    "Verdict",
-    "as_export_recipe",
-    "as_partitioners",
-    "as_quantizer",
-    "calibrate",
-    "capture",
-    "collect_statistics",
-    "compare_bits",
-    "compare_decisions",
-    "convert",
-    "installed",
-    "load",
-    "lower",
-    "measure_costs",
-    "merge_statistics",
-    "prepare",
-    "quantize",
-    "snapshot_decisions",
-    "trace",
-    "why",
-]
+    def _quietly() -> AbstractContextManager[None]:
+        """Hide what the toolchain logs while it is imported."""
+        from quanthost.toolchain.quiet import quiet_imports
 
-_MODULES = {
-    "quanthost.host.bridges": ("as_export_recipe", "as_partitioners", "as_quantizer"),
-    "quanthost.host.discovery": ("Policy", "installed"),
-    "quanthost.host.measuring": ("measure_costs",),
-    "quanthost.host.pipeline": (
-        "calibrate",
-        "capture",
-        "collect_statistics",
-        "convert",
-        "lower",
-        "prepare",
-        "quantize",
-    ),
-    "quanthost.host.loading": ("load",),
-    "quanthost.host.inspecting": ("trace", "why"),
-    "quanthost.host.snapshots": ("snapshot_decisions",),
-    "quanthost.inspection.bits": ("compare_bits",),
-    "quanthost.inspection.differences": ("compare_decisions",),
-    "quanthost.stages.lowering.program": ("LoweredProgram",),
-    "quanthost.stages.calibrating.statistics": ("Statistics", "merge_statistics"),
-    "quanthost.values": (
-        "ArithmeticProfile",
-        "DType",
-        "Decision",
-        "DerivedQSpec",
-        "Estimator",
-        "FixedQSpec",
-        "Granularity",
-        "Override",
-        "QSpec",
-        "RangeEstimator",
-        "SharedQSpec",
-        "Symmetry",
-        "Timing",
-        "Verdict",
-    ),
-}
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+        return quiet_imports()
 
-
-# names that may still be imported, and what is instead of each
-_OLD: dict[str, Deprecated] = {}
-_old_name = old_names(__name__, _OLD)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        return _old_name(name)
-    from quanthost.toolchain.quiet import quiet_imports
-
-    with quiet_imports():
-        return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    __getattr__, __dir__ = lazy_exports(__name__, _OLD, importing=_quietly)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
+import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
-
-import attrs
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["Deprecated", "QuanthostDeprecationWarning", "old_names", "renamed_argument", "warn_at"]
 
+# modules whose functions stand between a module's user and the warning
+_OWN = (__name__, "quanthost.exports")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -20,8 +20,8 @@ class QuanthostDeprecationWarning(DeprecationWarning):
     """Something of quanthost that will be removed was used; the message says what to use, and until when."""
 
 
-@attrs.frozen(kw_only=True)
-class Deprecated:
+# a named tuple: the command line starts with this module, and attrs takes as long to import as typer
+class Deprecated(NamedTuple):
     """What goes away: its ``name`` as users write it, what to write ``instead``, and who removes it.
 
     Of a name, ``instead`` is the dotted path of what it stands for. ``removed_in`` is the first release of
@@ -54,8 +54,8 @@ def old_names(module: str, table: Mapping[str, Deprecated]) -> Callable[[str], A
 
 def _outside(module: str) -> int:
     """The stack level of the line that asked a module for a name, past the module's own functions."""
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__name__") in (__name__, module):
+    frame, level = sys._getframe(), 0
+    while frame.f_back is not None and frame.f_globals.get("__name__") in (*_OWN, module):
         frame, level = frame.f_back, level + 1
     return level
 
@@ -86,5 +86,8 @@ def renamed_argument(old: str, new: str, *, removed_in: str) -> Callable[[_F], _
 
 def warn_at(what: Deprecated, function: Callable[..., Any]) -> None:
     """Warn at the line where a function is defined, which has what goes away in its signature."""
+    # late, as for Deprecated
+    import inspect
+
     code = inspect.unwrap(function).__code__
     warnings.warn_explicit(str(what), QuanthostDeprecationWarning, code.co_filename, code.co_firstlineno)

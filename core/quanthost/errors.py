@@ -13,10 +13,12 @@ __all__ = [
     "ConversionError",
     "DiscoveryError",
     "DuplicateBackendError",
+    "EmptyProgramError",
     "HookError",
     "InputError",
     "LoweringError",
     "ManifestError",
+    "NoDataError",
     "OverrideError",
     "ProgramError",
     "QuanthostError",
@@ -144,6 +146,10 @@ class CalibrationError(QuanthostError, ValueError):
     """The calibration data gives no ranges: it is empty, not finite, or never reaches an observer."""
 
 
+class NoDataError(CalibrationError):
+    """No batch reached an observed tensor, or the tensor was empty in all of them."""
+
+
 class StatisticsError(CalibrationError):
     """Range statistics cannot be read, do not belong together, or belong to another model."""
 
@@ -154,6 +160,10 @@ class ConversionError(QuanthostError, RuntimeError):
 
 class LoweringError(QuanthostError, RuntimeError):
     """The toolchain could not turn the converted graph into a program."""
+
+
+class EmptyProgramError(LoweringError):
+    """The model's outputs are all inputs or constants: there is nothing to compute."""
 
 
 class ProgramError(QuanthostError, RuntimeError):

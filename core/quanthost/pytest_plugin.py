@@ -1,7 +1,7 @@
-"""The pytest plugin: ``pytest --quanthost-backend NAME`` runs the conformance suite, a test for each case.
+"""The pytest plugin: ``pytest --quanthost-backend NAME`` runs each conformance case as a test.
 
-It is loaded by every pytest run of an environment with quanthost, and does nothing and imports nothing of the
-toolchain without its option.
+Every pytest run in an environment with quanthost loads it. Without the option it does nothing, and imports
+nothing of the toolchain.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from quanthost.testing.results import CaseResult, Conformance
+    from quanthost.testing.conformance import Conformance
+    from quanthost.testing.results import CaseResult
 
 __all__ = ["pytest_addoption", "pytest_configure"]
 
@@ -37,11 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--quanthost-backend"):
-        config.pluginmanager.register(_Conforming(), _NAME)
+        config.pluginmanager.register(_ConformancePlugin(), _NAME)
 
 
-class _Conforming:
-    """Adds the cases to what is collected; all run in one call of the suite before the first is reported."""
+class _ConformancePlugin:
+    """Adds the cases to the collected tests; one call of the suite runs all before the first is reported."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
@@ -52,24 +53,24 @@ class _Conforming:
             raise pytest.UsageError(
                 "--quanthost-backend with -n: the cases share programs, run them in one process"
             )
-        collector: Any = _Cases.from_parent(session, name=f"conformance[{backend}]", nodeid=_NAME)
+        collector: Any = _CaseCollector.from_parent(session, name=f"conformance[{backend}]", nodeid=_NAME)
         items.extend(collector.collect())
 
 
-class _Cases(pytest.Collector):
+class _CaseCollector(pytest.Collector):
     def collect(self) -> Iterator[pytest.Item]:
         from quanthost.errors import QuanthostError
 
         try:
-            conformance = self._checked()
+            conformance = self._check()
         except QuanthostError as error:
             raise pytest.UsageError(str(error)) from error
         for case in conformance.cases:
-            yield _Case.from_parent(self, name=case.id, case=case)
+            yield _CaseItem.from_parent(self, name=case.id, case=case)
         for problem in conformance.problems:
-            yield _Case.from_parent(self, name=problem, case=None, problem=problem)
+            yield _CaseItem.from_parent(self, name=problem, case=None, problem=problem)
 
-    def _checked(self) -> Conformance:
+    def _check(self) -> Conformance:
         from quanthost.testing.check import check_backend
 
         option = self.config.getoption
@@ -79,30 +80,32 @@ class _Cases(pytest.Collector):
         )  # fmt: skip
 
 
-class _Case(pytest.Item):
+class _CaseItem(pytest.Item):
     def __init__(self, *, case: CaseResult | None, problem: str = "", **more: Any) -> None:
         super().__init__(**more)
         self._case, self._problem = case, problem
 
     def runtest(self) -> None:
         from quanthost.testing.results import Outcome
-        from quanthost.testing.results_text import failure_text
+        from quanthost.testing.results_text import describe_failure
 
         if self._case is None:
-            raise _Wrong(self._problem)
+            raise _CaseFailure(self._problem)
         if self._case.outcome is Outcome.SKIPPED:
             pytest.skip(self._case.message)
         if self._case.outcome is Outcome.XFAILED:
             pytest.xfail(self._case.message)
         if self._case.outcome.is_bad:
-            raise _Wrong(failure_text(self._case))
+            raise _CaseFailure(describe_failure(self._case))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
-        return str(excinfo.value) if isinstance(excinfo.value, _Wrong) else super().repr_failure(excinfo)
+        return (
+            str(excinfo.value) if isinstance(excinfo.value, _CaseFailure) else super().repr_failure(excinfo)
+        )
 
     def reportinfo(self) -> tuple[str, None, str]:
         return _NAME, None, self.name
 
 
-class _Wrong(Exception):
-    """A case that failed; its text says all."""
+class _CaseFailure(Exception):
+    """A case that failed; its text is all that pytest shows."""

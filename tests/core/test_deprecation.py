@@ -72,7 +72,7 @@ def test_an_old_name_gives_its_successor(sample: types.ModuleType) -> None:
 @pytest.mark.parametrize("module", [quanthost, api], ids=lambda module: module.__name__)
 def test_the_public_modules_have_old_names(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of each is asked; the warning points past the module's own functions."""
-    old = attrs.evolve(OLD, name=f"{module.__name__}.Arithmetic")
+    old = OLD._replace(name=f"{module.__name__}.Arithmetic")
     monkeypatch.setitem(module._OLD, "Arithmetic", old)
 
     def attribute() -> None:

@@ -1,4 +1,4 @@
-"""The sound backends that each fault is a small change of: with a delegate, and on portable kernels."""
+"""The two sound backends that faults are seeded into: with a delegate, and on portable kernels."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ RECIPE = Recipe(
     name="int8_static", kernel=Kernel.STATIC, activation=ACTIVATION, weight=WEIGHT,
     bias=DerivedQSpec(sources=("input", "weight")),
 )  # fmt: skip
-# averages are rounded before the zero point is added, as all else
+# averages are rounded before the zero point is added, like all other results
 ARITHMETIC = attrs.evolve(FP32_HALF_EVEN, name="chip", mean_includes_zero_point=False)
 INFO = BackendInfo(name="chip", recipes=(RECIPE,), arithmetic=ARITHMETIC)
 
@@ -113,7 +113,7 @@ def close(site: Site) -> str | None:
 
 @constraint("both sides are padded alike")
 def even(site: Site) -> str | None:
-    """What "same" adds to one side becomes an operator of its own before the convolution."""
+    """If "same" pads one side more, that becomes a separate operator before the convolution."""
     if site.argument("padding") != "same":
         return None
     window = site.shape("weight")[2:]
@@ -162,7 +162,7 @@ ROWS = (
 
 @attrs.define(kw_only=True, eq=False)
 class Sound(TableBackend):
-    """The table; what it delegates is computed by a machine."""
+    """The table; a machine computes what it delegates."""
 
     machine: type[Machine] = Machine
 
@@ -177,7 +177,7 @@ _LOWERING = LoweringOptions(runtime_modules=("executorch.kernels.quantized",))
 def delegating(
     kind: type[Sound] = Sound, rows: Sequence[Row] = ROWS, info: BackendInfo = INFO, **more: Any
 ) -> Sound:
-    """With a delegate that is computed here."""
+    """With a simulated delegate."""
     return kind(
         info=attrs.evolve(info, runtime=DELEGATE), table=SupportTable(rows), delegate=DELEGATE,
         lowering=_LOWERING, **more,

@@ -1,4 +1,4 @@
-"""A delegate that is computed here: its compiler writes a partition down, a machine carries it out.
+"""A simulated delegate: its compiler stores a partition, and a machine executes it.
 
 The machine computes what the target does. Faults of kernels are machines with one method changed.
 """
@@ -18,7 +18,7 @@ from quanthost.api import operator_name
 
 __all__ = ["LIMIT", "Machine", "Parameters", "SimulatedChip", "Step", "Value", "executor"]
 
-# the chip has no kernel beyond it
+# the highest rank that the chip has kernels for
 LIMIT = 4
 _Q = "quantized_decomposed"
 
@@ -47,7 +47,7 @@ class Step:
 
 @attrs.frozen
 class Parameters:
-    """How a tensor of integers is read: one scale and zero point, or one of each channel along an axis."""
+    """How a tensor of integers is read: one scale and zero point, or one for each channel along an axis."""
 
     scale: Any
     zero_point: Any
@@ -58,7 +58,7 @@ class Parameters:
 
 @final
 class SimulatedChip(BackendDetails):  # type: ignore[misc]  # executorch is untyped
-    """Writes the steps and constants of a partition down; refuses what the chip has no kernel for.
+    """Stores the steps and constants of a partition; refuses what the chip has no kernel for.
 
     A compile spec ``suffix`` names a function of this process whose bytes end the program.
     """
@@ -68,18 +68,18 @@ class SimulatedChip(BackendDetails):  # type: ignore[misc]  # executorch is unty
     @staticmethod
     def preprocess(edge_program: Any, compile_specs: Sequence[Any]) -> PreprocessResult:
         suffix = b"".join(SimulatedChip.suffixes[spec.value.decode()]() for spec in compile_specs)
-        return PreprocessResult(processed_bytes=pickle.dumps((_written(edge_program), suffix)))
+        return PreprocessResult(processed_bytes=pickle.dumps((_compile(edge_program), suffix)))
 
 
-def _written(program: Any) -> dict[str, Any]:
+def _compile(program: Any) -> dict[str, Any]:
     signature = program.graph_signature
-    held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    held.update(signature.inputs_to_lifted_tensor_constants)
+    stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    stored.update(signature.inputs_to_lifted_tensor_constants)
     constants, inputs, steps = {}, [], []
     for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in held:
-            stored = held[node.name]
-            tensor = program.state_dict[stored] if stored in program.state_dict else program.constants[stored]
+        if node.op == "placeholder" and node.name in stored:
+            name = stored[node.name]
+            tensor = program.state_dict[name] if name in program.state_dict else program.constants[name]
             constants[node.name] = (tensor.dtype, tuple(tensor.shape), tensor.contiguous().numpy().tobytes())
         elif node.op == "placeholder":
             inputs.append(node.name)
@@ -93,18 +93,18 @@ def _written(program: Any) -> dict[str, Any]:
 
 def _refuse(node: fx.Node) -> None:
     for each in (node, *node.all_input_nodes):
-        made = each.meta["val"]
-        shape = tuple(made.shape) if isinstance(made, Tensor) else ()
+        value = each.meta["val"]
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
         if len(shape) > LIMIT or 0 in shape:
             raise RuntimeError(f"SimulatedChip has no kernel for {each.name} of shape {shape}")
 
 
 def _step(node: fx.Node) -> Step:
-    def named(value: Any) -> Any:
+    def replace_node(value: Any) -> Any:
         return Value(value.name) if isinstance(value, fx.Node) else value
 
-    args = fx.node.map_aggregate(node.args, named)
-    kwargs = fx.node.map_aggregate(dict(node.kwargs), named)
+    args = fx.node.map_aggregate(node.args, replace_node)
+    kwargs = fx.node.map_aggregate(dict(node.kwargs), replace_node)
     shape = tuple(map(_size, node.meta["val"].shape)) if isinstance(node.meta["val"], Tensor) else ()
     return Step(
         name=node.name, shape=shape, operator=operator_name(node), args=tuple(args), kwargs=dict(kwargs)
@@ -112,20 +112,20 @@ def _step(node: fx.Node) -> Step:
 
 
 def _size(size: Any) -> int:
-    """The size that a dynamic one had when the model was captured."""
+    """The size, for a dynamic dimension that of the example inputs."""
     return size if isinstance(size, int) else int(size.node.hint)
 
 
 def executor(machine: type[Machine]) -> Callable[[bytes, list[Tensor]], list[Tensor]]:
-    """What computes a delegated piece: a new machine each time, so that it keeps nothing."""
+    """A function that executes a delegated piece, each time on a new machine without state."""
     return lambda blob, inputs: machine(pickle.loads(blob)[0]).run(inputs)
 
 
 class Machine:
-    """Carries out a partition: integers to numbers, the operator, and numbers to integers.
+    """Executes a partition: integers to numbers, the operator, and numbers to integers.
 
     ``x = (q - zero_point) * scale``; ``q = round(x / scale) + zero_point``, ties to even, then clamped.
-    Sums of products are exact: they are made in float64.
+    Sums of products are exact: they are computed in float64.
     """
 
     def __init__(self, piece: dict[str, Any]) -> None:
@@ -137,31 +137,31 @@ class Machine:
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         self.values.update(zip(self.piece["inputs"], inputs))
         for name, (dtype, shape, data) in self.piece["constants"].items():
-            held = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
-            self.values[name] = held.reshape(shape)
+            flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+            self.values[name] = flat.reshape(shape)
         for step in self.piece["steps"]:
-            self.values[step.name] = self._carried_out(step)
-        made = (self.values[name] for name in self.piece["results"])
-        return [each.float() if each.is_floating_point() else each for each in made]
+            self.values[step.name] = self._execute(step)
+        results = (self.values[name] for name in self.piece["results"])
+        return [x.float() if x.is_floating_point() else x for x in results]
 
-    def _carried_out(self, step: Step) -> Any:
-        args, kwargs = self.given(step.args), self.given(step.kwargs)
+    def _execute(self, step: Step) -> Any:
+        args, kwargs = self.resolve(step.args), self.resolve(step.kwargs)
         if step.operator.startswith(_Q):
-            held = self._parameters(step, args)
+            parameters = self._parameters(step, args)
             if step.base.startswith("dequantize"):
-                self.parameters[step.name] = held
-                return self.dequantize(args[0], held)
-            return self.quantize(args[0], held).to(args[5])
+                self.parameters[step.name] = parameters
+                return self.dequantize(args[0], parameters)
+            return self.quantize(args[0], parameters).to(args[5])
         return self.compute(step, args, kwargs)
 
-    def given(self, part: Any) -> Any:
-        """Values in place of names."""
+    def resolve(self, part: Any) -> Any:
+        """Replace names by values."""
         if isinstance(part, Value):
             return self.values[part.name]
         if isinstance(part, dict):
-            return {key: self.given(value) for key, value in part.items()}
+            return {key: self.resolve(value) for key, value in part.items()}
         if isinstance(part, (list, tuple)):
-            return type(part)(self.given(value) for value in part)
+            return type(part)(self.resolve(value) for value in part)
         return part
 
     def _parameters(self, step: Step, args: tuple[Any, ...]) -> Parameters:
@@ -169,35 +169,37 @@ class Machine:
             return Parameters(args[1], args[2], args[3], args[4], args[5])
         return Parameters(args[1], args[2], None, args[3], args[4])
 
-    def dequantize(self, integers: Tensor, held: Parameters) -> Tensor:
-        scale, zero_point = self.spread(held, integers)
+    def dequantize(self, integers: Tensor, parameters: Parameters) -> Tensor:
+        scale, zero_point = self.spread(parameters, integers)
         return (integers.double() - zero_point) * scale
 
-    def quantize(self, numbers: Tensor, held: Parameters) -> Tensor:
-        return (self.rounded(numbers / held.scale) + held.zero_point).clamp(held.low, held.high)
+    def quantize(self, numbers: Tensor, parameters: Parameters) -> Tensor:
+        return (self.rounded(numbers / parameters.scale) + parameters.zero_point).clamp(
+            parameters.low, parameters.high
+        )
 
     def rounded(self, numbers: Tensor) -> Tensor:
         return numbers.round()
 
-    def spread(self, held: Parameters, like: Tensor) -> tuple[Any, Any]:
-        """Scale and zero point, shaped so that they go with a tensor."""
-        if held.axis is None:
-            return held.scale, held.zero_point
+    def spread(self, parameters: Parameters, like: Tensor) -> tuple[Any, Any]:
+        """Scale and zero point, shaped to broadcast with a tensor."""
+        if parameters.axis is None:
+            return parameters.scale, parameters.zero_point
         shape = [1] * like.dim()
-        shape[held.axis] = -1
-        return held.scale.double().reshape(shape), held.zero_point.double().reshape(shape)
+        shape[parameters.axis] = -1
+        return parameters.scale.double().reshape(shape), parameters.zero_point.double().reshape(shape)
 
     def compute(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One operator on numbers; a method of its name computes it where there is one."""
+        """Compute one operator on numbers, with the method of its name if there is one."""
         own = getattr(self, step.base, None)
         return self.torch(step, args, kwargs) if own is None else own(step, args)
 
     def torch(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
-        """What torch computes."""
+        """Compute the operator in torch."""
         namespace, base, overload = step.operator.split(".")
         target = getattr(getattr(getattr(torch.ops, namespace), base), overload)
         return target(*args, **(kwargs or {}))
 
     def read(self, step: Step, place: int = 0) -> Parameters:
-        """The parameters of the integers that stand at an argument."""
+        """The parameters of the integers at an argument."""
         return self.parameters[step.args[place].name]

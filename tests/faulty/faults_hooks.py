@@ -1,4 +1,4 @@
-"""Faults of hooks: answers that change, and things that are changed."""
+"""Faults of hooks: answers that change from call to call, and arguments that hooks change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 from chip_backends import INFO, RECIPE, Sound, delegating, portable
-from seeded import Faulty
+from seeded import SeededFault
 
 from quanthost.api import (
     BackendInfo,
@@ -38,45 +38,45 @@ class CountsMatches(TableBackend):
 
 
 class RemembersAnswers(TableBackend):
-    """Keeps what it found by the names of nodes, which another model has too."""
+    """Caches answers by node name, which another model has too."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
-        kept = self.__dict__.setdefault("kept", {})
-        found: dict[str, Any] = {}
+        cache = self.__dict__.setdefault("cache", {})
+        answers: dict[str, Any] = {}
         for item in super().quanthost_annotate(graph_module, request, open_nodes):
             node = item.nodes[0] if isinstance(item, Match) else item.node
-            if isinstance(item, Match) or node not in found:
-                found[node] = item
-        return [kept.setdefault(node, item) for node, item in found.items()]
+            if isinstance(item, Match) or node not in answers:
+                answers[node] = item
+        return [cache.setdefault(node, item) for node, item in answers.items()]
 
 
 class RemembersRecipe(TableBackend):
-    """Keeps the request that it was asked for partitioners with, and uses it in the next run."""
+    """Stores the request for partitioners, and uses it in the next run."""
 
     @hookimpl
     def quanthost_choose_qspecs(self, match: Match, request: Request) -> QSpecChoice | Refusal:
-        return super().quanthost_choose_qspecs(match, self.__dict__.get("kept", request))
+        return super().quanthost_choose_qspecs(match, self.__dict__.get("request", request))
 
     @hookimpl
     def quanthost_create_partitioners(self, request: Request) -> Any:
-        self.kept = request
+        self.request = request
         return super().quanthost_create_partitioners(request)
 
 
 class MarksNodes(TableBackend):
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
-        found = super().quanthost_annotate(graph_module, request, open_nodes)
-        taken = {node for item in found if isinstance(item, Match) for node in item.nodes}
+        items = super().quanthost_annotate(graph_module, request, open_nodes)
+        matched = {node for item in items if isinstance(item, Match) for node in item.nodes}
         for node in graph_module.graph.nodes:
-            if node.name in taken:
+            if node.name in matched:
                 node.meta["chip_takes_it"] = True
-        return found
+        return items
 
 
 class RewritesWhileAnnotating(TableBackend):
-    """Puts the default of a pool's stride where it is left out: a change of the graph."""
+    """Writes the default arguments of a pool into the graph."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
@@ -87,7 +87,7 @@ class RewritesWhileAnnotating(TableBackend):
 
 
 class ScalesWeights(TableBackend):
-    """Equalizes weights in place: the caller's own model is another one afterwards."""
+    """Equalizes weights in place, and so changes the caller's model."""
 
     @hookimpl
     def quanthost_transform_for_annotation(self, graph_module: Any) -> Any:
@@ -98,7 +98,7 @@ class ScalesWeights(TableBackend):
 
 
 class GoesByNames(TableBackend):
-    """Takes a sum for a residual connection by its name."""
+    """Recognizes a residual connection by the name of the sum."""
 
     @hookimpl
     def quanthost_choose_qspecs(self, match: Match, request: Request) -> QSpecChoice | Refusal:
@@ -108,46 +108,46 @@ class GoesByNames(TableBackend):
 
 
 class GoesByOrder(TableBackend):
-    """Has room for few weights, and takes the operators that come first in the graph."""
+    """Has room for few weights, and quantizes the operators that come first in the graph."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
-        found = super().quanthost_annotate(graph_module, request, open_nodes)
+        items = super().quanthost_annotate(graph_module, request, open_nodes)
         weighted = [
-            each for each in found if isinstance(each, Match) and ("weight", Role.WEIGHT) in each.roles
+            item for item in items if isinstance(item, Match) and ("weight", Role.WEIGHT) in item.roles
         ]
-        return [each for each in found if each not in weighted[2:]]
+        return [item for item in items if item not in weighted[2:]]
 
 
-_DRAWN = random.Random(1)
+_GENERATOR = random.Random(1)
 
 
 class AsTheyCome(TableBackend):
-    """Works on a set, whose order is another one each time, and keeps what fits."""
+    """Works on a set, whose order is random, and keeps as many matches as fit."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Request, open_nodes: frozenset[str]) -> Any:
-        found = list(super().quanthost_annotate(graph_module, request, open_nodes))
-        _DRAWN.shuffle(found)
-        return found[: len(found) - 3]
+        items = list(super().quanthost_annotate(graph_module, request, open_nodes))
+        _GENERATOR.shuffle(items)
+        return items[: len(items) - 3]
 
 
 class OnePartitioner(Sound):
     @hookimpl
     def quanthost_create_partitioners(self, request: Request) -> Any:
-        if "made" not in self.__dict__:
-            self.made = super().quanthost_create_partitioners(request)
-        return self.made
+        if "partitioners" not in self.__dict__:
+            self.partitioners = super().quanthost_create_partitioners(request)
+        return self.partitioners
 
 
 class AnotherInfo(TableBackend):
-    """Sorts its recipes by how often they were asked for: the default is another one each time."""
+    """Reverses its recipes at each call, so that the default changes."""
 
     @hookimpl
     def quanthost_backend_info(self) -> BackendInfo:
-        self.asked = getattr(self, "asked", 0) + 1
+        self.calls = getattr(self, "calls", 0) + 1
         recipes = self.info.recipes
-        return attrs.evolve(self.info, recipes=recipes if self.asked % 2 else recipes[::-1])
+        return attrs.evolve(self.info, recipes=recipes if self.calls % 2 else recipes[::-1])
 
 
 class PlainDict(TableBackend):
@@ -165,7 +165,7 @@ class TakesClosedNodes(TableBackend):
 
 
 class OnlyAlone(TableBackend):
-    """Looks its recipe up for the last backend of the request, which is itself only where it is alone."""
+    """Looks its recipe up for the last backend of the request, which it is only if it is alone."""
 
     @hookimpl
     def quanthost_choose_qspecs(self, match: Match, request: Request) -> QSpecChoice | Refusal:
@@ -175,7 +175,7 @@ class OnlyAlone(TableBackend):
 
 
 class MorePasses(TableBackend):
-    """Appends its pass to a list that it keeps: it is run once more in each lowering."""
+    """Appends its pass to a list that lives across calls, so that it runs once more in each lowering."""
 
     @hookimpl
     def quanthost_lowering_options(self) -> LoweringOptions:
@@ -193,36 +193,38 @@ _TWO = attrs.evolve(
 )  # fmt: skip
 
 
-def _faulty(name: str, fault: str, kind: type[TableBackend], info: BackendInfo = INFO) -> Faulty:
-    made = delegating if issubclass(kind, Sound) else portable
-    return Faulty(
-        name=name, fault=fault, area=Area.HOOKS, only=("hooks/*",), make=lambda _: made(kind, info=info)
+def _faulty(name: str, fault: str, kind: type[TableBackend], info: BackendInfo = INFO) -> SeededFault:
+    create = delegating if issubclass(kind, Sound) else portable
+    return SeededFault(
+        name=name, fault=fault, area=Area.HOOKS, only=("hooks/*",), make=lambda _: create(kind, info=info)
     )
 
 
 FAULTS = (
-    _faulty("counts_matches", "A count of matches, kept from call to call, refuses every seventh.",
+    _faulty("counts_matches", "A counter that lives across calls makes it refuse every seventh match.",
             CountsMatches),
-    _faulty("remembers_answers", "What was found in one model is kept and answers for the next one.",
+    _faulty("remembers_answers",
+            "Answers for one model are cached by node name and reused for the next model.",
             RemembersAnswers),
-    _faulty("remembers_recipe", "The recipe of the run before is used in the next one.",
+    _faulty("remembers_recipe", "The recipe of the previous run is used in the next one.",
             RemembersRecipe, _TWO),
-    _faulty("marks_nodes", "annotate leaves a mark in the metadata of the nodes that it is shown.",
+    _faulty("marks_nodes", "annotate writes into the metadata of the nodes that it reads.",
             MarksNodes),
-    _faulty("rewrites_while_annotating", "annotate changes arguments of the graph that it is shown.",
+    _faulty("rewrites_while_annotating", "annotate changes arguments in the graph that it reads.",
             RewritesWhileAnnotating),
     _faulty("scales_weights", "The transformation changes the weights of the user's own model in place.",
             ScalesWeights),
-    _faulty("goes_by_names", "A decision depends on what a node is called.", GoesByNames),
+    _faulty("goes_by_names", "A decision depends on the name of a node.", GoesByNames),
     _faulty("goes_by_order", "A decision depends on the order of independent nodes.", GoesByOrder),
-    _faulty("as_they_come", "Matches come out of a set in another order each time, and some are cut off.",
+    _faulty("as_they_come", "Matches come out of a set in a random order, and some are dropped.",
             AsTheyCome),
-    _faulty("one_partitioner", "One partitioner object serves all runs and keeps what it saw.",
+    _faulty("one_partitioner", "One partitioner object serves all runs and keeps state.",
             OnePartitioner),
-    _faulty("another_info", "The backend says of itself another thing at each call.", AnotherInfo, _TWO),
-    _faulty("plain_dict", "A hook answers with a dict in place of its record.", PlainDict),
+    _faulty("another_info", "quanthost_backend_info returns different information at each call.",
+            AnotherInfo, _TWO),
+    _faulty("plain_dict", "A hook returns a dict instead of its record.", PlainDict),
     _faulty("takes_closed_nodes", "It takes nodes that another backend or an override has closed.",
             TakesClosedNodes),
-    _faulty("only_alone", "It refuses all as soon as a second backend takes part.", OnlyAlone),
+    _faulty("only_alone", "It refuses everything if there is a second backend in the run.", OnlyAlone),
     _faulty("more_passes", "The list of passes grows with each call.", MorePasses),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Faults of kernels: other numbers than the graph says."""
+"""Faults of kernels: they compute other numbers than the graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 import torch
 from chip_backends import INFO, RECIPE, WEIGHT, delegating
 from chip_simulator import Machine, Parameters, Step
-from seeded import Faulty
+from seeded import SeededFault
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,18 +29,18 @@ class TiesAway(Machine):
 
 
 class Wraps(Machine):
-    """Takes the low bits in place of the nearest number of the range."""
+    """Keeps the low bits instead of the nearest number of the range."""
 
-    def quantize(self, numbers: Tensor, held: Parameters) -> Tensor:
-        return (self.rounded(numbers / held.scale) + held.zero_point + 128) % 256 - 128
+    def quantize(self, numbers: Tensor, parameters: Parameters) -> Tensor:
+        return (self.rounded(numbers / parameters.scale) + parameters.zero_point + 128) % 256 - 128
 
 
 class PadsWithIntegerZero(Machine):
-    """The border counts as the integer 0, which stands for another number."""
+    """Pads with the integer 0, which is another number than zero."""
 
     def convolution(self, step: Step, args: tuple[Any, ...]) -> Tensor:
-        held, (above, beside) = self.read(step), args[4]
-        number = (0 - held.zero_point) * held.scale
+        parameters, (above, beside) = self.read(step), args[4]
+        number = (0 - parameters.zero_point) * parameters.scale
         padded = F.pad(args[0], [beside, beside, above, above], value=number)
         return self.torch(step, (padded, *args[1:4], [0, 0], *args[5:]))
 
@@ -51,46 +51,46 @@ class NoBias(Machine):
 
 
 class FirstScale(Machine):
-    def spread(self, held: Parameters, like: Tensor) -> tuple[Any, Any]:
-        scale, zero_point = super().spread(held, like)
-        return (scale, zero_point) if held.axis is None else (scale.flatten()[0], zero_point)
+    def spread(self, parameters: Parameters, like: Tensor) -> tuple[Any, Any]:
+        scale, zero_point = super().spread(parameters, like)
+        return (scale, zero_point) if parameters.axis is None else (scale.flatten()[0], zero_point)
 
 
 class ClampsAtIntegerZero(Machine):
-    """What is fused behind a convolution clamps integers at 0, not at the zero point."""
+    """A ReLU that is fused into a convolution clamps integers at 0, not at the zero point."""
 
     def relu(self, step: Step, args: tuple[Any, ...]) -> Tensor:
-        held = next(
-            self._parameters(each, self.given(each.args)) for each in self.piece["steps"]
+        parameters = next(
+            self._parameters(each, self.resolve(each.args)) for each in self.piece["steps"]
             if each.base.startswith("quantize") and each.args[0].name == step.name
         )  # fmt: skip
-        return args[0].clamp(min=(0 - held.zero_point) * held.scale)
+        return args[0].clamp(min=(0 - parameters.zero_point) * parameters.scale)
 
 
 class NarrowDifference(Machine):
-    """Subtracts the zero point in int8, which wraps where it lies at an end."""
+    """Subtracts the zero point in int8, which wraps if the zero point lies at an end."""
 
-    def dequantize(self, integers: Tensor, held: Parameters) -> Tensor:
-        if held.axis is not None or integers.dtype is not torch.int8:
-            return super().dequantize(integers, held)
-        return (integers - torch.tensor(held.zero_point, dtype=torch.int8)).double() * held.scale
+    def dequantize(self, integers: Tensor, parameters: Parameters) -> Tensor:
+        if parameters.axis is not None or integers.dtype is not torch.int8:
+            return super().dequantize(integers, parameters)
+        return (integers - torch.tensor(parameters.zero_point, dtype=torch.int8)).double() * parameters.scale
 
 
 class CoarseScales(Machine):
-    """Keeps scales with sixteen places behind the point: tiny ones become others."""
+    """Stores scales with sixteen binary places, which changes tiny ones."""
 
-    def dequantize(self, integers: Tensor, held: Parameters) -> Tensor:
-        if held.axis is not None:
-            return super().dequantize(integers, held)
-        scale = max(round(held.scale * 2**16), 1) / 2**16
-        return super().dequantize(integers, attrs.evolve(held, scale=scale))
+    def dequantize(self, integers: Tensor, parameters: Parameters) -> Tensor:
+        if parameters.axis is not None:
+            return super().dequantize(integers, parameters)
+        scale = max(round(parameters.scale * 2**16), 1) / 2**16
+        return super().dequantize(integers, attrs.evolve(parameters, scale=scale))
 
 
-class CutsOff(Machine):
-    """Keeps numbers in a format that ends at 2048."""
+class Clamps(Machine):
+    """Stores numbers in a format that ends at 2048."""
 
-    def dequantize(self, integers: Tensor, held: Parameters) -> Tensor:
-        return super().dequantize(integers, held).clamp(-2048.0, 2048.0)
+    def dequantize(self, integers: Tensor, parameters: Parameters) -> Tensor:
+        return super().dequantize(integers, parameters).clamp(-2048.0, 2048.0)
 
 
 class SumsInSixteenBits(Machine):
@@ -102,13 +102,13 @@ class SumsInSixteenBits(Machine):
 
 
 class IgnoresWeightZeroPoint(Machine):
-    def spread(self, held: Parameters, like: Tensor) -> tuple[Any, Any]:
-        scale, zero_point = super().spread(held, like)
-        return scale, zero_point if held.axis is None else 0.0
+    def spread(self, parameters: Parameters, like: Tensor) -> tuple[Any, Any]:
+        scale, zero_point = super().spread(parameters, like)
+        return scale, zero_point if parameters.axis is None else 0.0
 
 
 class SwapsOperands(Machine):
-    """Gives the first operand's scale to both."""
+    """Uses the first operand's scale for both."""
 
     def add(self, step: Step, args: tuple[Any, ...]) -> Tensor:
         first, second = self.read(step), self.read(step, 1)
@@ -119,15 +119,17 @@ class CountsBorder(Machine):
     """Divides each average by the whole window plus one."""
 
     def avg_pool2d(self, step: Step, args: tuple[Any, ...]) -> Tensor:
-        made = self.torch(step, args)
+        average = self.torch(step, args)
         window = args[1][0] * args[1][-1]
-        return made * window / (window + 1)
+        return average * window / (window + 1)
 
 
-def _faulty(name: str, fault: str, machine: type[Machine], case: str, info: BackendInfo = INFO) -> Faulty:
-    given = delegating(machine=machine, info=info)
-    return Faulty(
-        name=name, fault=fault, area=Area.NUMBERS, only=(f"numbers/{case}/*",), make=lambda _: given
+def _faulty(
+    name: str, fault: str, machine: type[Machine], case: str, info: BackendInfo = INFO
+) -> SeededFault:
+    backend = delegating(machine=machine, info=info)
+    return SeededFault(
+        name=name, fault=fault, area=Area.NUMBERS, only=(f"numbers/{case}/*",), make=lambda _: backend
     )
 
 
@@ -140,12 +142,13 @@ _AFFINE = attrs.evolve(
 _OTHER_PROFILE = attrs.evolve(INFO, arithmetic=GEMMLOWP)
 
 FAULTS = (
-    _faulty("truncates", "Results are cut off, not rounded.", Truncates, "golden/conv2d"),
-    _faulty("ties_away", "Ties are rounded away from zero, where the declared arithmetic has them to even.",
+    _faulty("truncates", "Results are truncated, not rounded.", Truncates, "golden/conv2d"),
+    _faulty("ties_away",
+            "Ties are rounded away from zero, though the declared arithmetic rounds them to even.",
             TiesAway, "golden/avg_pool2d"),
-    _faulty("other_arithmetic", "The declared arithmetic is another one than the kernels have.",
+    _faulty("other_arithmetic", "The declared arithmetic is not that of the kernels.",
             Machine, "golden/avg_pool2d", info=_OTHER_PROFILE),
-    _faulty("wraps", "Results beyond the range wrap around, where they must saturate.", Wraps, "qdq/conv2d"),
+    _faulty("wraps", "Results beyond the range wrap around instead of saturating.", Wraps, "qdq/conv2d"),
     _faulty("pads_with_integer_zero", "The zero point is ignored in the padding of a convolution.",
             PadsWithIntegerZero, "qdq/conv2d"),
     _faulty("no_bias", "The bias is left out.", NoBias, "qdq/linear"),
@@ -155,7 +158,7 @@ FAULTS = (
     _faulty("narrow_difference", "The zero point is subtracted in 8 bits.", NarrowDifference, "positive/add"),
     _faulty("coarse_scales", "Scales are rounded to 16 places: tiny ones are wrong.", CoarseScales,
             "tiny/add"),
-    _faulty("clamped_numbers", "Numbers beyond 2048 are cut off: huge scales are wrong.", CutsOff,
+    _faulty("clamped_numbers", "Numbers are clamped to 2048: huge scales are wrong.", Clamps,
             "huge/add"),
     _faulty("sums_in_16_bits", "Sums of products are kept in 16 bits.", SumsInSixteenBits, "qdq/conv2d"),
     _faulty("ignores_weight_zero_point", "Weights are declared with zero points that the kernel ignores.",

@@ -1,4 +1,4 @@
-"""Faults of what is kept: programs, options, the manifest; and of programs as a whole."""
+"""Faults of programs, options and the manifest; and of programs as a whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 from chip_backends import INFO, Sound, delegating
 from chip_simulator import Machine, SimulatedChip
 from executorch.exir.backend.compile_spec_schema import CompileSpec
-from seeded import Faulty
+from seeded import SeededFault
 from torch import Tensor
 
 from quanthost.api import PieceRecord, Request, Runner, hookimpl
@@ -36,28 +36,28 @@ SimulatedChip.suffixes["build"] = lambda: str(next(_built)).encode()
 
 
 class KeepsSums(Machine):
-    """What a run has made is added to what the next one makes."""
+    """Adds the results of a run to those of the next one."""
 
-    held: Any = None
+    last: Any = None
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        made = super().run(inputs)
-        kept, KeepsSums.held = KeepsSums.held, [each.clone() for each in made]
-        if kept is None or [each.shape for each in kept] != [each.shape for each in made]:
-            return made
-        return [(each.int() + before).clamp(-128, 127).to(each.dtype) for each, before in zip(made, kept)]
+        results = super().run(inputs)
+        last, KeepsSums.last = KeepsSums.last, [x.clone() for x in results]
+        if last is None or [x.shape for x in last] != [x.shape for x in results]:
+            return results
+        return [(x.int() + before).clamp(-128, 127).to(x.dtype) for x, before in zip(results, last)]
 
 
 class Swaps(Machine):
-    """Hands three results of one shape out as it gets done with them, the last one first."""
+    """Returns three results of one shape in reverse order."""
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        made = super().run(inputs)
-        return made[::-1] if len(made) == 3 and len({each.shape for each in made}) == 1 else made
+        results = super().run(inputs)
+        return results[::-1] if len(results) == 3 and len({x.shape for x in results}) == 1 else results
 
 
 class WritesInputs(Sound):
-    """Uses the memory of the inputs for what it computes."""
+    """Uses the memory of the inputs for its own computation."""
 
     @hookimpl
     def quanthost_create_runner(self, program: bytes, pieces: tuple[PieceRecord, ...]) -> Runner | None:
@@ -65,28 +65,28 @@ class WritesInputs(Sound):
 
         def runs(inputs: list[Any]) -> list[Any]:
             assert run is not None
-            made = run(inputs)
+            results = run(inputs)
             inputs[0].zero_()
-            return made
+            return results
 
         return None if run is None else runs
 
 
 class TrustsOptions(Sound):
-    """Rounds its memory option up, whatever it is."""
+    """Replaces any wrong value of its memory option by the default."""
 
     @hookimpl
     def quanthost_create_partitioners(self, request: Request) -> Any:
-        given = request.option("memory_kb", 64)
-        self.memory = given if isinstance(given, int) and given > 0 else 64
+        memory = request.option("memory_kb", 64)
+        self.memory = memory if isinstance(memory, int) and memory > 0 else 64
         return super().quanthost_create_partitioners(request)
 
 
-def _written(folder: Path) -> str:
-    """A distribution whose manifest is not what its code says."""
+def _write_distribution(folder: Path) -> str:
+    """Write a distribution whose manifest contradicts its code."""
     package, info = folder / "quanthost_chip", folder / "quanthost_chip-0.1.dist-info"
-    for made in (package, info):
-        made.mkdir(parents=True)
+    for directory in (package, info):
+        directory.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "backend.py").write_text(_PLUGIN)
     (package / "quanthost.toml").write_text(_MANIFEST)
@@ -95,24 +95,24 @@ def _written(folder: Path) -> str:
     return "chip"
 
 
-def _faulty(name: str, fault: str, given: Sound, only: str, area: Area = Area.PERSISTENCE) -> Faulty:
-    return Faulty(name=name, fault=fault, area=area, only=(only,), make=lambda _: given)
+def _faulty(name: str, fault: str, backend: Sound, only: str, area: Area = Area.PERSISTENCE) -> SeededFault:
+    return SeededFault(name=name, fault=fault, area=area, only=(only,), make=lambda _: backend)
 
 
 FAULTS = (
-    Faulty(
-        name="manifest_disagrees", fault="The manifest names another runtime than the code.",
-        area=Area.PERSISTENCE, only=("persistence/manifest",), make=_written,
+    SeededFault(
+        name="manifest_disagrees", fault="The manifest names a different runtime than the code.",
+        area=Area.PERSISTENCE, only=("persistence/manifest",), make=_write_distribution,
     ),
-    _faulty("numbers_its_builds", "Each program holds the number of its build: no two are the same.",
+    _faulty("numbers_its_builds", "Each program contains a build number: no two are the same.",
             delegating(compile_specs=(CompileSpec("suffix", b"build"),)), "persistence/program/*"),
-    _faulty("keeps_sums", "A run leaves something behind for the next one.",
+    _faulty("keeps_sums", "A run keeps state that changes the next run.",
             delegating(machine=KeepsSums), "persistence/runs/*"),
-    _faulty("writes_inputs", "The runner writes into the inputs that it was given.",
+    _faulty("writes_inputs", "The runner writes into its inputs.",
             delegating(WritesInputs), "persistence/runs/*"),
-    _faulty("trusts_options", "An option takes any value, and what makes no sense is ignored.",
+    _faulty("trusts_options", "An option accepts any value, and ignores those that make no sense.",
             delegating(TrustsOptions, info=attrs.evolve(INFO, options=("memory_kb",))),
             "persistence/option/*"),
-    _faulty("swaps_results", "Three results of one partition are handed out in the wrong order.",
+    _faulty("swaps_results", "Three results of one partition are returned in the wrong order.",
             delegating(machine=Swaps), "networks/transformer/*", Area.NETWORKS),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Faults of partitioners: what they take of the edge graph."""
+"""Faults of partitioners: they take too much or too little of the edge graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 from chip_backends import DELEGATE, ROWS, Sound, changed, delegating
 from executorch.exir.backend.partitioner import DelegationSpec, PartitionResult
 from executorch.exir.backend.utils import tag_constant_data
-from seeded import Faulty
+from seeded import SeededFault
 from torch import fx
 
 from quanthost.api import Claim, Request, hookimpl, operator_name
@@ -22,7 +22,7 @@ __all__ = ["FAULTS"]
 
 @attrs.define(kw_only=True, eq=False)
 class Claims(Sound):
-    """What the table claims goes through a function before it is grouped."""
+    """A function changes the claims of the table before they are grouped."""
 
     changed: Callable[[list[Claim], Any], list[Claim]] = lambda claims, _: claims
 
@@ -38,30 +38,30 @@ class Claims(Sound):
 
 
 def _without_pairs(claims: list[Claim], exported: Any) -> list[Claim]:
-    """Only operators, not the conversions around them."""
+    """Claim only operators, not the conversions around them."""
     return [attrs.evolve(claim, nodes=claim.site.nodes) for claim in claims]
 
 
 def _without_last_quantize(claims: list[Claim], exported: Any) -> list[Claim]:
-    """The quantize behind a sum stays outside."""
+    """Leave the quantize after a sum outside."""
 
-    def kept(claim: Claim) -> tuple[fx.Node, ...]:
+    def drop(claim: Claim) -> tuple[fx.Node, ...]:
         is_sum = claim.site.row.name == "add"
         return tuple(n for n in claim.nodes if not (is_sum and n in claim.site.output.users))
 
-    return [attrs.evolve(claim, nodes=kept(claim)) for claim in claims]
+    return [attrs.evolve(claim, nodes=drop(claim)) for claim in claims]
 
 
 def _not_small(claims: list[Claim], exported: Any) -> list[Claim]:
-    """Leaves what it thinks is not worth the way."""
+    """Leave operators that seem too cheap to delegate."""
     return [claim for claim in claims if claim.site.row.name != "permute"]
 
 
 def _float_too(claims: list[Claim], exported: Any) -> list[Claim]:
-    """Takes each ReLU, also where it is float."""
-    taken = {node for claim in claims for node in claim.nodes}
+    """Claim each ReLU, even if it is float."""
+    claimed = {node for claim in claims for node in claim.nodes}
     graph = exported.graph_module.graph
-    more = [n for n in graph.nodes if n.op == "call_function" and n not in taken
+    more = [n for n in graph.nodes if n.op == "call_function" and n not in claimed
             and operator_name(n).startswith(("aten.relu.", "aten.neg.", "aten.abs."))]  # fmt: skip
     if not claims:
         return claims
@@ -69,17 +69,18 @@ def _float_too(claims: list[Claim], exported: Any) -> list[Claim]:
 
 
 def _conversions_too(claims: list[Claim], exported: Any) -> list[Claim]:
-    """Takes each quantize of an input, though nothing behind it is taken."""
+    """Claim each quantize of an input, even if nothing after it is claimed."""
     if not claims:
         return claims
-    taken = {node for claim in claims for node in claim.nodes}
-    left = [n for n in exported.graph_module.graph.nodes if n.op == "call_function" and n not in taken
-            and operator_name(n).startswith("quantized_decomposed.quantize_per_tensor")]  # fmt: skip
-    return [*claims, *(Claim(site=claims[0].site, nodes=(node,)) for node in left)]
+    claimed = {node for claim in claims for node in claim.nodes}
+    nodes = exported.graph_module.graph.nodes
+    conversions = [n for n in nodes if n.op == "call_function" and n not in claimed
+                   and operator_name(n).startswith("quantized_decomposed.quantize_per_tensor")]  # fmt: skip
+    return [*claims, *(Claim(site=claims[0].site, nodes=(node,)) for node in conversions)]
 
 
 class OneTag(Partitioner):  # type: ignore[misc]  # executorch is untyped
-    """All that is claimed is one partition, whatever lies between; or one a claim."""
+    """All claims become one partition, whatever lies between; or each claim becomes one."""
 
     def __init__(self, backend: Sound, each: bool) -> None:
         super().__init__()
@@ -106,56 +107,57 @@ class OnePartition(Sound):
 
 
 class HandsOut(Claims):
-    """Brings results back to the chip to be handed out: partitions of conversions alone."""
+    """Sends results back to the chip only to convert them: partitions of conversions."""
 
     @hookimpl
     def quanthost_create_partitioners(self, request: Request) -> list[Partitioner]:
-        (made,) = super().quanthost_create_partitioners(request)
-        partition = made.partition
+        (partitioner,) = super().quanthost_create_partitioners(request)
+        partition = partitioner.partition
 
-        def partitioned(exported: Any) -> PartitionResult:
+        def partition_results(exported: Any) -> PartitionResult:
             result = partition(exported)
             tags = dict(result.partition_tags)
-            for number, node in enumerate(filter(_hands_out, exported.graph.nodes)):
+            for number, node in enumerate(filter(_converts_result, exported.graph.nodes)):
                 node.meta[TAG] = f"{self.info.name}_out_{number}"
                 tags[node.meta[TAG]] = DelegationSpec(DELEGATE, [])
             return PartitionResult(tagged_exported_program=exported, partition_tags=tags)
 
-        made.partition = partitioned
-        return [made]
+        partitioner.partition = partition_results
+        return [partitioner]
 
 
-def _hands_out(node: fx.Node) -> bool:
+def _converts_result(node: fx.Node) -> bool:
     if node.op != "call_function" or TAG in node.meta:
         return False
     is_conversion = operator_name(node).startswith("quantized_decomposed.dequantize_per_tensor")
     return is_conversion and any(user.op == "output" for user in node.users)
 
 
-def _faulty(name: str, fault: str, given: Sound, case: str) -> Faulty:
-    return Faulty(
-        name=name, fault=fault, area=Area.PLACEMENT, only=(f"placement/{case}",), make=lambda _: given
+def _faulty(name: str, fault: str, backend: Sound, case: str) -> SeededFault:
+    return SeededFault(
+        name=name, fault=fault, area=Area.PLACEMENT, only=(f"placement/{case}",), make=lambda _: backend
     )
 
 
 FAULTS = (
-    _faulty("claims_float", "Each ReLU is claimed, also a float one that the integer kernel cannot compute.",
+    _faulty("claims_float", "Each ReLU is claimed, even a float one that the integer kernel cannot compute.",
             delegating(Claims, changed=_float_too), "claims/relu/*"),
     _faulty("claims_conversions", "Conversions are claimed that no claimed operator reads.",
             delegating(Claims, changed=_conversions_too), "claims/relu/*"),
     _faulty("leaves_conversions", "Operators are claimed without the conversions around them.",
             delegating(Claims, changed=_without_pairs), "claims/relu/*"),
-    _faulty("leaves_quantize", "The quantize behind one operator is left between two delegated ones.",
+    _faulty("leaves_quantize", "The quantize after one operator stays between two delegated ones.",
             delegating(Claims, changed=_without_last_quantize), "seams/add/*"),
-    _faulty("leaves_an_operator", "The partitioner leaves an operator that the table has.",
+    _faulty("leaves_an_operator", "The partitioner does not take an operator that is in the table.",
             delegating(Claims, changed=_not_small), "claims/permute/*"),
-    _faulty("one_partition", "All that is claimed is one partition, with what waits for it in the midst.",
+    _faulty("one_partition", "All claims become one partition, although operators between them depend on it.",
             delegating(OnePartition), "around/*"),
-    _faulty("hands_out", "Results are brought back into partitions of conversions, with nothing computed.",
+    _faulty("hands_out", "Partitions hold only the conversions of results, and compute nothing.",
             delegating(HandsOut), "pass_through/relu/*"),
     _faulty("decomposed", "An operator is decomposed before the partitioner sees it.",
             delegating(rows=changed("max_pool2d", keeps=())), "delegated/max_pool2d/*"),
-    _faulty("only_captured_name", "A row has the captured graph's operator, not the edge graph's.",
+    _faulty("only_captured_name",
+            "A row names the operator of the captured graph, but not that of the edge graph.",
             delegating(rows=tuple(
                 attrs.evolve(row, pattern=attrs.evolve(row.pattern, names=("conv2d",)))
                 if row.name == "conv2d" else row for row in ROWS)), "delegated/conv2d/*"),

@@ -1,4 +1,4 @@
-"""Faults of the table, and of what is made of it: what is taken and refused, and why."""
+"""Faults of the table and of what derives from it: what is accepted and refused, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import chip_backends as s
 import torch
 from chip_backends import ROWS, changed, delegating, portable
 from chip_simulator import LIMIT, Machine, Step, Value
-from seeded import Faulty
+from seeded import SeededFault
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,12 +25,12 @@ __all__ = ["FAULTS"]
 
 def without(row: str, *rules: Constraint) -> tuple[Row, ...]:
     """The rows, one of them without some of its constraints."""
-    kept = next(each for each in ROWS if each.name == row).constraints
-    return changed(row, constraints=[rule for rule in kept if rule not in rules])
+    constraints = next(each for each in ROWS if each.name == row).constraints
+    return changed(row, constraints=[rule for rule in constraints if rule not in rules])
 
 
 def instead(rule: Constraint, other: Constraint) -> tuple[Row, ...]:
-    """The rows with another constraint in place of one."""
+    """The rows with one constraint replaced by another."""
     return tuple(
         attrs.evolve(row, constraints=[other if each is rule else each for each in row.constraints])
         for row in ROWS
@@ -47,7 +47,7 @@ def _one_rank_more(site: Site) -> str | None:
 
 @constraint("tensors are float32, not empty, of rank 1 to 4")
 def _counts_channels(site: Site) -> str | None:
-    """Reads a dimension that not each tensor has."""
+    """Reads a dimension that some tensors do not have."""
     return "no channels" if site.shape("input")[0] < 1 else s.fits_chip.check(site)
 
 
@@ -66,7 +66,7 @@ def _first_dilation_of_three(site: Site) -> str | None:
 
 
 class TakesRefused(TableBackend):
-    """Makes matches of its rows' patterns and leaves the constraints out."""
+    """Matches the patterns of its rows and ignores their constraints."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Any, open_nodes: frozenset[str]) -> Any:
@@ -78,8 +78,8 @@ class TakesRefused(TableBackend):
 class ForgetsReasons(TableBackend):
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Any, open_nodes: frozenset[str]) -> Any:
-        found = super().quanthost_annotate(graph_module, request, open_nodes)
-        return [item for item in found if not isinstance(item, RowMiss)]
+        items = super().quanthost_annotate(graph_module, request, open_nodes)
+        return [item for item in items if not isinstance(item, RowMiss)]
 
 
 class ForgetsARow(TableBackend):
@@ -87,25 +87,25 @@ class ForgetsARow(TableBackend):
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Any, open_nodes: frozenset[str]) -> Any:
-        found = super().quanthost_annotate(graph_module, request, open_nodes)
-        return [item for item in found if not (isinstance(item, Match) and item.row == "cat")]
+        items = super().quanthost_annotate(graph_module, request, open_nodes)
+        return [item for item in items if not (isinstance(item, Match) and item.row == "cat")]
 
 
 class FirstRowWins(TableBackend):
-    """Asks its rows one after the other, so that a short one takes what a longer one would."""
+    """Tries its rows one after the other, so that a short one wins over a longer one."""
 
     @hookimpl
     def quanthost_annotate(self, graph_module: Any, request: Any, open_nodes: frozenset[str]) -> Any:
-        view, closed, found = GraphView(graph_module), set(), []
+        view, closed, items = GraphView(graph_module), set(), []
         for row in self.table:
             sites = match_table(
                 s.SupportTable((row,)), view, Kernel.STATIC, recipe=self.recipe(request),
                 is_open=lambda node: node.name in open_nodes and node not in closed,
             )  # fmt: skip
-            found += [self._match(site) for site in sites.sites]
-            found += [RowMiss(node=m.node.name, row=m.row, reason=m.reason) for m in sites.misses]
+            items += [self._match(site) for site in sites.sites]
+            items += [RowMiss(node=m.node.name, row=m.row, reason=m.reason) for m in sites.misses]
             closed.update(node for site in sites.sites for node in site.nodes)
-        return found
+        return items
 
 
 class IgnoresDilation(Machine):
@@ -123,7 +123,7 @@ class SameShapes(Machine):
 
 
 class PadsWithZero(Machine):
-    """What is outside of an image counts as zero, though all of it may lie below."""
+    """Pads with zero, which may be larger than all values of the image."""
 
     def max_pool2d(self, step: Step, args: tuple[Any, ...]) -> Tensor:
         padding = args[3] if len(args) > 3 else [0, 0]
@@ -137,34 +137,34 @@ def _padded(x: Tensor, padding: Sequence[int], value: float = 0.0) -> Tensor:
 
 
 class JoinsBounds(Machine):
-    """Puts the bounds right behind a max pool into it: integers go on, whatever the result's scale is."""
+    """Fuses a ReLU after a max pool into it, and passes integers on whatever the scale of the result is."""
 
     def relu(self, step: Step, args: tuple[Any, ...]) -> Tensor:
-        made = self.torch(step, args)
+        result = self.torch(step, args)
         source = self.steps.get(step.args[0].name)
         for _ in range(2):
             source = None if source is None else self.steps.get(source.args[0].name)
         if source is None or source.base != "max_pool2d":
-            return made
+            return result
         out = next(each for each in self.steps.values() if each.args and each.args[0] == Value(step.name))
-        return made / self.read(step).scale * out.args[1]
+        return result / self.read(step).scale * out.args[1]
 
 
 class FixedBatch(Machine):
-    """Loops have the batch that the program was compiled with."""
+    """Loops run over the batch that the program was compiled for."""
 
     def convolution(self, step: Step, args: tuple[Any, ...]) -> Tensor:
-        made = self.torch(step, args)
-        missing = step.shape[0] - made.shape[0]
-        return torch.cat([made, made[:1].expand(missing, *made.shape[1:])]) if missing > 0 else made
+        result = self.torch(step, args)
+        missing = step.shape[0] - result.shape[0]
+        return torch.cat([result, result[:1].expand(missing, *result.shape[1:])]) if missing > 0 else result
 
 
 class Matrices(Machine):
-    """A linear layer of matrices; of more dimensions it computes the first matrix."""
+    """A linear layer for matrices; with more dimensions it computes only the first matrix."""
 
     def linear(self, step: Step, args: tuple[Any, ...]) -> Tensor:
-        made = self.torch(step, args)
-        return made if made.dim() < 3 else made[:1].expand_as(made)
+        result = self.torch(step, args)
+        return result if result.dim() < 3 else result[:1].expand_as(result)
 
 
 class NoAlpha(Machine):
@@ -172,8 +172,8 @@ class NoAlpha(Machine):
         return super().compute(step, args, {} if step.base == "add" else kwargs)
 
 
-def _faulty(name: str, fault: str, given: TableBackend, *only: str, area: Area = Area.TABLE) -> Faulty:
-    return Faulty(name=name, fault=fault, area=area, only=only, make=lambda _: given)
+def _faulty(name: str, fault: str, backend: TableBackend, *only: str, area: Area = Area.TABLE) -> SeededFault:
+    return SeededFault(name=name, fault=fault, area=area, only=only, make=lambda _: backend)
 
 
 _ties = Row(
@@ -182,24 +182,25 @@ _ties = Row(
 
 FAULTS = (
     _faulty(
-        "one_rank_more", "A limit is off by one: a rank that no kernel has is taken.",
+        "one_rank_more", "A limit is off by one: it accepts a rank that no kernel supports.",
         delegating(rows=instead(s.fits_chip, _one_rank_more)), "table/variation/relu/relu:rank=5/*",
     ),
     _faulty(
-        "any_dtype", "A row does not look at dtypes, and takes what is no float32.",
+        "any_dtype", "A row does not check dtypes, and accepts more than float32.",
         delegating(rows=without("sigmoid", s.fits_chip)), "table/variation/sigmoid/sigmoid:float64/*",
     ),
     _faulty(
-        "rank_without_kernel", "An operator is claimed at ranks that its kernel lacks.",
+        "rank_without_kernel", "An operator is claimed at ranks that its kernel does not support.",
         delegating(machine=Matrices), "table/variation/linear/linear:rank=3/*",
     ),
     _faulty(
-        "dilation_off_by_one", "A bound of an argument is off by one, and the kernel ignores what is beyond.",
+        "dilation_off_by_one",
+        "The limit of an argument is off by one, and the kernel ignores larger values.",
         delegating(rows=instead(s.close, _first_dilation_of_three), machine=IgnoresDilation),
         "table/variation/conv2d/conv2d:dilation=2/*",
     ),
     _faulty(
-        "no_alpha", "A factor of a sum is not looked at, and the kernel does not have it.",
+        "no_alpha", "The row does not check the alpha of a sum, which the kernel does not support.",
         delegating(rows=without("add", s.plain_sum), machine=NoAlpha),
         "table/variation/add/add:alpha=2/*",
     ),
@@ -208,15 +209,15 @@ FAULTS = (
         delegating(rows=instead(s.fits_chip, _counts_channels)), "table/variation/relu/relu:rank=0/*",
     ),
     _faulty(
-        "asks_the_recipe", "A constraint needs the recipe, which the partitioner does not know.",
+        "asks_the_recipe", "A constraint needs the recipe, which the partitioner does not have.",
         delegating(rows=instead(s.batched, _asks_the_recipe)), "table/single/max_pool2d/*",
     ),
     _faulty(
-        "takes_refused", "What the table's constraints refuse is quantized all the same.",
+        "takes_refused", "Matches that the table's constraints refuse are quantized anyway.",
         portable(TakesRefused), "table/edge/conv2d/*",
     ),
     _faulty(
-        "forgets_reasons", "A refused operator is left without its reason.", portable(ForgetsReasons),
+        "forgets_reasons", "A refused operator stays float without a reason.", portable(ForgetsReasons),
         "table/edge/add/*",
     ),
     _faulty(
@@ -224,11 +225,11 @@ FAULTS = (
         "table/single/cat/*",
     ),
     _faulty(
-        "first_row_wins", "A row shadows a longer one that stands behind it.", portable(FirstRowWins),
+        "first_row_wins", "A row shadows a longer row that comes after it.", portable(FirstRowWins),
         "table/single/conv2d_relu/*",
     ),
     _faulty(
-        "two_rows_tie", "Two rows hold at one place, where the table does not say which one wins.",
+        "two_rows_tie", "Two rows hold at one place, and the table does not say which one wins.",
         portable(rows=(*ROWS, _ties)), "table/single/relu/*",
     ),
     _faulty(
@@ -236,15 +237,15 @@ FAULTS = (
         "table/variation/add/add:other_of_channels/*",
     ),
     _faulty(
-        "pool_pads_with_zero", "A pool takes what is outside of the image for zero, not for the least value.",
+        "pool_pads_with_zero", "A max pool pads with zero instead of the lowest value.",
         delegating(machine=PadsWithZero), "table/variation/max_pool2d/max_pool2d:padding=1/*",
     ),
     _faulty(
-        "joins_bounds", "Bounds right behind a pool become a part of it, which does not rescale.",
+        "joins_bounds", "A ReLU after a max pool is fused into it, and the pool does not rescale.",
         delegating(machine=JoinsBounds), "table/pair/max_pool2d+relu/*",
     ),
     _faulty(
-        "fixed_batch", "The batch that the program was compiled with is built into a kernel.",
+        "fixed_batch", "A kernel works only with the batch size that the program was compiled for.",
         delegating(machine=FixedBatch), "table/variation/conv2d/conv2d:dynamic_batch/*",
     ),
 )  # fmt: skip

@@ -8,11 +8,11 @@ import faults_persistence
 import faults_placement
 import faults_qspecs
 import faults_table
-from seeded import Faulty
+from seeded import SeededFault
 
 __all__ = ["FAULTY"]
 
-FAULTY: tuple[Faulty, ...] = (
+FAULTY: tuple[SeededFault, ...] = (
     *faults_hooks.FAULTS,
     *faults_table.FAULTS,
     *faults_qspecs.FAULTS,

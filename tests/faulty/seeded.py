@@ -1,4 +1,4 @@
-"""What a faulty backend is: one realistic fault, and the area of the suite that must name it."""
+"""A backend with one realistic fault, and the area of the suite that must report it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import attrs
 
 from quanthost.testing import Area
 
-__all__ = ["Faulty"]
+__all__ = ["SeededFault"]
 
 
 @attrs.frozen(kw_only=True)
-class Faulty:
-    """``fault`` is one sentence; ``make`` gives the plugin, or writes one into a folder and gives its name.
+class SeededFault:
+    """``fault`` is one sentence. ``make`` returns the plugin, or the name of one that it writes to a folder.
 
-    ``only`` narrows the suite to some of the area's cases, so that a test of it is quick.
+    ``only`` selects some of the area's cases, so that a test is quick.
     """
 
     name: str

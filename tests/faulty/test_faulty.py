@@ -1,4 +1,4 @@
-"""The suite catches each seeded fault, in the area that it belongs to, and raises no false alarm."""
+"""The suite catches each seeded fault in its area, and passes sound backends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chip_backends import delegating, portable
 from faulty_backends import FAULTY
-from seeded import Faulty
+from seeded import SeededFault
 
 from quanthost.api import TableBackend
 from quanthost.testing import Area, Outcome, check_backend
@@ -17,28 +17,28 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("seeded", FAULTY, ids=lambda seeded: f"{seeded.area.value}-{seeded.name}")
-def test_a_seeded_fault(seeded: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A case of its area fails, with what was seen and the line to run it again."""
+def test_a_seeded_fault(seeded: SeededFault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case of its area fails, with a message and the command to repeat it."""
     monkeypatch.syspath_prepend(str(tmp_path))
     conformance = check_backend(seeded.make(tmp_path), only=seeded.only)
 
-    found = [case for case in conformance.failures() if case.area is seeded.area]
-    assert found, conformance.summary
-    assert all(case.message and case.id in case.rerun for case in found)
+    failures = [case for case in conformance.failures() if case.area is seeded.area]
+    assert failures, conformance.summary
+    assert all(case.message and case.id in case.rerun for case in failures)
 
 
-@pytest.mark.parametrize("made", [delegating, portable], ids=["delegate", "portable"])
-def test_a_sound_backend(made: Callable[[], TableBackend]) -> None:
+@pytest.mark.parametrize("create", [delegating, portable], ids=["delegate", "portable"])
+def test_a_sound_backend(create: Callable[[], TableBackend]) -> None:
     """No case of the quick set fails, and each area has cases that passed."""
-    conformance = check_backend(made())
+    conformance = check_backend(create())
 
     assert [(case.id, case.message) for case in conformance.failures()] == []
     passed = {case.area for case in conformance.cases if case.outcome is Outcome.PASSED}
     assert passed >= set(Area) - {Area.PLACEMENT}
-    assert (Area.PLACEMENT in passed) is (made is delegating)
+    assert (Area.PLACEMENT in passed) is (create is delegating)
 
 
 def test_the_faults() -> None:
-    """At least forty, in each area, each with a name of its own."""
+    """At least forty, in each area, each with its own name."""
     assert len({seeded.name for seeded in FAULTY}) == len(FAULTY) >= 40
     assert {seeded.area for seeded in FAULTY} == set(Area)

@@ -429,7 +429,7 @@ def test_boolean_masks(boolean: Proof) -> None:
     hold(boolean)
     reason = boolean.of("masked_fill").reason
     assert boolean.of("masked_fill").cause is Cause.CONSTRAINT
-    assert reason == "touches a mask sentinel (beyond ±1e30) that comes from masked_fill"
+    assert reason == "it handles mask values beyond ±1e30, which come from masked_fill"
 
 
 @pytest.mark.parametrize(("masked", "mask"), MASKS.values(), ids=MASKS.keys())

@@ -17,7 +17,8 @@ SCRIPT = """
 import json
 import quanthost
 from quanthost.host.module_files import package_folders
-from quanthost.host.requests import gather
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
 
 listed = {backend.name: backend for backend in quanthost.installed()}
 
@@ -29,7 +30,7 @@ batches = [torch.randn(1, 2, 8, 8) for _ in range(4)]
 wanted = model(batches[0])
 
 def answers(name):
-    plugins = gather(name)
+    plugins, _ = resolve(Target(backend=name))
     (folder,) = package_folders(listed[name].entry_point.partition(":")[0])
     program = quanthost.quantize(model, (batches[0],), name, "int8_static", batches)
     made = program.run(batches[0])

@@ -57,7 +57,7 @@ print(json.dumps({{
     "error": float((made - model(batches[1])).detach().norm() / made.norm()),
     "pieces": [p.delegate for p in program.record.pieces],
     "portable": torch.equal(made, quanthost.quantize(
-        model, (batches[0],), "{name}", calibration=batches, lowering="upstream").run(batches[1])),
+        model, (batches[0],), "{name}", calibration=batches, toolchain="upstream").run(batches[1])),
 }}))
 """
 

@@ -66,7 +66,7 @@ def test_each_node_has_its_decision(said: Any) -> None:
         ("aten.tanh.default", "float", None),
     ]
     assert not any(delegated for _, _, _, delegated, _ in said["decisions"])
-    assert said["decisions"][-1][4] == "no row of tiny has aten.tanh.default as a static kernel"
+    assert said["decisions"][-1][4] == "tiny has no int8 kernel for tanh"
 
 
 def test_the_program_runs_as_its_quantized_form(said: Any) -> None:

@@ -47,7 +47,7 @@ def same_program(made: ConvertedModel, inputs: Sequence[Tensor], **options: Any)
     leaves a copy of what idle dropout hands on.
     """
     quick = quanthost.lower(made, **options)
-    upstream = quanthost.lower(made, lowering="upstream", **options)
+    upstream = quanthost.lower(made, toolchain="upstream", **options)
 
     assert [p.delegate for p in quick.record.pieces] == [p.delegate for p in upstream.record.pieces]
     assert [p.operators for p in quick.record.pieces] == [p.operators for p in upstream.record.pieces]

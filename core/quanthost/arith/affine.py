@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from quanthost.arith.dtypes import torch_dtype
 from quanthost.errors import ValueCheckError
 from quanthost.values import DType, QSpec, Symmetry, checks
 
@@ -31,15 +32,6 @@ It is a normal float32 with a finite reciprocal, and large enough that a bias of
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
 _SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
-
-# eager torch has no storage type for int4; PT2E stores it as int8 with a narrower range
-_STORAGE = {
-    DType.INT4: torch.int8,
-    DType.INT8: torch.int8,
-    DType.UINT8: torch.uint8,
-    DType.INT16: torch.int16,
-    DType.INT32: torch.int32,
-}
 
 _Bound: TypeAlias = Tensor | float
 
@@ -202,7 +194,7 @@ def quantize(x: Tensor, qparams: QParams) -> Tensor:
         # 2**31 - 1 is not a float32 number, so the clamp would let 2**31 through
         steps = steps.to(torch.float64)
     integers = steps.add_(zero_point).clamp_(qparams.quant_min, qparams.quant_max)
-    return integers.to(_STORAGE[qparams.dtype]).reshape(x.shape)
+    return integers.to(torch_dtype(qparams.dtype)).reshape(x.shape)
 
 
 def dequantize(q: Tensor, qparams: QParams) -> Tensor:

@@ -1,4 +1,4 @@
-"""Calibration batches from files, cut and named as the model's example inputs are."""
+"""Reads calibration batches from files, with the names and sizes of the model's example inputs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import attrs
 import torch
 
-from quanthost.cli.exits import UsageError
+from quanthost.cli.usage import UsageError
+from quanthost.debugging.tensor_files import SUFFIXES, read_tensors
 from quanthost.errors import CalibrationError, InputError
-from quanthost.inspection.tensor_files import SUFFIXES, read_tensors
 
 __all__ = ["Layout", "assign", "batches_from"]
 
 Batch = tuple[Any, ...] | dict[str, Any]
-# what an argument of a call can be besides a structure of such values
+# the types of arguments that are not containers
 _FLAT = (torch.Tensor, int, float, str, type(None))
 
 
@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The inputs that batches differ in; all others are what they are in the example."""
+        """The inputs that differ between batches; all others stay as in the example."""
         return {name: value for name, value in self.examples.items() if isinstance(value, torch.Tensor)}
 
     def batch(self, tensors: Mapping[str, torch.Tensor]) -> Batch:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import enum
-import shutil
 import sys
-import textwrap
-import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
+from quanthost.cli.usage import UsageError
+from quanthost.errors import QuanthostError
 
-from quanthost.errors import QuanthostError, RequestError
-
-__all__ = ["TRACEBACK", "ExitCode", "Faults", "UsageError"]
+__all__ = ["TRACEBACK", "ExitCode", "Faults"]
 
 TRACEBACK = "--traceback"
 
@@ -29,32 +25,31 @@ class ExitCode(enum.IntEnum):
     DIFFERENT = 4
 
 
-class UsageError(RequestError):
-    """What was typed, or stands in the configuration file, cannot be understood or done."""
-
-
-@attrs.frozen(kw_only=True)
-class Faults:
-    """How errors are shown: with a traceback where asked for, and on stdout too where JSON is expected."""
+# a named tuple: help is shown without attrs, which takes as long to import as typer
+class Faults(NamedTuple):
+    """Shows errors: with a traceback on demand, and on stdout too if JSON is expected."""
 
     traceback: bool
     as_json: bool
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Faults:
-        """Read off the arguments as they are, since parsing them can fail too."""
-        # where it takes a file, stdout is for people
+        """Read the unparsed arguments, since parsing them can fail too."""
+        # there --json takes a file, and stdout is for people
         to_file = "check-backend" in arguments
         return cls(traceback=TRACEBACK in arguments, as_json="--json" in arguments and not to_file)
 
     def show(self, error: Exception) -> ExitCode:
         """Write the error, and say how the process ends."""
         if self.traceback:
+            import traceback
+
             traceback.print_exception(error)
         else:
             text = f"error: {_text(error)}"
             print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
         if self.as_json:
+            # late: most commands end without an error
             from quanthost.cli.output import write_json
 
             write_json({"error": _document(error)})
@@ -64,7 +59,10 @@ class Faults:
 
 
 def _wrapped(text: str) -> str:
-    """Lines no wider than the terminal, what follows of one under the beginning of its text."""
+    """Wrap lines to the width of the terminal, with continuation lines below the start of the text."""
+    import shutil
+    import textwrap
+
     width = shutil.get_terminal_size().columns
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)

@@ -14,14 +14,14 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn
 
 from quanthost.stages.progress import Progress
 
-__all__ = ["LineProgress", "LiveProgress", "shown"]
+__all__ = ["LineProgress", "LiveProgress", "show_progress"]
 
 _WIDTH = 10
 
 
 @contextlib.contextmanager
-def shown() -> Iterator[Progress]:
-    """The progress that suits stderr."""
+def show_progress() -> Iterator[Progress]:
+    """The progress display for stderr: live on a terminal, lines elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield LineProgress(console.file)

@@ -1,4 +1,4 @@
-"""``MODULE:CALLABLE``: the user's own functions, by module name or by file."""
+"""``MODULE:CALLABLE``: names a function of the user's code, by module name or by file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
-from quanthost.cli.exits import UsageError
+from quanthost.cli.usage import UsageError
 from quanthost.errors import QuanthostError, RequestError
 
 __all__ = ["Reference", "is_reference"]
@@ -54,25 +54,23 @@ class Reference:
             UsageError: there is no such module, file or callable.
             RequestError: the user's code raised; its exception is the cause.
         """
-        found = self._resolve(where)
-        return _guarded(found, f"{self}()", where)
+        return _guarded(self._resolve(where), f"{self}()", where)
 
     def _resolve(self, where: str) -> Callable[[], Any]:
         module = _from_file(self, where) if self.is_file else _by_name(self, where)
-        found = getattr(module, self.name, None)
-        if found is None:
+        function: Any = getattr(module, self.name, None)
+        if function is None:
             near = difflib.get_close_matches(self.name, [n for n in dir(module) if n[0] != "_"], n=1)
             raise UsageError(
                 f"{self.module} without {self.name!r}", needed="the name of a function in it", where=where,
                 remedy=f"write {self.module}:{near[0]}" if near else "correct the name", value=self,
             )  # fmt: skip
-        if not callable(found):
+        if not callable(function):
             raise UsageError(
-                f"{self}, a {type(found).__name__}", needed="something to call without arguments",
+                f"{self}, a {type(function).__name__}", needed="something to call without arguments",
                 where=where, remedy="put it into a function that returns it", value=self,
             )  # fmt: skip
-        function: Callable[[], Any] = found
-        return function
+        return cast("Callable[[], Any]", function)
 
 
 def is_reference(text: str) -> bool:
@@ -108,7 +106,7 @@ def _load_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # before it runs: dataclasses and pickle look the module up while its classes are made
+    # before it runs: dataclasses and pickle look the module up while its classes are created
     shadowed = sys.modules.get(path.stem)
     if shadowed is None:
         sys.modules[path.stem] = module
@@ -122,13 +120,13 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _search_first(folder: Path) -> None:
-    """Modules beside the user's are found first, as when Python runs a script there."""
+    """Let modules beside the user's win, as when Python runs a script there."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
 
 def _guarded_import(load: Callable[[], ModuleType], reference: Reference, where: str) -> ModuleType:
-    """Let a missing module of the reference's own name through; all else is a fault of the user's code."""
+    """Pass on the error of a reference to a missing module; any other error is one of the user's code."""
     try:
         return load()
     except ModuleNotFoundError as error:

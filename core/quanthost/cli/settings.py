@@ -1,30 +1,32 @@
-"""What ``quantize`` is asked to do: options of the command line over those of a configuration file."""
+"""The configuration file, the texts of options, and typed settings over those of the file."""
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from quanthost.cli.exits import UsageError
 from quanthost.cli.references import is_reference
+from quanthost.cli.usage import UsageError
 from quanthost.errors import ValueCheckError
-from quanthost.values import Override, from_data
+from quanthost.values import Io, Objective, Override, Placement, Representation, Toolchain, from_data
+from quanthost.values.choices import choose, nearest
+from quanthost.values.request import Option
 
-__all__ = ["Report", "Settings", "merge", "parse_options", "parse_override", "parse_report", "read_config"]
-
-Option = str | int | float | bool
-_OVERRIDE_FIELDS = tuple(field.name for field in attrs.fields(Override))
-_QSPEC_FIELDS = ("activation", "weight", "bias")
-# what --override can say; qspecs have too many parts for one line
-_INLINE_FIELDS = tuple(name for name in _OVERRIDE_FIELDS if name not in _QSPEC_FIELDS)
-_TRUTH = {"true": True, "false": False}
+__all__ = [
+    "FIELDS",
+    "Report",
+    "merge",
+    "parse_options",
+    "parse_override",
+    "read_config",
+    "require",
+]
 
 
 class Report(enum.Enum):
@@ -35,62 +37,57 @@ class Report(enum.Enum):
     NONE = "none"
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
-    """All that ``quantize`` needs; ``None`` and empty where nothing was said."""
-
-    model: str
-    backend: tuple[str, ...] = attrs.field(converter=tuple)
-    output: Path = attrs.field(converter=Path)
-    inputs: str | None = None
-    recipe: str | None = None
-    calibration: str | None = None
-    statistics: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
-    override: tuple[Override, ...] = attrs.field(default=(), converter=tuple)
-    set: dict[str, Option] = attrs.field(factory=dict)
-    force: bool = False
-    report: Report = Report.TABLE
-    representation: str = "qdq"
-    arithmetic: str | None = None
-    io: str = "float"
-    placement: str = "cost"
-    optimize_for: str = "accuracy"
-    costs: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
-    cache: bool | None = None
-
-
-_TEXTS = (
-    *("model", "inputs", "recipe", "calibration", "statistics", "output"),
-    *("representation", "arithmetic", "io", "placement", "optimize_for", "costs"),
-)
-_KEYS = {
-    **dict.fromkeys((*_TEXTS, "report"), (str,)),
+# settings whose names are not those of the fields of Target
+FIELDS = {"override": "overrides", "set": "options"}
+_CHOICES: dict[str, type[enum.Enum]] = {
+    "placement": Placement, "optimize_for": Objective, "toolchain": Toolchain,
+    "representation": Representation, "io": Io, "report": Report,
+}  # fmt: skip
+_PATHS = ("output", "statistics", "costs")
+_REFERENCES = ("model", "inputs", "calibration")
+# the keys of [quantize], with the types that TOML may give them
+_KEYS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys((*_REFERENCES, *_PATHS, "recipe", "arithmetic", *_CHOICES), (str,)),
     "backend": (str, list), "set": (dict,), "force": (bool,), "cache": (bool,),
 }  # fmt: skip
-_REQUIRED = {
-    "model": "the argument MODEL",
-    "backend": "--backend",
-    "output": "--output",
-}
+_OVERRIDE_FIELDS = tuple(field.name for field in attrs.fields(Override))
+_QSPEC_FIELDS = ("activation", "weight", "bias")
+# what --override can say; qspecs have too many parts for one line
+_INLINE_FIELDS = tuple(name for name in _OVERRIDE_FIELDS if name not in _QSPEC_FIELDS)
+_TRUTH = {"true": True, "false": False}
 
 
-def merge(typed: Mapping[str, Any], stored: Mapping[str, Any]) -> Settings:
-    """The settings of both; what was typed wins, and its overrides come first, so that they match first.
+def merge(typed: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed settings over stored ones, without those that are unset (``None`` or an empty collection).
+
+    Options of the backend are merged one by one; typed overrides come first, so that they match first.
 
     Raises:
-        UsageError: a setting is missing from both.
+        UsageError: a typed choice does not exist.
     """
-    given = {key: value for key, value in typed.items() if value not in (None, (), {}, [])}
-    merged = {**stored, **given}
-    merged["set"] = {**stored.get("set", {}), **given.get("set", {})}
-    merged["override"] = (*given.get("override", ()), *stored.get("override", ()))
-    for key, option in _REQUIRED.items():
-        if key not in merged:
+    values = {key: value for key, value in typed.items() if value not in (None, (), [], {})}
+    for key in values.keys() & _CHOICES.keys():
+        values[key] = _choice(key, values[key], where=f"--{key.replace('_', '-')}")
+    merged = {**stored, **values}
+    if "set" in stored and "set" in values:
+        merged["set"] = {**stored["set"], **values["set"]}
+    if "override" in stored and "override" in values:
+        merged["override"] = [*values["override"], *stored["override"]]
+    return merged
+
+
+def require(settings: Mapping[str, Any], **options: str) -> None:
+    """Refuse settings without a key; each keyword is a key, with the option or argument that sets it.
+
+    Raises:
+        UsageError: a setting is missing.
+    """
+    for key, option in options.items():
+        if key not in settings:
             raise UsageError(
                 f"no {key}", needed=option, where="command line and configuration file",
                 remedy=f"type {option}, or write {key} into [quantize] of the file",
             )  # fmt: skip
-    return Settings(**merged)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Relative paths in it are relative to its folder.
 
     Raises:
-        UsageError: the file cannot be read, or holds a key or a type that is not known.
+        UsageError: the file cannot be read, or holds an unknown key or choice, or a wrong type.
     """
     data = _parse(path)
     _check_keys(data, ("quantize", "override"), where=str(path))
@@ -108,20 +105,12 @@ def read_config(path: Path) -> dict[str, Any]:
     _check_type("override", rules, (list,), where=str(path))
     where = f"[quantize] of {path}"
     _check_keys(table, tuple(_KEYS), where=where)
-    for key, value in table.items():
-        _check_type(key, value, _KEYS[key], where=where)
-    found: dict[str, Any] = {key: _relocated(key, value, path.parent) for key, value in table.items()}
-    if "backend" in found:
-        found["backend"] = _backends(found["backend"], where)
-    if "report" in found:
-        found["report"] = parse_report(found["report"], where=where)
-    for name, value in found.get("set", {}).items():
-        _check_type(f"set.{name}", value, (str, int, float, bool), where=where)
-    found["override"] = [
+    settings = {key: _stored(key, value, path.parent, where) for key, value in table.items()}
+    overrides = [
         _stored_override(rule, where=f"[[override]] number {number} of {path}")
         for number, rule in enumerate(rules, start=1)
     ]
-    return found
+    return {**settings, "override": overrides} if overrides else settings
 
 
 def parse_override(text: str) -> Override:
@@ -131,11 +120,15 @@ def parse_override(text: str) -> Override:
     for part in text.split(","):
         key, value = _assignment(part, where)
         _check_keys({key: value}, _INLINE_FIELDS, where=where)
+        if " " in value:
+            words = text.replace(",", " ").split()
+            raise UsageError(
+                f"a space in {value!r}", needed="fields separated by commas", where=where, value=text,
+                remedy=f"write {','.join(words)}" if all("=" in word for word in words)
+                else "remove the space",
+            )  # fmt: skip
         fields[key] = _truth(value, where) if key == "keep_float" else value
-    try:
-        return Override(**fields)
-    except ValueCheckError as error:
-        raise UsageError(error.seen, needed=error.needed, where=where, remedy=error.remedy) from error
+    return _override(lambda: Override(**fields), where)
 
 
 def parse_options(texts: Iterable[str]) -> dict[str, Option]:
@@ -143,37 +136,30 @@ def parse_options(texts: Iterable[str]) -> dict[str, Option]:
     return {key: _scalar(value) for key, value in (_assignment(text, f"--set {text!r}") for text in texts)}
 
 
-def parse_report(value: str, *, where: str) -> Report:
-    """``"table"``, ``"json"`` or ``"none"``."""
-    kinds = [kind.value for kind in Report]
-    if value not in kinds:
-        raise UsageError(
-            f"the report {value!r}", needed=f"one of {', '.join(kinds)}", where=where,
-            remedy="correct it", value=value,
-        )  # fmt: skip
-    return Report(value)
+def _choice(key: str, value: str, *, where: str) -> enum.Enum:
+    return choose(_CHOICES[key], value, key, where=where, error=UsageError)
 
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        seen, remedy = f"{path}: {error.strerror}", "correct the path"
-        raise UsageError(seen, needed="a file", where="--config", remedy=remedy, value=path) from error
+        seen, needed, remedy = f"{path}: {error.strerror}", "a file", "correct the path"
+        raise UsageError(seen, needed=needed, where="--config", remedy=remedy, value=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: {error}", needed="TOML", where="--config", remedy="correct that line", value=path
         ) from error
 
 
-def _check_keys(found: Mapping[str, Any], known: Sequence[str], *, where: str) -> None:
-    for key in found:
+def _check_keys(settings: Mapping[str, Any], known: Sequence[str], *, where: str) -> None:
+    for key in settings:
         if key in known:
             continue
-        near = difflib.get_close_matches(key, known, n=1)
+        close = nearest(key, known)
         raise UsageError(
             f"the key {key!r}", needed=f"one of {', '.join(known)}", where=where, value=key,
-            remedy=f"write {near[0]}" if near else "remove it",
+            remedy="remove it" if close is None else f"write {close}",
         )  # fmt: skip
 
 
@@ -188,20 +174,23 @@ def _check_type(key: str, value: Any, kinds: tuple[type, ...], *, where: str) ->
     )  # fmt: skip
 
 
-def _backends(value: str | list[Any], where: str) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
-    for name in names:
-        _check_type("backend", name, (str,), where=where)
-    return tuple(names)
-
-
-def _relocated(key: str, value: Any, folder: Path) -> Any:
-    """Paths, and references to files, as seen from the current folder."""
-    if key in ("output", "statistics", "costs"):
-        return str(folder / value)
-    if key == "calibration" and not is_reference(value):
-        return str(folder / value)
-    if key in ("model", "inputs", "calibration") and value.rpartition(":")[0].endswith(".py"):
+def _stored(key: str, value: Any, folder: Path, where: str) -> Any:
+    """A value of [quantize], checked, with paths and references to files as seen from the current folder."""
+    _check_type(key, value, _KEYS[key], where=where)
+    if key == "backend":
+        names = [value] if isinstance(value, str) else value
+        for name in names:
+            _check_type(key, name, (str,), where=where)
+        return names
+    if key == "set":
+        for name, option in value.items():
+            _check_type(f"set.{name}", option, (str, int, float, bool), where=where)
+    if key in _CHOICES:
+        return _choice(key, value, where=where)
+    if key in _PATHS:
+        return folder / value
+    is_file = key == "calibration" and not is_reference(value)
+    if is_file or (key in _REFERENCES and value.rpartition(":")[0].endswith(".py")):
         return str(folder / value)
     return value
 
@@ -212,8 +201,12 @@ def _stored_override(rule: Any, *, where: str) -> Override:
     for name in _QSPEC_FIELDS:
         if isinstance(rule.get(name), dict):
             rule = {**rule, name: {"kind": "own", **rule[name]}}
+    return _override(lambda: from_data(Override, rule, where=where), where)
+
+
+def _override(make: Callable[[], Override], where: str) -> Override:
     try:
-        return from_data(Override, rule, where=where)
+        return make()
     except ValueCheckError as error:
         raise UsageError(error.seen, needed=error.needed, where=where, remedy=error.remedy) from error
 

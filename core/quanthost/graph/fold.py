@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from quanthost.graph.operator_facts import operator_facts
 from quanthost.graph.operators import argument, operator_name
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import GraphView, constant, tensor_meta
@@ -16,7 +17,6 @@ __all__ = ["fold_batch_norms", "not_trainable"]
 
 _BATCH_NORMS = ("aten.batch_norm.default", "aten._native_batch_norm_legit_no_training.default")
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
-_LAYERS = ("aten.conv", "aten.linear.")
 
 
 def fold_batch_norms(graph_module: fx.GraphModule) -> None:
@@ -52,7 +52,7 @@ def not_trainable(graph_module: fx.GraphModule) -> list[tuple[fx.Node, str]]:
         if norm.op != "call_function" or operator_name(norm) != _BATCH_NORMS[0]:
             continue
         layer = argument(norm, "input")
-        if layer.op != "call_function" or not operator_name(layer).startswith("aten.conv"):
+        if not operator_facts(layer).is_convolution:
             continue
         weight = argument(layer, "weight")
         if not isinstance(constant(graph_module, weight), nn.Parameter):
@@ -75,7 +75,7 @@ def _results(norm: fx.Node) -> list[fx.Node] | None:
 
 
 def _is_foldable(layer: fx.Node, norm: fx.Node, view: GraphView) -> bool:
-    if layer.op != "call_function" or not operator_name(layer).startswith(_LAYERS):
+    if not operator_facts(layer).is_layer:
         return False
     if len(layer.users) != 1 or argument(norm, "training", False):
         return False

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from quanthost.graph.operators import argument, operator_name, overload
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import argument, overload
 from quanthost.graph.view import tensor_meta
 
 __all__ = ["forget_layouts"]
-
-_COPIES = ("aten.contiguous.", "aten.clone.", "aten.to.", "aten._to_copy.")
 
 
 def forget_layouts(graph_module: fx.GraphModule) -> None:
@@ -53,7 +52,7 @@ def _make_contiguous(graph_module: fx.GraphModule, path: str) -> None:
 
 def _only_moves(node: fx.Node, source: Any) -> bool:
     """Whether the values of a call, and their dtype, are those of its first argument."""
-    if not isinstance(source, fx.Node) or not operator_name(node).startswith(_COPIES):
+    if not isinstance(source, fx.Node) or not operator_facts(node).copies:
         return False
     before, after = tensor_meta(source), tensor_meta(node)
     return before is not None and after is not None and before.dtype == after.dtype

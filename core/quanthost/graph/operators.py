@@ -9,7 +9,15 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
-__all__ = ["argument", "arguments", "draws", "functional_name", "name_matches", "operator_name"]
+__all__ = [
+    "argument",
+    "arguments",
+    "base_name",
+    "draws",
+    "functional_name",
+    "name_matches",
+    "operator_name",
+]
 
 # Functional forms of views that edge programs use; their meaning is the view's.
 _VIEWS = frozenset(
@@ -43,6 +51,14 @@ def _overload_name(op: OpOverload) -> str:
     if base.endswith("_copy") and base.removesuffix("_copy") in _VIEWS:
         base = base.removesuffix("_copy")
     return f"{namespace}.{base}.{op._schema.overload_name or 'default'}"
+
+
+def base_name(node: fx.Node) -> str:
+    """``"conv2d"``: the operator without namespace and overload, ``""`` for what is no aten operator."""
+    if node.op != "call_function":
+        return ""
+    parts = operator_name(node).split(".")
+    return parts[1] if len(parts) == 3 and parts[0] == "aten" else ""
 
 
 def functional_name(name: str) -> str:

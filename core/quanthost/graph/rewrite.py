@@ -10,13 +10,20 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from quanthost.graph.operators import argument, arguments, functional_name, operator_name, overload
+from quanthost.graph.operator_facts import facts_of, operator_facts
+from quanthost.graph.operators import (
+    argument,
+    arguments,
+    base_name,
+    functional_name,
+    operator_name,
+    overload,
+)
 from quanthost.graph.view import storage, tensor_meta
 
 __all__ = ["ORIGIN", "Rewriter", "drop_idle_dropout", "functionalize", "origin", "tag_origins"]
 
 ORIGIN = "quanthost"
-_DROPOUT = ("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
 _KEPT = ("custom", "nn_module_stack", "stack_trace", "source_fn_stack", "from_node")
 
 
@@ -130,7 +137,7 @@ def functionalize(graph_module: fx.GraphModule) -> tuple[fx.Node, ...]:
 def drop_idle_dropout(graph_module: fx.GraphModule) -> None:
     """Dropout that does not train gives its input itself; decomposed, it would give a copy."""
     for node in list(graph_module.graph.nodes):
-        if node.op == "call_function" and operator_name(node) in _DROPOUT and not argument(node, "train"):
+        if operator_facts(node).is_dropout and not argument(node, "train"):
             node.replace_all_uses_with(argument(node, "input"))
             graph_module.graph.erase_node(node)
     graph_module.recompile()
@@ -138,10 +145,9 @@ def drop_idle_dropout(graph_module: fx.GraphModule) -> None:
 
 def _is_idle_dropout(node: fx.Node) -> bool:
     """Whether it is dropout in place that does not train."""
-    if node.op != "call_function":
-        return False
-    name = operator_name(node)
-    return functional_name(name) in _DROPOUT and name not in _DROPOUT and not argument(node, "train")
+    name = base_name(node)
+    is_in_place = name.endswith("_") and facts_of(name.removesuffix("_")).is_dropout
+    return is_in_place and not argument(node, "train")
 
 
 def _writers(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
@@ -160,7 +166,7 @@ def _writers(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
 
 def _memory(node: fx.Node) -> int | None:
     """The memory that a node's result lies in; dropout hands its input on where it does not train."""
-    while node.op == "call_function" and operator_name(node) in _DROPOUT and not argument(node, "train"):
+    while operator_facts(node).is_dropout and not argument(node, "train"):
         node = argument(node, "input")
     return storage(node)
 

@@ -13,7 +13,7 @@ from quanthost.errors import TableError
 from quanthost.graph.operators import argument
 from quanthost.graph.pattern import Op
 from quanthost.graph.view import GraphView, tensor_meta
-from quanthost.values import AnyQSpec, Gain, Kernel, Recipe, Role, checks
+from quanthost.values import AnyQSpec, Gain, Granularity, Kernel, QSpec, Recipe, Role, checks
 
 __all__ = ["Claim", "Constraint", "Row", "Site", "SupportTable", "constraint"]
 
@@ -69,6 +69,12 @@ class Site:
     def _meta(self, capture: str) -> torch.Tensor | None:
         nodes = (self.output,) if capture == "output" else self.tensors(capture)
         return tensor_meta(nodes[0]) if nodes else None
+
+    @property
+    def has_scale_groups(self) -> bool:
+        """Whether the recipe gives the weight a scale for each group of a row."""
+        weight = None if self.recipe is None else self.recipe.weight
+        return isinstance(weight, QSpec) and weight.granularity is Granularity.PER_GROUP
 
     def is_constant(self, capture: str) -> bool:
         """Whether each tensor of the capture is a weight, buffer or lifted constant."""

@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import fx
 
-from quanthost.graph.operators import operator_name
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import argument
 
 __all__ = ["multiplications"]
 
-_Shape = Sequence[int]
-
-
-def _by_filter(result: _Shape, source: _Shape, weight: _Shape) -> int:
-    return math.prod(result) * math.prod(weight[1:])
-
-
-def _by_spread(result: _Shape, source: _Shape, weight: _Shape) -> int:
-    return math.prod(source) * math.prod(weight[1:])
-
-
-def _by_row(result: _Shape, left: _Shape, right: _Shape) -> int:
-    return math.prod(result) * (left[-1] if left else 1)
-
-
-# by the result, and the two operands that are multiplied, which are at these places
-_COUNTED: Mapping[str, tuple[Callable[[_Shape, _Shape, _Shape], int], int]] = {
-    **{f"conv{axes}d": (_by_filter, 0) for axes in (1, 2, 3)},
-    **{f"conv_transpose{axes}d": (_by_spread, 0) for axes in (1, 2, 3)},
-    **dict.fromkeys(("linear", "matmul", "mm", "bmm", "mv", "dot"), (_by_row, 0)),
-    **dict.fromkeys(("addmm", "baddbmm", "addmv"), (_by_row, 1)),
-}
-
 
 def multiplications(node: fx.Node, tensor_of: Callable[[object], torch.Tensor | None]) -> int:
-    """Of a convolution or a product of matrices; 0 of all else, and where a size is not known.
+    """The number of multiplications in a product of matrices, a linear layer or a convolution.
 
-    ``tensor_of`` gives the tensor, real or fake, that a node stands for, ``None`` where there is none.
+    0 for other operators, for ``aten.convolution``, and where a size is unknown. ``tensor_of`` gives the
+    tensor, real or fake, that a node stands for, ``None`` where there is none.
     """
-    parts = operator_name(node).split(".")
-    counted = _COUNTED.get(parts[1]) if parts[0] == "aten" and len(parts) > 1 else None
-    if counted is None:
+    facts = operator_facts(node)
+    if facts.factors is None or (facts.is_layer and facts.weight_axis is None):
         return 0
-    count, place = counted
-    tensors = [tensor_of(each) for each in (node, *node.args[place : place + 2])]
+    tensors = [tensor_of(each) for each in (node, *(argument(node, name) for name in facts.factors))]
     shapes = [tuple(tensor.shape) for tensor in tensors if tensor is not None]
-    are_known = all(isinstance(size, int) for shape in shapes for size in shape)
-    return count(*shapes) if are_known and len(shapes) == 3 else 0
+    if len(shapes) != 3 or not all(isinstance(size, int) for shape in shapes for size in shape):
+        return 0
+    result, first, second = shapes
+    # a transposed convolution spreads each element of its input, others sum up each element of the result
+    elements = math.prod(first if facts.weight_axis == 1 else result)
+    products: int = math.prod(second[1:] if facts.is_convolution else first[-1:])
+    return int(elements) * products

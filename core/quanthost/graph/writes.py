@@ -10,16 +10,12 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
-from quanthost.graph.operators import arguments, operator_name, overload
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import arguments, overload
 
 __all__ = ["Write", "find_writes"]
 
-# Operators that write statistics though their schema does not say so: (what they write, the switch)
-_STATISTICS = {
-    "aten.batch_norm.default": (("running_mean", "running_var"), "training"),
-    "aten.native_batch_norm.default": (("running_mean", "running_var"), "training"),
-    "aten.instance_norm.default": (("running_mean", "running_var"), "use_input_stats"),
-}
+_STATISTICS = ("running_mean", "running_var")
 _COUNTER = "num_batches_tracked"
 _MUTATIONS = {
     OutputKind.BUFFER_MUTATION: InputKind.BUFFER,
@@ -99,9 +95,9 @@ def _written(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, b
             for parameter in op._schema.arguments:
                 if parameter.is_write and isinstance(given[parameter.name], fx.Node):
                     yield node, given[parameter.name], False
-            names, switch = _STATISTICS.get(operator_name(node), ((), ""))
-            for name in names:
-                if given[switch] is True and isinstance(given[name], fx.Node):
+            switch = operator_facts(node).statistics_switch
+            for name in _STATISTICS if switch is not None and given[switch] is True else ():
+                if isinstance(given[name], fx.Node):
                     yield node, given[name], True
 
 

@@ -1,4 +1,4 @@
-"""Annotations of an existing quantizer as matches: operators that were fused, their captures and qspecs."""
+"""Turns the annotations of an existing quantizer into matches: fused operators, their captures and qspecs."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ from torch import fx
 from quanthost.graph.operators import arguments, operator_name
 from quanthost.graph.sharing import DisjointSets, Point
 from quanthost.graph.view import GraphView
-from quanthost.hooks.wrapped import AnnotatedMatch
+from quanthost.hooks.annotated_match import AnnotatedMatch
 from quanthost.toolchain.annotations import Annotated, Quantizer, annotated, qspec_of, shared_root
 from quanthost.values import AnyQSpec, Gain, Kernel, QSpecChoice, Refusal, Role
 
-__all__ = ["matches"]
+__all__ = ["find_matches"]
 
 _ROLES = {"weight": Role.WEIGHT, "bias": Role.BIAS}
 
 
-def matches(
+def find_matches(
     quantizer: Quantizer, graph_module: fx.GraphModule, backend: str, kernel: Kernel
 ) -> list[AnnotatedMatch]:
-    """What the quantizer would quantize in a graph, in the graph's order; the graph is not changed."""
-    found = annotated(quantizer, graph_module)
+    """The matches that the quantizer would quantize, in graph order; the graph is not changed."""
+    operators = annotated(quantizer, graph_module)
     specs: dict[Point, Any] = {}
-    for each in found:
-        specs.update({Point(source, each.node): spec for source, spec in each.inputs.items()})
-        specs[Point(each.node)] = each.output
+    for operator in operators:
+        specs.update({Point(source, operator.node): spec for source, spec in operator.inputs.items()})
+        specs[Point(operator.node)] = operator.output
     view = GraphView(graph_module)
-    return [_match(group, specs, view, backend, kernel) for group in _fused(found)]
+    return [_match(group, specs, view, backend, kernel) for group in _fused(operators)]
 
 
-def _fused(found: Sequence[Annotated]) -> list[list[Annotated]]:
-    """Operators with nothing quantized between them, in the order of the graph."""
-    by_node = {each.node: each for each in found}
+def _fused(operators: Sequence[Annotated]) -> list[list[Annotated]]:
+    """Groups of operators with nothing quantized between them, in graph order."""
+    by_node = {operator.node: operator for operator in operators}
     sets = DisjointSets(by_node)
-    for each in found:
-        for source in each.node.all_input_nodes:
+    for operator in operators:
+        for source in operator.node.all_input_nodes:
             before = by_node.get(source)
-            alone = len(source.users) == 1
-            if before is not None and alone and before.output is None and each.inputs.get(source) is None:
-                sets.union(source, each.node)
+            only_reader = len(source.users) == 1
+            is_float = before is not None and before.output is None and operator.inputs.get(source) is None
+            if only_reader and is_float:
+                sets.union(source, operator.node)
     return [[by_node[node] for node in group] for group in sets.groups()]
 
 
 @attrs.frozen(kw_only=True)
 class _Captures:
-    """Nodes by capture, and the capture of each point; ``"output"`` is the result's."""
+    """Nodes by capture, and the capture at each point; that of the result is ``"output"``."""
 
     nodes: dict[str, fx.Node]
     points: dict[Point, str]
@@ -86,16 +87,16 @@ def _match(
     for point, name in captures.points.items():
         if specs.get(point) is None:
             continue
-        spec, way = shared_root(specs[point], specs)
-        partners = [_partner(each, captures) for each in way]
+        spec, path = shared_root(specs[point], specs)
+        partners = [_partner(each, captures) for each in path]
         value = qspec_of(spec, captures.points.get)
         if isinstance(value, str):
-            problems.append(f"{name} has {value}, which no qspec can say")
+            problems.append(f"{name} has {value}, which no qspec can express")
             continue
         qspecs[name] = value
-        if way and partners[0] is None:
+        if path and partners[0] is None:
             problems.append(f"{name} shares its parameters with a tensor of another operator")
-        elif way:
+        elif path:
             shares |= {each.partition(".")[0] for each in (name, *partners) if each is not None}
     return AnnotatedMatch(
         backend=backend, row=_row_name(group[0].node), kernel=kernel,
@@ -108,7 +109,7 @@ def _match(
 
 
 def _partner(point: Point, captures: _Captures) -> str | None:
-    """The capture of the match that a point is; a result of another operator is the capture that reads it."""
+    """The capture at a point of the match; for a result of another operator, the capture that reads it."""
     if point in captures.points or point.consumer is not None:
         return captures.points.get(point)
     return next((name for name, node in captures.nodes.items() if node is point.producer), None)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from quanthost.errors import RequestError
 from quanthost.graph.matcher import match_table
-from quanthost.graph.table import Claim, Row, Site, SupportTable
+from quanthost.graph.table import Claim, Row, Site, SupportTable, constraint
 from quanthost.graph.view import GraphView, tensor_meta
+from quanthost.hooks.claims import find_claims, operators_to_keep
 from quanthost.hooks.simulated import Runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import (
@@ -34,19 +35,19 @@ if TYPE_CHECKING:
 
     from quanthost.toolchain.partition import Partitioner
 
-__all__ = ["TableBackend", "integer_operand"]
+__all__ = ["TableBackend", "float_operands"]
 
 Rewrite = Callable[["GraphModule"], None]
 
 
 @attrs.define(kw_only=True, eq=False)
 class TableBackend:
-    """A backend made of its support table; a plugin's entry point can be an instance of it.
+    """A backend that its support table defines; a plugin's entry point can be an instance of it.
 
-    ``delegate`` is the id of the ExecuTorch backend that takes what the table has rows for; ``None``
-    leaves everything to portable kernels. ``rewrites`` change a graph in place into operators that the
-    rows know, before annotation. ``mark`` is told each claim that the
-    partitioner took. Override a hook in a subclass where a table is not enough.
+    ``delegate`` is the id of the ExecuTorch backend that runs what the rows claim; with ``None``, portable
+    kernels run everything. ``rewrites`` change a graph in place, before annotation, into operators that the
+    rows know. The partitioner calls ``mark`` with each claim. Override a hook in a subclass where a table
+    is not enough.
     """
 
     info: BackendInfo
@@ -76,12 +77,12 @@ class TableBackend:
         recipe = self.recipe(request)
         if recipe.kernel is Kernel.FLOAT:
             return []
-        found = match_table(
+        matches = match_table(
             self.table, GraphView(graph_module), recipe.kernel,
-            recipe=recipe, is_open=lambda node: node.name in open_nodes, accept=integer_operand,
+            recipe=recipe, is_open=lambda node: node.name in open_nodes, accept=float_operands,
         )  # fmt: skip
-        misses = [RowMiss(node=m.node.name, row=m.row, reason=m.reason) for m in found.misses]
-        return [*(self._match(site) for site in found.sites), *misses]
+        misses = [RowMiss(node=m.node.name, row=m.row, reason=m.reason) for m in matches.misses]
+        return [*(self._match(site) for site in matches.sites), *misses]
 
     @hookimpl
     def quanthost_choose_qspecs(self, match: Match, request: Request) -> QSpecChoice | Refusal:
@@ -105,9 +106,17 @@ class TableBackend:
     def quanthost_create_partitioners(self, request: Request) -> list[Partitioner]:
         if self.delegate is None:
             return []
-        from quanthost.hooks.partitioner import table_partitioner
+        # it imports executorch, which nothing before lowering needs
+        from quanthost.toolchain.partition import ClaimPartitioner
 
-        return [table_partitioner(self)]
+        return [
+            ClaimPartitioner(
+                name=self.info.name, delegate=self.delegate, mark=self.mark,
+                find=lambda exported: find_claims(self.table, exported),
+                keep=lambda exported: operators_to_keep(self.table, exported),
+                compile_specs=self.compile_specs,
+            )
+        ]  # fmt: skip
 
     @hookimpl
     def quanthost_lowering_options(self) -> LoweringOptions:
@@ -146,9 +155,10 @@ class TableBackend:
         )  # fmt: skip
 
 
-def integer_operand(site: Site) -> str | None:
-    """Only float tensors can be quantized: indices, masks and counts are not."""
-    names: Iterable[str] = (c for c in site.captures if site.row.role(c) is Role.ACTIVATION)
+@constraint("float operands, which can be quantized")
+def float_operands(site: Site) -> str | None:
+    """Indices, masks and counts cannot be quantized."""
+    names = [capture for capture in site.captures if site.row.role(capture) is Role.ACTIVATION]
     for node in (node for name in names for node in site.tensors(name)):
         meta = tensor_meta(node)
         if meta is not None and not meta.is_floating_point():

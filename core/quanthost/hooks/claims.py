@@ -1,17 +1,17 @@
-"""What a support table takes of an edge graph: sites whose q/dq surroundings fit one of their kernels."""
+"""Finds what a support table claims of an edge graph: sites whose q/dq nodes fit one of the row's kernels."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from torch import fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from quanthost.graph.matcher import match_table
-from quanthost.graph.operators import argument, name_matches, operator_name, overload
-from quanthost.graph.table import Claim, Site, SupportTable
+from quanthost.graph.operators import name_matches, operator_name, overload
+from quanthost.graph.qdq import qdq_parameters
+from quanthost.graph.table import Claim, Constraint, Site, SupportTable, constraint
 from quanthost.graph.view import GraphView, is_dequantize, is_quantize, tensor_meta
 from quanthost.values import Kernel, Role
 
@@ -19,41 +19,41 @@ __all__ = ["FITS", "find_claims", "operators_to_keep"]
 
 
 def find_claims(table: SupportTable, exported: ExportedProgram) -> list[Claim]:
-    """Claims of a whole edge graph: integer kernels first, then float ones on what is left."""
+    """Claims on a whole edge graph: integer kernels first, then float kernels on what is left."""
     view = GraphView(exported.graph_module, exported)
     table = SupportTable(row for row in table if row.delegated)
-    taken: set[fx.Node] = set()
+    claimed: set[fx.Node] = set()
     claims: list[Claim] = []
     for kernel, fits in FITS.items():
-        found = match_table(table, view, kernel, is_open=lambda node: node not in taken, accept=fits)
-        for site in found.sites:
+        matches = match_table(table, view, kernel, is_open=lambda node: node not in claimed, accept=fits)
+        for site in matches.sites:
             nodes = tuple(dict.fromkeys((*site.nodes, *_surroundings(site))))
-            if not taken.isdisjoint(nodes):
+            if not claimed.isdisjoint(nodes):
                 continue
-            taken.update(nodes)
+            claimed.update(nodes)
             claims.append(Claim(nodes=nodes, site=site))
     return claims
 
 
 def operators_to_keep(table: SupportTable, exported: ExportedProgram) -> list[OpOverload]:
-    """Operators of the program that a row has as they are, at each place where they occur.
+    """Operators of the program that a row takes undecomposed, at every place where they occur.
 
     An operator that the table takes only at some places is decomposed everywhere, since ExecuTorch
     refuses a program with a kept operator that no delegate took.
     """
     names = tuple({name for row in table for name in row.keeps})
-    found: list[tuple[OpOverload, fx.Node]] = []
+    calls: list[tuple[OpOverload, fx.Node]] = []
     for node in exported.graph.nodes:
         op = overload(node) if node.op == "call_function" else None
         if op is not None and any(name_matches(name, operator_name(node)) for name in names):
-            found.append((op, node))
-    if not found:
+            calls.append((op, node))
+    if not calls:
         return []
-    taken = {node for claim in find_claims(table, exported) for node in claim.site.nodes}
-    kept: dict[OpOverload, bool] = {}
-    for op, node in found:
-        kept[op] = kept.get(op, True) and node in taken
-    return [op for op, everywhere in kept.items() if everywhere]
+    claimed = {node for claim in find_claims(table, exported) for node in claim.site.nodes}
+    everywhere: dict[OpOverload, bool] = {}
+    for op, node in calls:
+        everywhere[op] = everywhere.get(op, True) and node in claimed
+    return [op for op, is_claimed in everywhere.items() if is_claimed]
 
 
 def _activations(site: Site) -> list[fx.Node]:
@@ -71,10 +71,11 @@ def _weights(site: Site) -> list[fx.Node]:
 
 
 def _is_dynamic(node: fx.Node) -> bool:
-    scale = argument(node, "scale", argument(node, "scales"))
-    return isinstance(scale, fx.Node) and scale.target is operator.getitem
+    parameters = qdq_parameters(node)
+    return parameters is not None and parameters.is_dynamic
 
 
+@constraint("a static kernel's quantize and dequantize around it")
 def _fits_static(site: Site) -> str | None:
     for node in _activations(site):
         if not is_dequantize(node) or _is_dynamic(node):
@@ -91,16 +92,15 @@ def _fits_static(site: Site) -> str | None:
 
 
 def _unequal_parameters(site: Site, quantize: fx.Node) -> str | None:
-    """A row whose captures share parameters needs them equal, number by number."""
-    if not site.row.shares:
-        return None
-    shared = [node for name in site.row.shares if name != "output" for node in site.tensors(name)]
-    parameters = {tuple(node.args[1:]) for node in shared}
+    """The reason where tensors that the row lets share parameters have different ones."""
+    nodes = [node for name in site.row.shares if name != "output" for node in site.tensors(name)]
     if "output" in site.row.shares:
-        parameters.add(tuple(quantize.args[1:]))
-    return None if len(parameters) == 1 else "its tensors have different quantization parameters"
+        nodes.append(quantize)
+    different = len({qdq_parameters(node) for node in nodes}) > 1
+    return "its tensors have different quantization parameters" if different else None
 
 
+@constraint("a dynamic kernel's quantize and dequantize before it")
 def _fits_dynamic(site: Site) -> str | None:
     for node in _activations(site):
         if not is_dequantize(node) or not _is_dynamic(node):
@@ -108,6 +108,7 @@ def _fits_dynamic(site: Site) -> str | None:
     return _quantized_weights(site)
 
 
+@constraint("a dequantize before its weight alone")
 def _fits_weight_only(site: Site) -> str | None:
     if any(is_dequantize(node) for node in _activations(site)):
         return "an activation is quantized"
@@ -121,6 +122,7 @@ def _quantized_weights(site: Site) -> str | None:
     return "the weight is not quantized"
 
 
+@constraint("float operands")
 def _fits_float(site: Site) -> str | None:
     for node in _weights(site):
         if is_dequantize(node):
@@ -132,16 +134,17 @@ def _fits_float(site: Site) -> str | None:
     return None
 
 
-FITS: dict[Kernel, Callable[[Site], str | None]] = {
+FITS: dict[Kernel, Constraint] = {
     Kernel.STATIC: _fits_static,
     Kernel.DYNAMIC: _fits_dynamic,
     Kernel.WEIGHT_ONLY: _fits_weight_only,
     Kernel.FLOAT: _fits_float,
 }
+"""What must surround a site for each kernel, in the order in which kernels claim."""
 
 
 def _surroundings(site: Site) -> Iterable[fx.Node]:
-    """The q/dq nodes that belong to an integer kernel, with what computes a dynamic range."""
+    """The q/dq nodes that belong to an integer kernel, and the nodes that compute a dynamic range."""
     if site.kernel is Kernel.FLOAT:
         return
     weights = set(_weights(site))
@@ -152,9 +155,9 @@ def _surroundings(site: Site) -> Iterable[fx.Node]:
         quantize = node.args[0]
         if node not in weights and site.kernel is Kernel.DYNAMIC and isinstance(quantize, fx.Node):
             yield quantize
-            for reader in quantize.args[1:3]:
-                if isinstance(reader, fx.Node):
-                    yield reader
-                    yield from (p for p in reader.all_input_nodes if p.op == "call_function")
+            for parameter in quantize.args[1:3]:
+                if isinstance(parameter, fx.Node):
+                    yield parameter
+                    yield from (p for p in parameter.all_input_nodes if p.op == "call_function")
     if site.kernel is Kernel.STATIC:
         yield next(iter(site.output.users))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from quanthost.errors import RequestError
+from quanthost.hooks.annotated_match import AnnotatedMatch
 from quanthost.hooks.simulated import Runner
 from quanthost.hooks.specs import LoweringOptions, Problem, RowMiss, hookimpl
 from quanthost.values import BackendInfo, Decision, Kernel, Match, PieceRecord, QSpecChoice, Refusal, Request
@@ -18,30 +19,23 @@ if TYPE_CHECKING:
     from quanthost.toolchain.annotations import Quantizer
     from quanthost.toolchain.partition import Partitioner
 
-__all__ = ["AnnotatedMatch", "WrappedBackend"]
-
-
-@attrs.frozen(kw_only=True)
-class AnnotatedMatch(Match):
-    """A match that knows what was annotated there: qspecs, or why they cannot be had."""
-
-    choice: QSpecChoice | Refusal
+__all__ = ["WrappedBackend"]
 
 
 @attrs.define(kw_only=True, eq=False)
 class WrappedBackend:
-    """A backend without a table, which adapts a quantizer and partitioners that exist.
+    """A backend without a table, which adapts an existing quantizer and existing partitioners.
 
-    The quantizer annotates a copy of the graph. Each annotated operator, with those fused to it, becomes a
-    match, whose row is named after the operator and whose qspecs are the annotation's. Nothing is left in
-    float for its cost, since the quantizer has decided. What an annotation says that no qspec can (an
-    observer of its own, parameters shared across operators) refuses the match with a reason.
+    The quantizer annotates a copy of the graph. Each annotated operator, together with those fused to it,
+    becomes a match, whose row is named after the operator and whose qspecs are the annotation's. No match
+    is dropped for its cost: the quantizer decides. A match is refused with a reason where no qspec can
+    express the annotation (a custom observer, parameters shared across operators).
 
     Args:
-        info: Names, recipes and delegate. The qspecs of the recipes describe; the quantizer decides.
-        quantizers: What makes the quantizer of each recipe that is not float, by the recipe's name.
-        partitioners: What makes the partitioners; none leaves everything to portable kernels.
-        lowering: As of a table's backend.
+        info: Names, recipes and delegate. The quantizer decides; the qspecs of the recipes only describe.
+        quantizers: A function that creates the quantizer, for each recipe that is not float.
+        partitioners: Creates the partitioners; without any, portable kernels run everything.
+        lowering: As in ``TableBackend``.
     """
 
     info: BackendInfo
@@ -58,8 +52,8 @@ class WrappedBackend:
         quantizer = self._quantizer(request)
         if quantizer is None:
             return graph_module
-        made: GraphModule = quantizer.transform_for_annotation(graph_module)
-        return made
+        transformed: GraphModule = quantizer.transform_for_annotation(graph_module)
+        return transformed
 
     @hookimpl
     def quanthost_annotate(
@@ -68,10 +62,11 @@ class WrappedBackend:
         quantizer = self._quantizer(request)
         if quantizer is None:
             return []
-        from quanthost.hooks.annotated_matches import matches
+        # it imports torchao, which nothing before annotation needs
+        from quanthost.hooks.annotated_matches import find_matches
 
-        found = matches(quantizer, graph_module, self.info.name, self._kernel(request))
-        return [match for match in found if open_nodes.issuperset(match.nodes)]
+        matches = find_matches(quantizer, graph_module, self.info.name, self._kernel(request))
+        return [match for match in matches if open_nodes.issuperset(match.nodes)]
 
     @hookimpl
     def quanthost_choose_qspecs(self, match: Match) -> QSpecChoice | Refusal | None:
@@ -90,7 +85,7 @@ class WrappedBackend:
             return [
                 Problem(
                     node="", message=f"{type(quantizer).__name__} refuses the graph: {error}",
-                    remedy="keep in float what it names, by an override",
+                    remedy="keep the operators that it names in float, by an override",
                 )
             ]  # fmt: skip
         return []

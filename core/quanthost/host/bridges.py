@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from quanthost.hooks.manager import Plugins
-from quanthost.host.discovery import Policy
-from quanthost.host.measured_costs import Costs
-from quanthost.host.requests import Backend, Options, gather, make_request
+from quanthost.hooks.specs import LoweringOptions
+from quanthost.host.requests import resolve
+from quanthost.host.target import Backend, Target, TargetSettings, as_target
 from quanthost.stages.preparing.prepare import HostQuantizer, recipe_of
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
-from quanthost.values import Kernel, Override, Placement, Request
+from quanthost.values import Kernel, Override, Request
 
 if TYPE_CHECKING:
     from executorch.export import ExportRecipe
@@ -21,76 +21,56 @@ __all__ = ["as_export_recipe", "as_partitioners", "as_quantizer"]
 
 
 def as_quantizer(
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
     overrides: Sequence[Override] = (),
-    *,
-    qat: bool = False,
-    placement: Placement | str = Placement.COST,
-    optimize_for: str = "accuracy",
-    costs: Costs | None = None,
-    options: Options | None = None,
-    policy: Policy | None = None,
+    **settings: Unpack[TargetSettings],
 ) -> HostQuantizer:
     """A torchao ``Quantizer`` for ``prepare_pt2e`` (``prepare_qat_pt2e`` where ``qat``).
 
-    One quantizer serves one graph; afterwards its ``decisions`` say what became of each node, and its
-    ``latency`` what a placement for latency expects. ``optimize_for`` and ``costs`` are those of ``prepare``.
+    The arguments are a ``Target``, or its fields. One quantizer serves one graph; afterwards its
+    ``decisions`` say what became of each node, and its ``latency`` what a placement for latency expects.
     """
-    plugins = gather(backend, policy)
-    request = make_request(
-        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options,
-        optimize_for=optimize_for, costs=costs,
-    )  # fmt: skip
+    plugins, request = resolve(as_target(as_quantizer, backend, recipe, overrides, settings))
     return HostQuantizer(plugins, request)
 
 
 def as_partitioners(
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
-    *,
-    options: Options | None = None,
-    policy: Policy | None = None,
+    overrides: Sequence[Override] = (),
+    **settings: Unpack[TargetSettings],
 ) -> list[Partitioner]:
     """The ExecuTorch partitioners for ``to_edge_transform_and_lower``, in order of priority.
 
-    They delegate whatever the backend runs, integers and float alike: a placement for latency is the
-    quantizer's. The kernels that the backend leaves operators to are registered, so that ``to_executorch``
-    finds them.
+    The arguments are a ``Target``, or its fields. Partitioners delegate whatever the backend runs, in
+    integers or float: overrides and placement act in the quantizer. The kernels that the backend leaves
+    operators to are registered, so that ``to_executorch`` finds them.
     """
-    plugins = gather(backend, policy)
-    request = make_request(plugins, recipe=recipe, options=options)
+    plugins, request = resolve(as_target(as_partitioners, backend, recipe, overrides, settings))
     recipe_of(plugins, request)
-    _register_kernels(plugins, request)
+    _lowering_options(plugins, request)
     return plugins.partitioners(request, Partitioner)
 
 
 def as_export_recipe(
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
     overrides: Sequence[Override] = (),
-    *,
-    optimize_for: str = "accuracy",
-    costs: Costs | None = None,
-    options: Options | None = None,
-    policy: Policy | None = None,
+    **settings: Unpack[TargetSettings],
 ) -> ExportRecipe:
     """An ``ExportRecipe`` for ``executorch.export.export``: quantizer, partitioners and configurations.
 
-    ``optimize_for`` and ``costs`` are those of ``prepare``.
+    The arguments are a ``Target``, or its fields.
     """
     from executorch.export import ExportRecipe, LoweringRecipe, QuantizationRecipe
 
-    plugins = gather(backend, policy)
-    request = make_request(
-        plugins, recipe=recipe, overrides=overrides, options=options, optimize_for=optimize_for, costs=costs
-    )
+    plugins, request = resolve(as_target(as_export_recipe, backend, recipe, overrides, settings))
     quantizer = HostQuantizer(plugins, request)
-    given = plugins.lowering_options(request)
-    _register_kernels(plugins, request)
+    options = _lowering_options(plugins, request)
 
     def first(name: str) -> Any:
-        return next((getattr(o, name) for o in given if getattr(o, name) is not None), None)
+        return next((getattr(o, name) for o in options if getattr(o, name) is not None), None)
 
     quantizes = recipe_of(plugins, request).kernel is not Kernel.FLOAT
     lowering = LoweringRecipe(
@@ -105,6 +85,9 @@ def as_export_recipe(
     )
 
 
-def _register_kernels(plugins: Plugins, request: Request) -> None:
-    for options in plugins.lowering_options(request):
-        register_kernels(options.runtime_modules)
+def _lowering_options(plugins: Plugins, request: Request) -> list[LoweringOptions]:
+    """The options of each backend, whose kernels are registered."""
+    options = plugins.lowering_options(request)
+    for each in options:
+        register_kernels(each.runtime_modules)
+    return list(options)

@@ -1,8 +1,8 @@
-"""A folder of earlier work: statistics by model and data, programs by all that they are made of.
+"""A cache folder: statistics by model and data, programs by all that goes into them.
 
-Entries are named by digests and written whole, so that processes can share the folder, and what is killed
-leaves nothing but what was there. An entry that cannot be read counts as none. The folder can be deleted at
-any time. Where it cannot be written to, a run goes on without it.
+Entries are named by digests and written whole, so that processes can share the folder, and a killed process
+leaves no partial entry. An unreadable entry counts as missing. The folder can be deleted at any time. If it
+cannot be written to, a run goes on without it.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ class Cache:
     writes: bool = attrs.field(default=True, init=False)
 
     @classmethod
-    def of(cls, asked: Path | str | bool | None) -> Cache | None:
+    def of(cls, folder: Path | str | bool | None) -> Cache | None:
         """``True`` is the default folder, ``False`` no cache, ``None`` that of ``QUANTHOST_CACHE`` if set.
 
         Raises:
             RequestError: ``QUANTHOST_CACHE_SIZE`` is no size.
         """
-        if asked is None:
-            asked = bool(os.environ.get(VARIABLE))
-        if asked is False:
+        if folder is None:
+            folder = bool(os.environ.get(VARIABLE))
+        if folder is False:
             return None
-        made = cls(default_folder() if asked is True else Path(asked))
-        with made._writing():
-            for each in (made._statistics, made._programs):
+        cache = cls(default_folder() if folder is True else Path(folder))
+        with cache._writing():
+            for each in (cache._statistics, cache._programs):
                 each.mkdir(parents=True, exist_ok=True)
-        return made
+        return cache
 
     @property
     def _statistics(self) -> Path:
@@ -70,57 +70,57 @@ class Cache:
         return self.folder / "programs"
 
     def statistics(self, prepared: PreparedModel, batches: Iterable[Any], progress: Progress) -> Statistics:
-        """The statistics of the data: those that are held, or collected now and kept.
+        """The statistics of the data: read from the cache, or collected now and stored.
 
-        Data is read twice: for its digest, and, unless that is known, to observe it. A calibration that was
-        stopped goes on. A generator, which can be read once only, is calibrated anew each time, and so is
-        what several ranks do together.
+        Data is read twice: for its digest, and, on a cache miss, to observe it. A stopped calibration resumes
+        from its checkpoint. A generator, which can be read only once, is calibrated anew each time, and so is
+        a run of several ranks.
         """
         if ranks.is_distributed() or iter(batches) is batches:
             return collect_statistics(prepared, batches, progress)
         key = digest((to_data(source_of_statistics(prepared)), digest_of_data(prepared, batches)))
         path = self._statistics / f"{_name(key)}.safetensors"
-        wanted = data_observers(prepared.module).keys()
-        held = _read_statistics(path)
-        if held is not None and wanted <= held.tensors.keys():
-            progress.note(f"{held.batches} batches from the cache")
-            _used(path)
-            return held
-        begun = self._statistics / f"{_name(digest((key, sorted(wanted))))}.begun.safetensors"
-        if self.writes and _read_statistics(begun) is None:
+        observed = data_observers(prepared.module).keys()
+        stored = _read_statistics(path)
+        if stored is not None and observed <= stored.tensors.keys():
+            progress.note(f"{stored.batches} batches from the cache")
+            _touch(path)
+            return stored
+        checkpoint = self._statistics / f"{_name(digest((key, sorted(observed))))}.begun.safetensors"
+        if self.writes and _read_statistics(checkpoint) is None:
             with self._writing():
-                begun.unlink(missing_ok=True)
-        found = collect_statistics(
-            prepared, batches, progress, checkpoint=begun if self.writes else None, unsaved=self._give_up
+                checkpoint.unlink(missing_ok=True)
+        statistics = collect_statistics(
+            prepared, batches, progress, checkpoint=checkpoint if self.writes else None, unsaved=self._give_up
         )
-        if held is not None:
-            found = attrs.evolve(found, tensors={**held.tensors, **found.tensors})
+        if stored is not None:
+            statistics = attrs.evolve(statistics, tensors={**stored.tensors, **statistics.tensors})
         if self.writes:
             with self._writing():
-                found.save(path)
-                begun.unlink(missing_ok=True)
-        return found
+                statistics.save(path)
+                checkpoint.unlink(missing_ok=True)
+        return statistics
 
     def program(self, key: str, prepared: PreparedModel) -> LoweredProgram | None:
-        """The program that was kept under a key, with the backend's own runner where it has one."""
+        """The program that is stored under a key, with the backend's own runner where it has one."""
         path = self._programs / f"{_name(key)}.pte"
         try:
             buffer, record = read_program(path)
         except (OSError, QuanthostError):
             return None
-        _used(path)
+        _touch(path)
         runner = prepared.plugins.runner(buffer, prepared.request, record.pieces)
         return LoweredProgram(buffer=buffer, record=record, runner=runner)
 
     def keep(self, key: str, program: LoweredProgram) -> None:
-        """Keep a program under a key."""
+        """Store a program under a key."""
         if self.writes:
             with self._writing():
                 program.save(self._programs / f"{_name(key)}.pte")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Entered to write, and to make room for what was written; a failure is a warning, once."""
+        """While entered, entries may be written; then old ones are evicted. A failure warns, once."""
         try:
             yield
             evict((self._statistics, self._programs), self.limit)
@@ -131,13 +131,13 @@ class Cache:
         seen = error.seen if isinstance(error, QuanthostError) else error
         if self.writes:
             warnings.warn(
-                f"nothing more is kept in the cache {self.folder}: {seen}", RuntimeWarning, stacklevel=2
+                f"the cache {self.folder} is not written to any more: {seen}", RuntimeWarning, stacklevel=2
             )
         self.writes = False
 
 
 def program_key(calibrated: CalibratedModel, choices: Mapping[str, Any]) -> str:
-    """A digest of all that a program is made of: model, data, request, choices, and the code."""
+    """A digest of all that goes into a program: model, data, request, choices, and the code."""
     prepared = calibrated.prepared
     parts = {
         "model": prepared.captured.digest,
@@ -161,8 +161,8 @@ def _name(key: str) -> str:
     return key.partition(":")[2]
 
 
-def _used(path: Path) -> None:
-    """What was used last is removed last."""
+def _touch(path: Path) -> None:
+    """Mark an entry as used: the one that was used last is evicted last."""
     with contextlib.suppress(OSError):
         os.utime(path)
 

@@ -1,4 +1,4 @@
-"""What a backend says of itself, kept so that to show it again loads neither its code nor torch."""
+"""Caches the descriptions of backends, so that showing one again loads neither its code nor torch."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from quanthost.host.registry import Group, Installed, registered
 from quanthost.stages.whole_files import write_whole
 from quanthost.values import digest, to_data
 
-__all__ = ["described"]
+__all__ = ["description"]
 
 
-def described(backend: Installed, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The description as data for JSON: what is kept of the same code, or what ``make`` gives, which is kept.
+def description(backend: Installed, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The description as data for JSON: from the cache while the code is the same, else from ``make``.
 
-    Where the folder for caches cannot be read or written, it is made each time. So it is while extensions
-    are installed, which may change what a backend says.
+    It is made each time if the folder for caches cannot be read or written, or if extensions are installed,
+    which may change a backend's answers.
     """
-    path = _place(backend)
+    path = _path(backend)
     if path is None:
         return make()
     with contextlib.suppress(OSError, ValueError):
-        held: dict[str, Any] = json.loads(path.read_bytes())
-        return held
-    made = make()
+        stored: dict[str, Any] = json.loads(path.read_bytes())
+        return stored
+    data = make()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         for older in path.parent.glob(f"{backend.name}-*.json"):
             older.unlink(missing_ok=True)
-        write_whole(path, json.dumps(made).encode())
-    return made
+        write_whole(path, json.dumps(data).encode())
+    return data
 
 
-def _place(backend: Installed) -> Path | None:
-    """A file by the name and by all that the description depends on."""
+def _path(backend: Installed) -> Path | None:
+    """A file that is named by all that the description depends on; ``None`` where that is not known."""
     if backend.problem is not None or registered(Group.EXTENSIONS):
         return None
     code = [code_digest("quanthost"), code_digest(backend.package)]
     if None in code:
         return None
-    needed = backend.manifest.requires if backend.manifest is not None else ()
-    versions = [(name, _version(name)) for name in needed]
+    requires = backend.manifest.requires if backend.manifest is not None else ()
+    versions = [(name, _version(name)) for name in requires]
     key = digest((code, versions, to_data(backend.manifest), sys.version_info[:3]))
     return default_folder() / "descriptions" / f"{backend.name}-{key.partition(':')[2]}.json"
 

@@ -1,16 +1,13 @@
-"""Discovery: which plugins are installed, what stands against each, and the import of those asked for."""
+"""Discovery: lists the installed plugins with their problems, and imports those that a run names."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from collections.abc import Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import attrs
-from packaging.utils import canonicalize_name
 
 from quanthost.errors import (
     BackendLoadError,
@@ -47,23 +44,23 @@ _PROJECT = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def installed(policy: Policy | None = None, *, group: Group = Group.BACKENDS) -> tuple[Installed, ...]:
-    """The plugins of a group, sorted by name, each with its manifest and what stands against it.
+    """The plugins of a group, sorted by name, each with its manifest and the problem that blocks it, if any.
 
-    Imports none of them and raises for none of them. Without a policy the environment's holds.
+    Imports no plugin and raises no plugin's problem. Without a policy the environment's holds.
     """
     policy = Policy.of() if policy is None else policy
-    found = registered(group)
+    plugins = registered(group)
     # a run has backends and extensions under their names: an extension must not have a backend's
-    registrations = [*registered(Group.BACKENDS), *found] if group is Group.EXTENSIONS else found
-    return tuple(_examined(plugin, registrations, policy) for plugin in found)
+    registrations = [*registered(Group.BACKENDS), *plugins] if group is Group.EXTENSIONS else plugins
+    return tuple(_examine(plugin, registrations, policy) for plugin in plugins)
 
 
 def plugin_records(names: Sequence[str]) -> tuple[PluginRecord, ...]:
-    """Distribution and version of those backends that are installed, for records of what they made."""
+    """Distribution and version of those backends that are installed, for the records of programs."""
     # late: listing what is installed needs no values
     from quanthost.values import PluginRecord
 
-    by_name = {found.name: found for found in installed()}
+    by_name = {plugin.name: plugin for plugin in installed()}
     return tuple(
         PluginRecord(name=name, distribution=by_name[name].distribution, version=by_name[name].version)
         for name in names
@@ -83,48 +80,48 @@ def load(name: str, policy: Policy | None = None) -> object:
         BackendLoadError: a module that it requires is missing, or its import failed.
     """
     backends = installed(policy)
-    found = next((backend for backend in backends if backend.name == name), None)
-    if found is None:
+    plugin = next((backend for backend in backends if backend.name == name), None)
+    if plugin is None:
         raise _unknown(name, backends)
-    return _imported(found)
+    return _import(plugin)
 
 
 def extensions(policy: Policy | None = None) -> tuple[tuple[str, object], ...]:
     """Names and plugin objects of all extensions, sorted by name, under the rules of ``load``.
 
-    Nobody asks for an extension by name, so one that cannot be used warns and is left out. One that
-    the policy blocks is left out without a word.
+    No run names an extension, so one that cannot be used is left out with a warning. One that the policy
+    blocks is left out without a warning.
     """
     loaded = []
     for extension in installed(policy, group=Group.EXTENSIONS):
         if isinstance(extension.problem, BlockedBackendError):
             continue
         try:
-            loaded.append((extension.name, _imported(extension)))
+            loaded.append((extension.name, _import(extension)))
         except DiscoveryError as error:
             warnings.warn(f"left out: {error}", RuntimeWarning, stacklevel=2)
     return tuple(loaded)
 
 
 def check_loaded(name: str, info: BackendInfo, policy: Policy | None = None) -> None:
-    """Refuse a loaded backend whose code says otherwise than its manifest."""
+    """Refuse a loaded backend whose code contradicts its manifest."""
     for backend in installed(policy):
         if backend.name == name and backend.manifest is not None:
             check_manifest(backend.manifest, info)
 
 
-def _examined(plugin: Installed, registrations: Sequence[Installed], policy: Policy) -> Installed:
+def _examine(plugin: Installed, registrations: Sequence[Installed], policy: Policy) -> Installed:
     if plugin.problem is not None:
         return plugin
-    manifest, problem = read(plugin.as_entry_point().module, plugin=plugin.name)
+    manifest, problem = read(plugin.module, plugin=plugin.name)
     requires = () if manifest is None else manifest.requires
     problems = (
         _blocked(plugin, policy),
-        _doubled(plugin, registrations),
+        _duplicate(plugin, registrations),
         problem,
-        _lacking(plugin, requires),
+        _missing_modules(plugin, requires),
     )
-    first = next((given for given in problems if given is not None), None)
+    first = next((each for each in problems if each is not None), None)
     return attrs.evolve(plugin, manifest=manifest, problem=first)
 
 
@@ -140,7 +137,7 @@ def _blocked(plugin: Installed, policy: Policy) -> DiscoveryError | None:
     )  # fmt: skip
 
 
-def _doubled(plugin: Installed, registrations: Sequence[Installed]) -> DiscoveryError | None:
+def _duplicate(plugin: Installed, registrations: Sequence[Installed]) -> DiscoveryError | None:
     claims = [other for other in registrations if other.name == plugin.name]
     if len(claims) == 1:
         return None
@@ -157,7 +154,7 @@ def _doubled(plugin: Installed, registrations: Sequence[Installed]) -> Discovery
     )  # fmt: skip
 
 
-def _lacking(plugin: Installed, requires: Sequence[str]) -> DiscoveryError | None:
+def _missing_modules(plugin: Installed, requires: Sequence[str]) -> DiscoveryError | None:
     missing = [module for module in requires if not is_importable(module)]
     if not missing:
         return None
@@ -169,6 +166,9 @@ def _lacking(plugin: Installed, requires: Sequence[str]) -> DiscoveryError | Non
 
 
 def _unknown(name: str, backends: Sequence[Installed]) -> DiscoveryError:
+    # late: a listing needs no neighbours
+    import difflib
+
     near = difflib.get_close_matches(name, dict.fromkeys(backend.name for backend in backends))
     return UnknownBackendError(
         f"the backend {name!r}, which no installed distribution offers",
@@ -192,12 +192,12 @@ def _listing(backends: Sequence[Installed]) -> str:
     return "; ".join(listed) or "none is installed"
 
 
-def _imported(plugin: Installed) -> object:
+def _import(plugin: Installed) -> object:
     if plugin.problem is not None:
         raise plugin.problem
     try:
-        found = plugin.as_entry_point().load()
-        return found() if isinstance(found, type) else found
+        target = plugin.as_entry_point().load()
+        return target() if isinstance(target, type) else target
     # a plugin's code may raise anything, and must not end the host by calling sys.exit
     except (Exception, SystemExit) as error:
         raise BackendLoadError(
@@ -215,20 +215,25 @@ def _how_to_repair(error: BaseException, plugin: Installed) -> str:
 
 
 def _how_to_install(modules: Sequence[str], plugin: Installed) -> str:
-    """A pip command for the modules whose distribution is known, the names of the others.
+    """A pip command for the modules whose distribution is known, and the names of the others.
 
-    Known are the requirements that the plugin's distribution declares, and the host's toolchain. To
-    take any module's name for a distribution's could have a stranger's package installed.
+    Known are the requirements that the plugin's distribution declares, and the host's toolchain. A module's
+    name is not taken for that of a distribution: that could install a stranger's package.
     """
+    # late: a listing without problems needs neither
+    from importlib import metadata
+
+    from packaging.utils import canonicalize_name
+
     known = dict.fromkeys(_TOOLCHAIN, "quanthost[toolchain]")
     for requirement in metadata.requires(plugin.distribution) or ():
         project = _PROJECT.match(requirement)
         if project is not None:
             known[canonicalize_name(project[0])] = requirement.partition(";")[0].strip()
-    found = {module: known.get(canonicalize_name(module.partition(".")[0])) for module in modules}
-    wanted = dict.fromkeys(f"'{given}'" for given in found.values() if given is not None)
-    others = [repr(module) for module, given in found.items() if given is None]
-    steps = ["pip install " + " ".join(wanted)] if wanted else []
+    sources = {module: known.get(canonicalize_name(module.partition(".")[0])) for module in modules}
+    packages = dict.fromkeys(f"'{source}'" for source in sources.values() if source is not None)
+    others = [repr(module) for module, source in sources.items() if source is None]
+    steps = ["pip install " + " ".join(packages)] if packages else []
     if others:
         steps.append("install what provides " + " and ".join(others))
     return "; ".join(steps)

@@ -1,4 +1,4 @@
-"""How large a cache may grow: what was not used for longest goes first."""
+"""Limits the size of a cache: the entries that were used least recently are removed first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["VARIABLE", "evict", "size_limit"]
 VARIABLE = "QUANTHOST_CACHE_SIZE"
 _DEFAULT = "10G"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-# seconds after which a file that was never finished is what a killed process left behind
+# seconds after which an unfinished file counts as left behind by a killed process
 _ABANDONED = 3600.0
 
 
@@ -28,14 +28,14 @@ def size_limit() -> int:
     Raises:
         RequestError: it is no size.
     """
-    text = os.environ.get(VARIABLE) or _DEFAULT
-    found = re.fullmatch(r"(\d+)([KMGT]?)(i?B)?", text.strip(), re.IGNORECASE)
-    if found is None:
+    text = os.environ.get(VARIABLE, "").strip()
+    size = re.fullmatch(r"(\d+)([KMGT]?)(i?B)?", text if text else _DEFAULT, re.IGNORECASE)
+    if size is None:
         raise RequestError(
             f"the size {text!r}", needed="bytes, or a number with K, M, G or T", where=VARIABLE, value=text,
             remedy="write for example 500M, or leave it unset for 10G",
         )  # fmt: skip
-    return int(found[1]) * _UNITS[found[2].upper()]
+    return int(size[1]) * _UNITS[size[2].upper()]
 
 
 @attrs.define
@@ -50,7 +50,7 @@ class _Entry:
 def evict(folders: Iterable[Path], limit: int) -> None:
     """Remove the entries that were used least recently until all take no more than ``limit`` bytes.
 
-    Other processes may read, write and evict meanwhile: what one of them misses, it makes anew.
+    Other processes may read, write and evict at the same time; one that misses an entry makes it anew.
     """
     entries = sorted(_entries(folders).values(), key=lambda entry: entry.used)
     total = sum(entry.size for entry in entries)
@@ -63,21 +63,21 @@ def evict(folders: Iterable[Path], limit: int) -> None:
 
 
 def _entries(folders: Iterable[Path]) -> dict[str, _Entry]:
-    found: dict[str, _Entry] = {}
+    entries: dict[str, _Entry] = {}
     for folder in folders:
         for file in os.scandir(folder):
             # another process may have removed it
             with contextlib.suppress(FileNotFoundError):
-                about = file.stat()
+                status = file.stat()
                 if file.name.startswith("."):
-                    if time.time() - about.st_mtime > _ABANDONED:
+                    if time.time() - status.st_mtime > _ABANDONED:
                         _remove(file.path)
                     continue
-                entry = found.setdefault(os.path.join(folder, file.name.partition(".")[0]), _Entry())
+                entry = entries.setdefault(os.path.join(folder, file.name.partition(".")[0]), _Entry())
                 entry.files.append(file.path)
-                entry.size += about.st_size
-                entry.used = max(entry.used, about.st_mtime)
-    return found
+                entry.size += status.st_size
+                entry.used = max(entry.used, status.st_mtime)
+    return entries
 
 
 def _remove(file: str) -> None:

@@ -1,4 +1,4 @@
-"""Folders of the user's own, and digests of code that tell whether what is kept there still holds."""
+"""The user's cache folder, and digests of code, which become part of the names of cache entries."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def default_folder() -> Path:
 
 
 def code_digest(package: str) -> str | None:
-    """SHA-256 over the files of a package or module, data among them, which is not imported for it.
+    """SHA-256 over all files of a package or module, including data, without importing it.
 
-    While a package is written its version stays as it is. ``None`` where there is no such package.
+    The version is not enough: it stays the same while a package is developed. ``None`` where there is no such
+    package.
     """
     try:
         spec = importlib.util.find_spec(package)
@@ -42,7 +43,7 @@ def code_digest(package: str) -> str | None:
     total = hashlib.sha256(package.encode())
     for file in sorted(file for file in files if file.is_file()):
         total.update(file.name.encode())
-        found = file.stat()
-        large = f"{found.st_size} {found.st_mtime_ns}".encode()
-        total.update(file.read_bytes() if found.st_size < _READ else large)
+        status = file.stat()
+        large = f"{status.st_size} {status.st_mtime_ns}".encode()
+        total.update(file.read_bytes() if status.st_size < _READ else large)
     return total.hexdigest()

@@ -1,17 +1,16 @@
-"""The debugger as app developers and backend authors call it, with backends by name."""
+"""``why`` and ``trace`` as app developers and backend authors call them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from quanthost.host.discovery import Policy
-from quanthost.host.measured_costs import Costs
-from quanthost.host.requests import Backend, Options, gather, make_request
-from quanthost.inspection.trace import trace as trace_stages
-from quanthost.inspection.why import explain
+from quanthost.debugging.trace import trace as trace_stages
+from quanthost.debugging.why import explain
+from quanthost.host.requests import resolve
+from quanthost.host.target import Backend, Target, TargetSettings, as_target
 from quanthost.stages.capturing.capture import CapturedModel, capture
-from quanthost.values import Override, Placement
+from quanthost.values import Override
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,27 +25,23 @@ __all__ = ["trace", "why"]
 def why(
     model: CapturedModel | ExportedProgram | nn.Module,
     node: str,
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
     overrides: Sequence[Override] = (),
     *,
     inputs: Any = (),
     kwargs: Mapping[str, Any] | None = None,
-    placement: Placement | str = Placement.COST,
-    optimize_for: str = "accuracy",
-    costs: Costs | None = None,
-    options: Options | None = None,
-    policy: Policy | None = None,
     lowered: bool = True,
+    **settings: Unpack[TargetSettings],
 ) -> Explanation:
-    """Why an operator became what it is: each row that was tried, and where it stopped.
+    """Explain what became of an operator: each row that was tried, and where it stopped.
 
     Args:
         model: What ``capture`` returned; or a model, which is captured with ``inputs`` and ``kwargs``.
         node: A node of the captured graph; or an operator (``"conv2d"``) or a module's dotted path, as a
             glob, for each node of it.
-        backend: As for ``prepare``, with ``recipe``, ``overrides``, ``placement``, ``optimize_for``,
-            ``costs``, ``options`` and ``policy``.
+        backend: A ``Target``, or its backend, with the other fields as ``recipe``, ``overrides`` and
+            ``settings``. Give those of the run that you want explained.
         lowered: Also convert and lower, with ranges of the example inputs, to see what the partitioners
             make of it. ``False`` answers sooner, for the captured graph alone.
 
@@ -55,30 +50,22 @@ def why(
         QuanthostError: the model cannot be captured or prepared. Where it cannot be lowered, the answer
             says why.
     """
-    plugins = gather(backend, policy)
-    request = make_request(
-        plugins, recipe=recipe, overrides=overrides, placement=placement, options=options,
-        optimize_for=optimize_for, costs=costs,
-    )  # fmt: skip
+    plugins, request = resolve(as_target(why, backend, recipe, overrides, settings))
     captured = model if isinstance(model, CapturedModel) else capture(model, inputs, kwargs)
     return explain(captured, plugins, request, node, lowered=lowered)
 
 
 def trace(
     model: CapturedModel | ExportedProgram | nn.Module,
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
     overrides: Sequence[Override] = (),
     *,
     inputs: Any = (),
     kwargs: Mapping[str, Any] | None = None,
-    placement: Placement | str = Placement.COST,
-    optimize_for: str = "accuracy",
-    costs: Costs | None = None,
-    options: Options | None = None,
-    policy: Policy | None = None,
+    **settings: Unpack[TargetSettings],
 ) -> Trace:
-    """The graph after each stage, each node with what was decided on it.
+    """Record the graph after each stage, each node with the decision on it.
 
     Ranges are those of the example inputs. The arguments are those of ``why``;
     ``quanthost.report.trace_text.save_trace`` writes the graphs as text and as pictures.
@@ -87,10 +74,6 @@ def trace(
         QuanthostError: the model cannot be captured or prepared. Where a later stage refuses, the
             trace ends there and says why.
     """
-    plugins = gather(backend, policy)
-    request = make_request(
-        plugins, recipe=recipe, overrides=overrides, placement=placement, options=options,
-        optimize_for=optimize_for, costs=costs,
-    )  # fmt: skip
+    plugins, request = resolve(as_target(trace, backend, recipe, overrides, settings))
     captured = model if isinstance(model, CapturedModel) else capture(model, inputs, kwargs)
     return trace_stages(captured, plugins, request)

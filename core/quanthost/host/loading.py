@@ -1,4 +1,4 @@
-"""Programs read back, with the runner of their backend where the ExecuTorch runtime can't run them."""
+"""Reads programs back, with the runner of their backend where the ExecuTorch runtime can't run them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quanthost.errors import ProgramError
 from quanthost.host.discovery import Policy
 from quanthost.stages.lowering.files import read_program
 from quanthost.stages.lowering.program import LoweredProgram
-from quanthost.values import ProgramRecord, Request
+from quanthost.values import ProgramRecord
 
 __all__ = ["load"]
 
@@ -21,8 +21,8 @@ __all__ = ["load"]
 def load(path: str | os.PathLike[str], policy: Policy | None = None) -> LoweredProgram:
     """Read a program and its record back.
 
-    One that was run by its backend's own runner is run by it again: the backend is imported at the first
-    run, under the rules of ``policy``.
+    If the backend has a runner of its own, the program runs in it: the backend is imported at the first run,
+    under the rules of ``policy``.
 
     Raises:
         ProgramError: a file is missing or cannot be read, or the two do not belong together.
@@ -48,14 +48,17 @@ class _BackendsRunner:
 
     def _ask(self) -> Callable[[list[Any]], list[Any]]:
         # late: most programs run without the host, which takes seconds to import
-        from quanthost.host.requests import gather
+        from quanthost.host.requests import resolve
+        from quanthost.host.target import Target
 
         record = self._record
-        request = Request(
-            backends=record.backends, recipe=record.recipe, overrides=record.overrides, qat=record.qat,
-            options=record.options,
+        plugins, request = resolve(
+            Target(
+                backend=record.backends, recipe=record.recipe, overrides=record.overrides, qat=record.qat,
+                options=dict(record.options), policy=self._policy,
+            )
         )  # fmt: skip
-        runner = gather(record.backends, self._policy).runner(self._buffer, request, record.pieces)
+        runner = plugins.runner(self._buffer, request, record.pieces)
         if runner is None:
             names = ", ".join(record.backends)
             raise ProgramError(

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from packaging.specifiers import InvalidSpecifier
 
 from quanthost.errors import ApiVersionError, DiscoveryError, ManifestError, ValueCheckError
 from quanthost.host.api_range import API_VERSION, admits
 from quanthost.host.module_files import package_folders
-from quanthost.values import Manifest
+from quanthost.values.manifest import Manifest
 
 if TYPE_CHECKING:
     from quanthost.values import BackendInfo
@@ -92,7 +91,7 @@ def _api_problem(api: object, path: Path, plugin: str) -> DiscoveryError | None:
     try:
         if admits(api):
             return None
-    except InvalidSpecifier:
+    except ValueError:
         return _refusal(
             f"{api!r}", "a PEP 440 version range", "api", path, plugin, remedy="write for example '>=1,<2'"
         )

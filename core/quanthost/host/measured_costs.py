@@ -1,4 +1,4 @@
-"""Measured costs of a backend's rows: where they are kept, and how a request finds them."""
+"""Measured costs of a backend's rows: their files, and the table that a target means."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quanthost.errors import ProgramError, RequestError, ValueCheckError
+from quanthost.host.target import Costs
 from quanthost.stages.whole_files import write_whole
-from quanthost.values import CostTable, from_json, to_json
+from quanthost.values import CostTable, Objective, from_json, to_json
 
-__all__ = ["Costs", "costs_path", "find_costs", "load_costs", "save_costs"]
-
-Costs = CostTable | str | os.PathLike[str]
+__all__ = ["costs_path", "find_costs", "load_costs", "save_costs"]
 
 
 def costs_path(backend: str) -> Path:
-    """Where a backend's costs on this machine are kept, unless another file is named."""
+    """The default file of a backend's costs on this machine."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("quanthost")) / "costs" / f"{backend}.json"
@@ -55,35 +54,31 @@ def load_costs(path: str | os.PathLike[str]) -> CostTable:
         ) from error  # fmt: skip
 
 
-def find_costs(optimize_for: str, costs: Costs | None, backends: Sequence[str]) -> CostTable | None:
-    """The table that a request is placed by, ``None`` where it is not placed for latency.
+def find_costs(objective: Objective, costs: Costs | None, backends: Sequence[str]) -> CostTable | None:
+    """The table that decides a placement for latency, ``None`` for accuracy.
 
     Raises:
-        RequestError: the objective is unknown, or the costs are missing or another backend's.
+        RequestError: the costs are missing, another backend's, or given without the objective.
     """
-    if optimize_for not in ("accuracy", "latency"):
-        raise RequestError(
-            f"optimize_for={optimize_for!r}", needed="accuracy or latency", stage="prepare",
-            remedy="choose one of these", value=optimize_for,
-        )  # fmt: skip
-    if optimize_for == "accuracy":
+    if objective is Objective.ACCURACY:
         if costs is None:
             return None
         raise RequestError(
             "costs without optimize_for='latency'", needed="both or none", stage="prepare", value=costs,
-            remedy="ask for optimize_for='latency', or leave the costs out",
+            remedy="add optimize_for='latency', or leave the costs out",
         )  # fmt: skip
-    path = costs_path(backends[0]) if costs is None else costs
-    if costs is None and not costs_path(backends[0]).exists():
+    default = costs_path(backends[0])
+    if costs is None and not default.exists():
         raise RequestError(
-            f"optimize_for='latency', but nothing was measured of {backends[0]} here", stage="prepare",
-            needed=f"measured costs, by default in {path}", value=optimize_for,
+            f"optimize_for='latency' without measured costs of {backends[0]} on this machine",
+            needed=f"measured costs, by default in {default}", stage="prepare", value=objective,
             remedy=f"run 'quanthost measure {backends[0]}' on the machine that will run the programs",
         )  # fmt: skip
-    table = path if isinstance(path, CostTable) else load_costs(path)
+    source = default if costs is None else costs
+    table = source if isinstance(source, CostTable) else load_costs(source)
     if table.backend not in backends:
         raise RequestError(
             f"costs of {table.backend} for {' and '.join(backends)}", stage="prepare", value=table.backend,
-            needed="costs of a backend that is asked for", remedy="measure that backend",
+            needed="costs of one of the target's backends", remedy=f"measure {backends[0]}",
         )  # fmt: skip
     return table

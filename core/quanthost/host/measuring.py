@@ -1,4 +1,4 @@
-"""Timing a backend's rows on this machine, each by itself, in integers and in float."""
+"""Times a backend's rows on this machine, each by itself, in integers and in float."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
 from quanthost.hooks.specs import LoweringOptions, hookimpl
 from quanthost.host import discovery
+from quanthost.host.requests import resolve
+from quanthost.host.target import Backend, Target
 from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.capturing.capture import CapturedModel, capture
 from quanthost.stages.converting import convert as _convert
@@ -27,12 +29,13 @@ from quanthost.stages.lowering import lower as _lower
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.lowering.timing import machine, seconds_in_turns, seconds_of
 from quanthost.stages.preparing import prepare as _prepare
-from quanthost.stages.preparing.planning import Chosen, site_sizes
+from quanthost.stages.preparing.planned_match import PlannedMatch
 from quanthost.stages.progress import Progress, silent
 from quanthost.stages.records import ConvertedModel
 from quanthost.values import (
     ConversionCost,
     CostTable,
+    Io,
     Kernel,
     Placement,
     Recipe,
@@ -41,6 +44,7 @@ from quanthost.values import (
     SiteCost,
     Sizes,
 )
+from quanthost.values.choices import choose
 
 __all__ = ["measure_costs"]
 
@@ -51,7 +55,7 @@ _T = TypeVar("_T")
 
 
 def measure_costs(
-    backend: str,
+    backend: Backend | Target,
     models: Sequence[tuple[nn.Module, Any]] = (),
     *,
     policy: discovery.Policy | None = None,
@@ -64,16 +68,19 @@ def measure_costs(
     at a few sizes; with ``models``, pairs of module and example inputs, they are the operators of those at
     their own sizes.
 
+    Of a ``Target`` its backend, options, policy and toolchain count: the rows are measured in each recipe.
+
     Raises:
-        RequestError: the backend has no float recipe or no support table.
+        RequestError: several backends, or one without a float recipe or without a support table.
         DiscoveryError: the backend is unknown, blocked or broken.
     """
     progress = silent() if progress is None else progress
-    measuring = _Measuring.of(backend, policy)
+    target = backend if isinstance(backend, Target) else Target(backend=backend, policy=policy)
+    measuring = _Measuring.of(target)
     with progress.stage("measure"):
         measuring.measure_call()
-        for captured in _counted(measuring.captured(models), progress):
-            measuring.add(captured)
+        for example in _counted(measuring.examples(models), progress):
+            measuring.add(example)
     return measuring.table()
 
 
@@ -84,38 +91,41 @@ def _counted(items: list[Callable[[], _T]], progress: Progress) -> Iterator[_T]:
 
 
 class _WithoutCopies:
-    """Programs read their inputs where they lie: a copy of them is no work of the kernel."""
+    """Lets programs read their inputs in place: copying them is no work of the kernel."""
 
     @hookimpl(wrapper=True)
     def quanthost_lowering_options(self) -> Any:
         from executorch.exir import ExecutorchBackendConfig
         from executorch.exir.passes import MemoryPlanningPass
 
-        given: LoweringOptions = yield
+        options: LoweringOptions = yield
+        config = options.backend_config
         config = dataclasses.replace(
-            given.backend_config or ExecutorchBackendConfig(),
+            ExecutorchBackendConfig() if config is None else config,
             memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
         )
-        return attrs.evolve(given, backend_config=config)
+        return attrs.evolve(options, backend_config=config)
 
 
 @attrs.frozen(kw_only=True)
-class _Found:
-    """What was captured of an example or a model, ``row`` of the example that it is meant for."""
+class _Example:
+    """A captured model to measure; ``row`` is the row that it is made for, ``None`` of a user's model."""
 
     row: str | None
     captured: CapturedModel
 
 
-def _captured(module: nn.Module, inputs: Any) -> _Found:
-    return _Found(row=None, captured=capture(module, inputs))
+def _model_example(module: nn.Module, inputs: Any) -> _Example:
+    return _Example(row=None, captured=capture(module, inputs))
 
 
 class _Measuring:
-    """One run of measuring: what is known so far, and why something could not be measured."""
+    """One run of measuring: the costs so far, and why something could not be measured."""
 
-    def __init__(self, plugins: Plugins, name: str, table: TableBackend, recipes: Sequence[Recipe]) -> None:
-        self._plugins, self._name, self._backend = plugins, name, table
+    def __init__(self, plugins: Plugins, request: Request, table: TableBackend) -> None:
+        self._plugins, self._base, self._backend = plugins, request, table
+        (self._name,) = request.backends
+        recipes = plugins.info(self._name).recipes
         self._float = next(recipe for recipe in recipes if recipe.kernel is Kernel.FLOAT)
         by_kernel = {recipe.kernel: recipe for recipe in reversed(recipes)}
         self._recipes = [r for kernel, r in by_kernel.items() if kernel is not Kernel.FLOAT]
@@ -126,23 +136,34 @@ class _Measuring:
         self._call = 0.0
 
     @classmethod
-    def of(cls, name: str, policy: discovery.Policy | None) -> _Measuring:
-        plugin = discovery.load(name, policy)
-        plugins = Plugins([(name, plugin)], [("quanthost.measuring", _WithoutCopies())])
-        recipes = plugins.info(name).recipes
+    def of(cls, target: Target) -> _Measuring:
+        loaded, request = resolve(
+            Target(
+                backend=target.backend, options=dict(target.options), policy=target.policy,
+                toolchain=target.toolchain,
+            )
+        )  # fmt: skip
+        if len(request.backends) > 1:
+            raise RequestError(
+                f"the backends {', '.join(request.backends)}", needed="one backend", stage="measure",
+                remedy="measure each by itself", value=request.backends,
+            )  # fmt: skip
+        (name,) = request.backends
+        plugin, recipes = loaded.plugin(name), loaded.info(name).recipes
         if not isinstance(plugin, TableBackend) or not any(r.kernel is Kernel.FLOAT for r in recipes):
             raise RequestError(
                 f"the backend {name}", plugin=name, stage="measure", value=name,
                 needed="a backend with a support table and a recipe for float (fp32)",
                 remedy="measure a backend that can also leave operators in float",
             )  # fmt: skip
-        return cls(plugins, name, plugin, recipes)
+        plugins = Plugins([(name, plugin)], [("quanthost.measuring", _WithoutCopies())])
+        return cls(plugins, attrs.evolve(request, placement=Placement.ALL), plugin)
 
-    def captured(self, models: Sequence[tuple[nn.Module, Any]]) -> list[Callable[[], _Found | None]]:
+    def examples(self, models: Sequence[tuple[nn.Module, Any]]) -> list[Callable[[], _Example | None]]:
         """The models, or else an example for each row and size; each is captured when it is its turn."""
         if models:
-            return [partial(_captured, module, inputs) for module, inputs in models]
-        made: list[Callable[[], _Found | None]] = []
+            return [partial(_model_example, module, inputs) for module, inputs in models]
+        examples: list[Callable[[], _Example | None]] = []
         for row in self._backend.table:
             if row.kernels <= {Kernel.FLOAT}:
                 self._skipped[row.name] = "float alone: there is nothing to choose"
@@ -152,42 +173,42 @@ class _Measuring:
                 self._skipped[row.name] = f"the catalogue has no sizes for {row.pattern}"
                 continue
             self._tried.append(row.name)
-            made += [partial(self._capture, row.name, example) for example in listed]
-        return made
+            examples += [partial(self._capture, row.name, example) for example in listed]
+        return examples
 
-    def _capture(self, row: str, example: Example) -> _Found | None:
+    def _capture(self, row: str, example: Example) -> _Example | None:
         try:
-            return _Found(row=row, captured=capture(example.module, example.inputs))
+            return _Example(row=row, captured=capture(example.module, example.inputs))
         except QuanthostError as error:
             self._note(row, error)
             return None
 
     def measure_call(self) -> None:
-        """What a call costs whatever it computes: the time of a program that does next to nothing.
+        """Time a program that does next to nothing: what a call costs whatever it computes.
 
-        It is taken off each time, since the operators of a network share one call.
+        It is subtracted from each time, since the operators of a network share one call.
         """
         relu = capture(nn.ReLU().eval(), (torch.zeros(1, 2),))
-        _, call = _runnable(self._converted(relu, self._request(self._float)), "float")
+        _, call = _runnable(self._converted(relu, self._request(self._float)), Io.FLOAT)
         self._call = seconds_of(call)
 
-    def add(self, found: _Found | None) -> None:
-        """Time each place that is new, in each kernel."""
-        if found is None:
+    def add(self, example: _Example | None) -> None:
+        """Time each match of new sizes, in each kernel."""
+        if example is None:
             return
-        new: dict[tuple[str, Sizes], dict[Kernel, Chosen]] = {}
+        new: dict[tuple[str, Sizes], dict[Kernel, PlannedMatch]] = {}
         for recipe in self._recipes:
             try:
-                sites = _prepare.plan(found.captured, self._plugins, self._request(recipe)).planned.chosen
+                matches = _prepare.plan(example.captured, self._plugins, self._request(recipe)).plan.matches
             except QuanthostError as error:
-                self._note(found.row, error)
+                self._note(example.row, error)
                 continue
-            for made in sites:
-                sizes, match = site_sizes(made), made.match
-                if sizes is None or found.row not in (None, match.row):
+            for each in matches:
+                sizes, match = each.sizes, each.match
+                if sizes is None or example.row not in (None, match.row):
                     continue
                 if (match.row, match.kernel, sizes) not in self._sites:
-                    new.setdefault((match.row, sizes), {})[match.kernel] = made
+                    new.setdefault((match.row, sizes), {})[match.kernel] = each
         for (row, sizes), by_kernel in new.items():
             try:
                 self._add_site(row, sizes, by_kernel)
@@ -199,29 +220,29 @@ class _Measuring:
             self._skipped.setdefault(row, str(reason).splitlines()[0])
 
     def _request(self, recipe: Recipe) -> Request:
-        return Request(backends=(self._name,), recipe=recipe.name, placement=Placement.ALL)
+        return attrs.evolve(self._base, recipe=recipe.name)
 
-    def _add_site(self, row: str, sizes: Sizes, by_kernel: dict[Kernel, Chosen]) -> None:
-        """Time a place in float and in each other kernel, in turns, since only their ratio decides."""
+    def _add_site(self, row: str, sizes: Sizes, by_kernel: dict[Kernel, PlannedMatch]) -> None:
+        """Time a match in float and in each other kernel, in turns, since only their ratio decides."""
         recipes = {recipe.kernel: recipe for recipe in (*self._recipes, self._float)}
         captured = _alone(next(iter(by_kernel.values())))
         calls: dict[Kernel | None, Callable[[], Any]] = {}
         for kernel in (*by_kernel, Kernel.FLOAT):
             converted = self._converted(captured, self._request(recipes[kernel]))
             static = kernel is Kernel.STATIC
-            io = _integer_type(recipes[kernel]) if static else "float"
+            io = _io(recipes[kernel]) if static else Io.FLOAT
             program, calls[kernel] = _runnable(converted, io)
             if static and self._shows_conversions(sizes, program):
-                _, calls[None] = _runnable(converted, "float")
+                _, calls[None] = _runnable(converted, Io.FLOAT)
         seconds = dict(zip(calls, seconds_in_turns(list(calls.values()))))
         if None in seconds:
             # the same program with float ends has one quantize and one dequantize more
             elements = torch.Size(sizes.output).numel()
             spent = max(0.0, seconds.pop(None) - seconds[Kernel.STATIC]) / 2
             self._conversions[elements] = ConversionCost(elements=elements, seconds=spent)
-        for each, taken in seconds.items():
+        for each, total in seconds.items():
             assert each is not None
-            spent = max(_LEAST, taken - self._call)
+            spent = max(_LEAST, total - self._call)
             self._sites[row, each, sizes] = SiteCost(row=row, kernel=each, sizes=sizes, seconds=spent)
 
     def _shows_conversions(self, sizes: Sizes, program: LoweredProgram) -> bool:
@@ -247,7 +268,7 @@ class _Measuring:
         )  # fmt: skip
 
     def _of_twins(self) -> Iterator[SiteCost]:
-        """Costs of rows that no example alone can show, since they ask for what is around them.
+        """Costs of rows that no example can match, since their constraints are about the neighbours.
 
         A row of the same pattern has the same kernel.
         """
@@ -262,7 +283,7 @@ class _Measuring:
             yield from (attrs.evolve(site, row=row.name) for site in of_twin)
 
 
-def _runnable(converted: ConvertedModel, io: str) -> tuple[LoweredProgram, Callable[[], Any]]:
+def _runnable(converted: ConvertedModel, io: Io) -> tuple[LoweredProgram, Callable[[], Any]]:
     """The program, and a call of it on examples of the type that its inputs have."""
     program = _lower.lower(converted, io=io)
     examples = converted.calibrated.prepared.captured.example_args
@@ -273,10 +294,10 @@ def _runnable(converted: ConvertedModel, io: str) -> tuple[LoweredProgram, Calla
     return program, program.repeatable(*inputs)
 
 
-def _integer_type(recipe: Recipe) -> str:
-    spec = recipe.for_role(Role.ACTIVATION)
-    dtype = getattr(spec, "dtype", None)
-    return "float" if dtype is None else str(dtype.value)
+def _io(recipe: Recipe) -> Io:
+    """The type of a recipe's activations."""
+    dtype = getattr(recipe.for_role(Role.ACTIVATION), "dtype", None)
+    return Io.FLOAT if dtype is None else choose(Io, dtype.value, "io")
 
 
 def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
@@ -288,26 +309,27 @@ def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
     return torch.randint(limits.min, limits.max + 1, example.shape, dtype=leaf.dtype, generator=generator)
 
 
-def _alone(made: Chosen) -> CapturedModel:
-    """The operators of a place as a model of their own, on inputs of the same shapes."""
+def _alone(match: PlannedMatch) -> CapturedModel:
+    """The operators of a match as a model of their own, on inputs of the same shapes."""
     root, graph = nn.Module(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     inputs: list[torch.Tensor] = []
-    owner = made.nodes[0].graph.owning_module
-    for node in dict.fromkeys(n for each in made.nodes for n in each.all_input_nodes if n not in made.nodes):
-        held = None if owner is None else constant(owner, node)
-        if held is None:
+    owner = match.nodes[0].graph.owning_module
+    reads = (node for each in match.nodes for node in each.all_input_nodes if node not in match.nodes)
+    for node in dict.fromkeys(reads):
+        value = None if owner is None else constant(owner, node)
+        if value is None:
             copies[node] = graph.placeholder(f"x{len(inputs)}")
             inputs.append(_like(node))
         else:
-            name = f"held{len(copies)}"
-            root.register_buffer(name, held)
+            name = f"constant{len(copies)}"
+            root.register_buffer(name, value)
             copies[node] = graph.get_attr(name)
-    for node in made.nodes:
+    for node in match.nodes:
         copies[node] = graph.create_node(
             node.op, node.target, *fx.map_arg((node.args, node.kwargs), copies.__getitem__)
         )
-    graph.output(copies[made.nodes[-1]])
+    graph.output(copies[match.nodes[-1]])
     return capture(fx.GraphModule(root, graph).eval(), tuple(inputs))
 
 
@@ -315,8 +337,8 @@ def _like(node: fx.Node) -> torch.Tensor:
     meta = tensor_meta(node)
     if meta is None:
         raise RequestError(
-            f"{node.name}, which is no single tensor", needed="operators of tensors", stage="measure",
-            remedy="nothing: such operators are left out", value=node.name,
+            f"{node.name}, whose result is not one tensor", needed="operators of tensors", stage="measure",
+            remedy="nothing: such operators are not measured", value=node.name,
         )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     shape = [int(size) for size in meta.shape]

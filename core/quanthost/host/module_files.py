@@ -1,4 +1,4 @@
-"""Where modules and packages lie, found out without importing any of them."""
+"""Locates modules and packages without importing them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def package_folders(module: str) -> list[Path]:
 
     A module that is itself a package counts; a namespace package gives all its folders.
     """
-    found = [[Path(folder) for folder in spec.submodule_search_locations or ()] for spec in _specs(module)]
-    return [folder for folders in reversed(found) for folder in folders]
+    nested = [[Path(folder) for folder in spec.submodule_search_locations or ()] for spec in _specs(module)]
+    return [folder for folders in reversed(nested) for folder in folders]
 
 
 def _specs(module: str) -> Iterator[ModuleSpec]:

@@ -1,14 +1,17 @@
-"""The five stages and ``quantize`` as app developers call them: backends by name, found by entry point."""
+"""The five stages and ``quantize`` as app developers call them, with backends by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+import attrs
+
+from quanthost.errors import RequestError
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
-from quanthost.host.measured_costs import Costs
-from quanthost.host.requests import Backend, Options, gather, make_request
+from quanthost.host.requests import resolve
+from quanthost.host.target import Backend, Target, TargetSettings, as_target
 from quanthost.stages.calibrating.calibrate import calibrate, collect_statistics
 from quanthost.stages.calibrating.statistics import Statistics
 from quanthost.stages.capturing.capture import CapturedModel, capture
@@ -17,7 +20,8 @@ from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.preparing import prepare as _prepare
 from quanthost.stages.progress import Progress, silent
 from quanthost.toolchain.quiet import quiet_imports
-from quanthost.values import Kernel, Override, Placement, Representation
+from quanthost.values import Io, Kernel, Override, Representation, Toolchain
+from quanthost.values.choices import choose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,138 +44,153 @@ __all__ = [
 
 def prepare(
     captured: CapturedModel,
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
     overrides: Sequence[Override] = (),
-    *,
-    qat: bool = False,
-    placement: Placement | str = Placement.COST,
-    optimize_for: str = "accuracy",
-    costs: Costs | None = None,
-    options: Options | None = None,
-    policy: discovery.Policy | None = None,
+    **settings: Unpack[TargetSettings],
 ) -> PreparedModel:
     """Insert observers where the backend's rows and the recipe want them.
 
     Args:
         captured: What ``capture`` returned; captured with ``train=True`` for ``qat``.
-        backend: A backend's name, or several in order of priority: what an earlier one takes is closed
-            to the later. An author's plugin object will do, before it is installed.
-        recipe: A recipe of the backend; its first one where ``None``.
-        overrides: Rules for single nodes, the first that matches wins.
-        qat: Insert fake quantize modules; train ``prepared.module`` yourself, then ``convert`` it.
-        placement: ``"cost"`` leaves in float what gains nothing from integers, ``"all"`` does not.
-        optimize_for: ``"accuracy"`` (and size), or ``"latency"``: what is faster in float stays float.
-        costs: Measured costs for ``"latency"``, or a file of them; the backend's own on this machine, as
-            ``quanthost measure`` keeps them, where ``None``.
-        options: Options of the backend.
-        policy: Which plugins may be imported; from ``QUANTHOST_BACKENDS`` where ``None``.
+        backend: A ``Target``, or its backend, with the other fields as ``recipe``, ``overrides`` and
+            ``settings``. With ``qat``, train ``prepared.module`` yourself, then ``convert`` it.
 
     Raises:
         DiscoveryError: a backend is unknown, blocked or broken.
         RequestError: recipe, option or mode does not exist.
         OverrideError: an override matches nothing or cannot be honoured.
     """
-    plugins = gather(backend, policy)
-    request = make_request(
-        plugins, recipe=recipe, overrides=overrides, qat=qat, placement=placement, options=options,
-        optimize_for=optimize_for, costs=costs,
-    )  # fmt: skip
+    plugins, request = resolve(as_target(prepare, backend, recipe, overrides, settings))
     return _prepare.prepare(captured, plugins, request)
 
 
 def convert(
     calibrated: CalibratedModel | PreparedModel,
-    representation: Representation | str = "qdq",
+    representation: Representation | str = Representation.QDQ,
     arithmetic: ArithmeticProfile | str | None = None,
 ) -> ConvertedModel:
     """Make the quantized graph; see ``quanthost.stages.converting.convert``."""
-    return _convert.convert(calibrated, representation, arithmetic)
+    form = choose(Representation, representation, "representation")
+    return _convert.convert(calibrated, form, arithmetic)
 
 
 def lower(
-    converted: ConvertedModel, io: str = "float", *, intermediates: bool = False, lowering: str = "quick"
+    converted: ConvertedModel,
+    io: Io | str = Io.FLOAT,
+    *,
+    intermediates: bool = False,
+    toolchain: Toolchain | str | None = None,
 ) -> LoweredProgram:
-    """Make the program; see ``quanthost.stages.lowering.lower``."""
+    """Make the program; see ``quanthost.stages.lowering.lower``.
+
+    ``io`` is ``"float"``, ``"int8"``, ``"uint8"`` or ``"int16"``, ``toolchain`` is that of ``Target``, the
+    one that the model was prepared with where ``None``.
+    """
+    ends = choose(Io, io, "io")
+    if toolchain is not None:
+        converted = _with_toolchain(converted, choose(Toolchain, toolchain, "toolchain"))
     plugins = discovery.plugin_records(converted.calibrated.prepared.plugins.registered)
     with quiet_imports():
         # late: ExecuTorch comes with it
         from quanthost.stages.lowering import lower as _lower
 
-    return _lower.lower(converted, plugins, io=io, intermediates=intermediates, lowering=lowering)
+    return _lower.lower(converted, plugins, io=ends, intermediates=intermediates)
+
+
+def _with_toolchain(converted: ConvertedModel, toolchain: Toolchain) -> ConvertedModel:
+    calibrated = converted.calibrated
+    request = attrs.evolve(calibrated.prepared.request, toolchain=toolchain)
+    prepared = attrs.evolve(calibrated.prepared, request=request)
+    return attrs.evolve(converted, calibrated=attrs.evolve(calibrated, prepared=prepared))
 
 
 def quantize(
     model: nn.Module,
     inputs: Any,
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
     calibration: Iterable[Any] | Statistics | None = None,
     overrides: Sequence[Override] = (),
     *,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
-    representation: Representation | str = "qdq",
+    representation: Representation | str = Representation.QDQ,
     arithmetic: ArithmeticProfile | str | None = None,
-    io: str = "float",
-    placement: Placement | str = Placement.COST,
-    optimize_for: str = "accuracy",
-    costs: Costs | None = None,
-    options: Options | None = None,
-    policy: discovery.Policy | None = None,
+    io: Io | str = Io.FLOAT,
     progress: Progress | None = None,
-    lowering: str = "quick",
     cache: Path | str | bool | None = None,
+    **settings: Unpack[TargetSettings],
 ) -> LoweredProgram:
     """All five stages: a model and its example inputs to a program.
 
-    ``model`` and its weights stay as they are. ``calibration`` are batches of real inputs, or statistics
-    of them; recipes without static ranges (``fp32``, dynamic, weight-only) need none. ``representation``
-    and ``arithmetic`` are those of ``convert``, ``optimize_for`` and ``costs`` those of ``prepare``,
-    ``io`` and ``lowering`` are those of ``lower``. ``cache`` is a folder where statistics and programs
-    are kept and looked for, ``True`` the user's own, ``False`` none; where ``None``, the folder that
-    ``QUANTHOST_CACHE`` names, none without it. One that cannot be written to costs a warning, not the run.
+    ``model`` and its weights stay as they are.
+
+    Args:
+        model: The model in evaluation mode.
+        inputs: Its positional example inputs, with those by name in ``kwargs``.
+        backend: A ``Target``, or its backend, with the other fields as ``recipe``, ``overrides`` and
+            ``settings``.
+        calibration: Batches of real inputs, or statistics of them; recipes without static ranges
+            (``fp32``, dynamic, weight-only) need none.
+        kwargs: Example inputs by name.
+        dynamic_shapes: As for ``capture``.
+        representation: As for ``convert``, with ``arithmetic``.
+        io: As for ``lower``.
+        progress: Receives each stage and batch.
+        cache: A folder where statistics and programs are stored and looked up, ``True`` for the user's own,
+            ``False`` for none; the folder that ``QUANTHOST_CACHE`` names where ``None``, or none without it.
+            A folder that cannot be written to costs a warning, not the run.
 
     Raises:
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
     """
-    progress = progress if progress is not None else silent()
-    held = Cache.of(cache)
-    plugins = gather(backend, policy)
-    request = make_request(
-        plugins, recipe=recipe, overrides=overrides, placement=placement, options=options,
-        optimize_for=optimize_for, costs=costs,
-    )  # fmt: skip
-    needs_none = _prepare.recipe_of(plugins, request).kernel is Kernel.FLOAT
+    target = as_target(quantize, backend, recipe, overrides, settings)
+    if target.qat:
+        raise RequestError(
+            "quantize() with qat=True", needed="a training loop between prepare and convert",
+            remedy="call prepare(..., qat=True), train its module, then convert and lower", stage="prepare",
+        )  # fmt: skip
+    form, ends = choose(Representation, representation, "representation"), choose(Io, io, "io")
+    progress = silent() if progress is None else progress
+    store = Cache.of(cache)
+    plugins, request = resolve(target)
+    needs_data = _prepare.recipe_of(plugins, request).kernel is not Kernel.FLOAT
     with progress.stage("capture"):
         captured = capture(model, inputs, kwargs, dynamic_shapes)
     with progress.stage("prepare"):
         prepared = _prepare.prepare(captured, plugins, request)
     with progress.stage("calibrate"):
-        data = None if needs_none else calibration
-        if held is not None and data is not None and not isinstance(data, Statistics):
-            data = held.statistics(prepared, data, progress)
+        data = calibration if needs_data else None
+        if store is not None and data is not None and not isinstance(data, Statistics):
+            data = store.statistics(prepared, data, progress)
         calibrated = calibrate(prepared, data, progress)
-    choices = {"representation": representation, "arithmetic": arithmetic, "io": io, "lowering": lowering}
-    return _program(calibrated, choices, held, progress)
+    return _program(calibrated, form, arithmetic, ends, store, progress)
 
 
 def _program(
-    calibrated: CalibratedModel, choices: dict[str, Any], held: Cache | None, progress: Progress
+    calibrated: CalibratedModel,
+    representation: Representation,
+    arithmetic: ArithmeticProfile | str | None,
+    io: Io,
+    store: Cache | None,
+    progress: Progress,
 ) -> LoweredProgram:
-    """Convert and lower, unless the cache has what comes of it."""
-    # what an object's code is cannot be told
-    keeps = held is not None and not calibrated.prepared.plugins.unregistered
-    key = program_key(calibrated, choices) if keeps else None
-    found = None if held is None or key is None else held.program(key, calibrated.prepared)
-    if found is not None:
-        with progress.stage("lower"):
-            progress.note("from the cache")
-        return found
+    """Convert and lower, unless the cache has the program."""
+    key = None
+    # the code of a plugin object has no digest
+    if store is not None and not calibrated.prepared.plugins.unregistered:
+        choices = {"representation": representation, "arithmetic": arithmetic, "io": io}
+        key = program_key(calibrated, choices)
+        program = store.program(key, calibrated.prepared)
+        if program is not None:
+            with progress.stage("lower"):
+                progress.note("from the cache")
+            return program
     with progress.stage("convert"):
-        converted = _convert.convert(calibrated, choices["representation"], choices["arithmetic"])
+        converted = _convert.convert(calibrated, representation, arithmetic)
     with progress.stage("lower"):
-        made = lower(converted, choices["io"], lowering=choices["lowering"])
-        if held is not None and key is not None:
-            held.keep(key, made)
-    return made
+        program = lower(converted, io)
+        if store is not None and key is not None:
+            store.keep(key, program)
+    return program

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator
-from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import TYPE_CHECKING
 
 import attrs
-from packaging.utils import canonicalize_name
 
 from quanthost.errors import BackendLoadError, DiscoveryError
-from quanthost.values import Manifest
+from quanthost.host.dist_info import Distribution, distributions, entry_points, fields, normalized
+from quanthost.values.manifest import Manifest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Group", "Installed", "registered"]
 
 _FILE = "entry_points.txt"
 _SYNTAX = "package.module:object"
+# the value of an entry point, by the specification of entry points
+_VALUE = re.compile(r"([\w.]+)\s*(:\s*([\w.]+)\s*)?(\[.*\]\s*)?$")
 
 
 class Group(enum.Enum):
@@ -56,11 +62,20 @@ class Installed:
         return f"distribution {self.origin}, entry point {self.name} = {self.entry_point}"
 
     @property
+    def module(self) -> str:
+        """The module that an import of the entry point loads."""
+        match = _VALUE.match(self.entry_point)
+        return "" if match is None else match[1]
+
+    @property
     def package(self) -> str:
         """The package, or module, that its code lies in."""
-        return self.entry_point.partition(":")[0].partition(".")[0]
+        return self.module.partition(".")[0]
 
     def as_entry_point(self) -> EntryPoint:
+        # late: dist_info says why
+        from importlib.metadata import EntryPoint
+
         return EntryPoint(name=self.name, value=self.entry_point, group=self.group.value)
 
 
@@ -70,37 +85,41 @@ def registered(group: Group) -> list[Installed]:
     A project can lie on ``sys.path`` twice: an egg-info folder beside the dist-info, or a checkout before
     the installed version. An import takes the first, and so does this.
     """
-    projects: dict[str, Distribution] = {}
+    projects: dict[str, list[Installed]] = {}
     for distribution in distributions():
+        text = _entry_points(distribution)
+        if f"[{group.value}]" not in text:
+            continue
+        metadata = fields(distribution)
+        name, version = metadata.get("name", ""), metadata.get("version", "")
         # no name: the remainder of an interrupted installation
-        if _mentions(distribution, group) and distribution.metadata["Name"]:
-            projects.setdefault(canonicalize_name(distribution.metadata["Name"]), distribution)
-    found = (plugin for distribution in projects.values() for plugin in _plugins(distribution, group))
-    return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
+        if name and normalized(name) not in projects:
+            projects[normalized(name)] = list(_plugins(text, group, name, version))
+    plugins = (plugin for project in projects.values() for plugin in project)
+    return sorted(plugins, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def _mentions(distribution: Distribution, group: Group) -> bool:
+def _entry_points(distribution: Distribution) -> str:
     try:
-        return f"[{group.value}]" in (distribution.read_text(_FILE) or "")
+        return distribution.read_text(_FILE) or ""
     except UnicodeDecodeError:
-        return False
+        return ""
 
 
-def _plugins(distribution: Distribution, group: Group) -> Iterator[Installed]:
-    name, version = distribution.metadata["Name"], distribution.version
+def _plugins(text: str, group: Group, name: str, version: str) -> Iterator[Installed]:
     try:
-        points = distribution.entry_points.select(group=group.value)
-    except (TypeError, ValueError):
+        points = entry_points(text, group.value)
+    except ValueError:
         problem = _unreadable(f"a line in {_FILE}", f"name = {_SYNTAX}", name, version)
         yield Installed(
             name=name, group=group, distribution=name, version=version, entry_point="", problem=problem
         )
         return
-    for point in points:
-        valid = EntryPoint.pattern.match(point.value) is not None
+    for point, value in points:
+        valid = _VALUE.match(value) is not None
         yield Installed(
-            name=point.name, group=group, distribution=name, version=version, entry_point=point.value,
-            problem=None if valid else _unreadable(f"{point.value!r}", _SYNTAX, name, version),
+            name=point, group=group, distribution=name, version=version, entry_point=value,
+            problem=None if valid else _unreadable(f"{value!r}", _SYNTAX, name, version),
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of decisions: made with installed backends, kept in files, and read back."""
+"""Snapshots of decisions: made with installed backends, saved to files, and read back."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from quanthost.errors import ProgramError, RequestError, ValueCheckError
-from quanthost.host.discovery import Policy, plugin_records
+from quanthost.host.discovery import plugin_records
+from quanthost.host.target import Backend, Target, TargetSettings, as_target
 from quanthost.stages.lowering.versions import versions
 from quanthost.stages.whole_files import write_whole
-from quanthost.values import Override, Placement, ProgramRecord, from_data, to_json
+from quanthost.values import Override, ProgramRecord, from_data, to_json
 from quanthost.values.decision_snapshot import FORMAT, ModelDecisions, Snapshot
 
 if TYPE_CHECKING:
-    from quanthost.host.requests import Backend, Options
     from quanthost.stages.capturing.capture import CapturedModel
 
 __all__ = ["load_snapshot", "save_snapshot", "snapshot_decisions"]
@@ -24,33 +24,30 @@ __all__ = ["load_snapshot", "save_snapshot", "snapshot_decisions"]
 
 def snapshot_decisions(
     models: Mapping[str, CapturedModel],
-    backend: Backend,
+    backend: Backend | Target,
     recipe: str | None = None,
     overrides: Sequence[Override] = (),
-    *,
-    placement: Placement | str = Placement.COST,
-    options: Options | None = None,
-    policy: Policy | None = None,
+    **settings: Unpack[TargetSettings],
 ) -> Snapshot:
-    """What is decided on each of several models, with its qspecs: a value to compare and to keep.
+    """Decide on several models, with qspecs: a value to compare and to save.
 
     Args:
         models: What ``capture`` returned, by a name.
-        backend: As for ``prepare``, with the other arguments.
+        backend: A ``Target``, or its backend, with the other fields as ``recipe``, ``overrides`` and
+            ``settings``.
 
     Raises:
         QuanthostError: ``prepare`` would raise it.
     """
     # late: a snapshot is read and compared without torch
-    from quanthost.host.requests import gather, make_request
-    from quanthost.inspection.snapshot import model_decisions
+    from quanthost.debugging.snapshot import model_decisions
+    from quanthost.host.requests import resolve
 
-    plugins = gather(backend, policy)
-    request = make_request(plugins, recipe=recipe, overrides=overrides, placement=placement, options=options)
+    plugins, request = resolve(as_target(snapshot_decisions, backend, recipe, overrides, settings))
     return Snapshot(
         backends=request.backends, recipe=request.recipe, plugins=plugin_records(plugins.registered),
         versions=versions(), overrides=request.overrides, options=request.options,
-        placement=request.placement,
+        placement=request.placement, costs=request.costs,
         models=tuple(
             model_decisions(name, captured, plugins, request) for name, captured in models.items()
         ),
@@ -63,18 +60,18 @@ def save_snapshot(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
     Raises:
         ProgramError: the file cannot be written.
     """
-    target = Path(path)
+    file = Path(path)
     try:
-        write_whole(target, (to_json(snapshot, indent=1) + "\n").encode())
+        write_whole(file, (to_json(snapshot, indent=1) + "\n").encode())
     except OSError as error:
         raise ProgramError(
-            f"{target}: {error.strerror or error}", needed="a folder that exists and can be written to",
-            stage="decisions", remedy="name another file", value=target,
+            f"{file}: {error.strerror or error}", needed="a folder that exists and can be written to",
+            stage="decisions", remedy="name another file", value=file,
         ) from error  # fmt: skip
 
 
 def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
-    """Read a snapshot back, or take the record that lies beside a ``.pte`` for one of one model.
+    """Read a snapshot back; the record beside a ``.pte`` counts as the snapshot of one model.
 
     Raises:
         RequestError: the file is missing, or neither of the two.

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from quanthost.arith.bounds import accumulator_bound, check_width
 from quanthost.arith.rescale import Multipliers
+from quanthost.graph.operator_facts import operator_facts
 from quanthost.graph.operators import argument
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, is_dequantize
@@ -28,13 +29,6 @@ from quanthost.values import ArithmeticProfile
 
 __all__ = ["Builder", "Rule", "constant_or_fill", "per_dimension", "static_count"]
 
-# operators that only select or rearrange the integers of their operand
-_MOVERS = frozenset((
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "squeeze",
-    "unsqueeze", "slice", "select", "narrow", "expand", "expand_as", "repeat", "clone", "contiguous", "alias",
-    "detach", "flip", "roll", "index_select", "gather", "index", "amax", "amin",
-    "view_as", "movedim", "unfold", "pixel_shuffle", "pixel_unshuffle",
-))  # fmt: skip
 # functions whose steps XNNPACK orders differently from torch, so that the last bits of float32 differ:
 # src/reference/unary-elementwise.cc
 _SINGLE: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -74,7 +68,7 @@ class Builder:
             return Operand(source, numbers)
         if node in self.moved:
             return self.moved[node]
-        if base_name(node) not in _MOVERS or not self.moves:
+        if not operator_facts(node).moves or not self.moves:
             raise Island(f"it reads {title(node)}, which is not quantized")
         source = self.operand(node.args[0], before)
         moved = self.move(node, node, node.target, source.node, *node.args[1:], **node.kwargs)

@@ -33,10 +33,7 @@ __all__ = ["ACCUMULATING", "IntegerForms", "to_integers"]
 
 _RULES: Mapping[str, Rule] = {**PRODUCTS, **ELEMENTWISE, **WINDOWS}
 
-ACCUMULATING = frozenset((
-    "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "linear", "addmm",
-    "mm", "bmm", "matmul",
-))  # fmt: skip
+ACCUMULATING = frozenset(PRODUCTS)
 """Operators that sum products; the reference representation has only these in integer form."""
 
 

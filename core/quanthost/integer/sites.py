@@ -8,7 +8,9 @@ import attrs
 import torch
 from torch import Tensor, fx
 
-from quanthost.graph.operators import argument, operator_name, overload
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import argument, base_name, operator_name, overload
+from quanthost.graph.qdq import QdqParameters, qdq_parameters
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant, is_dequantize, is_quantize
 from quanthost.integer.numbers import Numbers
@@ -49,14 +51,6 @@ class Weight:
     axis: int | None
 
 
-def base_name(node: fx.Node) -> str:
-    """``"conv2d"``: the operator without namespace and overload, ``""`` if it is not an aten operator."""
-    if node.op != "call_function":
-        return ""
-    parts = operator_name(node).split(".")
-    return parts[1] if len(parts) == 3 and parts[0] == "aten" else ""
-
-
 def title(node: fx.Node) -> str:
     """The name of the captured node that a node comes from, else the node's own."""
     return origin(node) or node.name
@@ -90,15 +84,13 @@ def mark_site(node: fx.Node, quantize: fx.Node) -> None:
 
 def numbers_of(node: fx.Node) -> Numbers | None:
     """The scale and zero point of a per-tensor quantize or dequantize node; ``None`` for other nodes."""
-    if not operator_name(node).endswith("quantize_per_tensor.default"):
-        return None
-    scale, zero_point = argument(node, "scale"), argument(node, "zero_point")
-    if not isinstance(scale, (int, float)) or not isinstance(zero_point, int):
+    parameters = qdq_parameters(node)
+    if parameters is None or not parameters.are_numbers:
         return None
     return Numbers(
         # every kernel computes with a float32 scale
-        scale=float(torch.tensor(scale, dtype=torch.float32)), zero_point=zero_point,
-        low=argument(node, "quant_min"), high=argument(node, "quant_max"), dtype=argument(node, "dtype"),
+        scale=float(torch.tensor(parameters.scale, dtype=torch.float32)), zero_point=parameters.zero_point,
+        low=parameters.quant_min, high=parameters.quant_max, dtype=parameters.dtype,
     )  # fmt: skip
 
 
@@ -108,36 +100,43 @@ def weight_of(module: fx.GraphModule, node: object) -> Weight:
     Raises:
         Island: the weight is not a quantized constant.
     """
-    integers = constant(module, node.args[0]) if isinstance(node, fx.Node) and is_dequantize(node) else None
-    if integers is None or not isinstance(node, fx.Node):
+    parameters = qdq_parameters(node)
+    if parameters is None or not isinstance(node, fx.Node) or not is_dequantize(node):
+        raise Island("its weight is not quantized")
+    integers = constant(module, node.args[0])
+    if integers is None:
         raise Island("its weight is not quantized")
     name = operator_name(node)
     if name.endswith("dequantize_per_channel.default"):
-        scales, zero_points = (constant(module, argument(node, key)) for key in ("scales", "zero_points"))
-        axis = int(argument(node, "axis"))
-        if scales is None:
-            raise Island("the scales of its weight are computed")
+        scales, zero_points = _constant_parameters(module, parameters)
+        axis = parameters.axis
+        assert axis is not None
         return Weight(_centre(integers, zero_points, axis), scales.detach().to(torch.float32), axis)
     if name.endswith("dequantize_per_channel_group.default"):
-        return _merge_groups(module, node, integers)
+        return _merge_groups(module, parameters, integers)
     numbers = numbers_of(node)
     if numbers is None:
         raise Island(f"its weight is dequantized by {name}, which has no integer form")
     return Weight(_centre(integers, torch.tensor(numbers.zero_point), None), numbers.scale, None)
 
 
+def _constant_parameters(module: fx.GraphModule, parameters: QdqParameters) -> tuple[Tensor, Tensor | None]:
+    scales = constant(module, parameters.scale)
+    if scales is None:
+        raise Island("the scales of its weight are computed")
+    return scales, constant(module, parameters.zero_point)
+
+
 _GROUP_PLACES = 7
 
 
-def _merge_groups(module: fx.GraphModule, node: fx.Node, integers: Tensor) -> Weight:
+def _merge_groups(module: fx.GraphModule, parameters: QdqParameters, integers: Tensor) -> Weight:
     """Give each row one scale: the largest of its groups; the others become multiples of ``2^-7`` of it.
 
     The weight's integers are multiplied by the multiples, so that one accumulator sums all groups. The
     error of a group's scale is at most ``2^-8`` of the row's largest.
     """
-    scales, zero_points = (constant(module, argument(node, key)) for key in ("scales", "zero_points"))
-    if scales is None:
-        raise Island("the scales of its weight are computed")
+    scales, zero_points = _constant_parameters(module, parameters)
     if zero_points is not None and bool(zero_points.any()):
         raise Island("its weight has groups with zero points")
     rows, groups = scales.shape
@@ -158,15 +157,10 @@ def _centre(values: Tensor, zero_points: Tensor | None, axis: int | None) -> Ten
 
 def clamp_bounds(node: fx.Node) -> tuple[float, float] | None:
     """The real bounds of an operator that only clamps, ``None`` for any other."""
-    name = base_name(node)
-    if name == "relu":
-        return 0.0, math.inf
-    if name == "relu6":
-        return 0.0, 6.0
-    names = {"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max")}.get(name)
-    if names is None:
+    bounds = operator_facts(node).clamps
+    if bounds is None:
         return None
-    low, high = (argument(node, key) for key in names)
+    low, high = (argument(node, bound) if isinstance(bound, str) else bound for bound in bounds)
     if isinstance(low, fx.Node) or isinstance(high, fx.Node):
         return None
     return -math.inf if low is None else float(low), math.inf if high is None else float(high)
@@ -177,14 +171,10 @@ def is_function_of_one(module: fx.GraphModule, node: fx.Node) -> bool:
     op = overload(node) if node.op == "call_function" else None
     if op is None or not node.args or not isinstance(node.args[0], fx.Node):
         return False
-    if torch.Tag.pointwise not in op.tags and base_name(node) not in _POINTWISE:
+    if torch.Tag.pointwise not in op.tags and not operator_facts(node).is_elementwise:
         return False
     others = [source for source in node.all_input_nodes if source is not node.args[0]]
     if sum(argument is node.args[0] for argument in node.args) > 1 and base_name(node) not in ("mul", "add"):
         return False
     values = [constant(module, source) for source in others]
     return all(value is not None and value.numel() == 1 for value in values)
-
-
-# functions that torch 2.13 does not tag as pointwise
-_POINTWISE = ("hardswish", "hardsigmoid", "hardtanh", "relu6", "silu", "mish", "selu", "celu", "softplus")

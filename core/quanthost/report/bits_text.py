@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from quanthost.inspection.bits import BitComparison, BitDifference
+from quanthost.debugging.bits import BitComparison, BitDifference
 from quanthost.report.columns import columns
 
 __all__ = ["bits_table", "verdict"]

@@ -1,4 +1,4 @@
-"""``check_backend``: all cases of a backend, chosen, run and told."""
+"""``check_backend`` runs the conformance suite over a backend."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from quanthost.errors import RequestError
 from quanthost.host.discovery import Policy
 from quanthost.stages.lowering.timing import cores
-from quanthost.testing.cases.samples import variations_of
+from quanthost.testing.cases.samples import list_variations
+from quanthost.testing.conformance import Conformance
 from quanthost.testing.expectations import Expectation, Expectations
+from quanthost.testing.patterns import Patterns
 from quanthost.testing.proving.subject import Subject
-from quanthost.testing.results import Area, CaseResult, Conformance
-from quanthost.testing.running import Run
+from quanthost.testing.results import Area, CaseResult
+from quanthost.testing.running import SuiteRun
 
 __all__ = ["check_backend"]
 
-# samples from which on a second process is worth its imports
+# with fewer samples a second process is not worth its imports
 _MANY = 400
-# each process holds programs of its own
+# each process holds its own programs
 _MOST_JOBS = 4
 
 
@@ -38,76 +40,77 @@ def check_backend(
 
     Args:
         backend: A backend's name, or a plugin object that no distribution registers.
-        areas: The areas to run, all of them where ``None``.
-        full: Every row at every variation, in every recipe; else the set that takes two minutes.
-        expected: Failures that are expected and tolerances that are stated: a TOML file, or entries.
+        areas: The areas to run, ``None`` for all.
+        full: Run every row at every variation in every recipe; else the quick set, which takes two minutes.
+        expected: Expected failures and stated tolerances: a TOML file, or entries.
         only: Ids of cases, or globs over them.
-        policy: Which plugins may be imported; from ``QUANTHOST_BACKENDS`` where ``None``.
-        jobs: Processes that share the cases of a backend that is given by name; ``None`` for as many as the
-            machine has cores, up to four, where the backend is large enough to gain. With more than one, a
-            script needs its ``if __name__ == "__main__":``, as with ``multiprocessing``.
-        told: Called with each case when it has ended, in any order with more than one process.
+        policy: Which plugins may be imported; ``None`` for what ``QUANTHOST_BACKENDS`` says.
+        jobs: The number of processes, for a backend that is named. ``None`` uses one for each core, at most
+            four, if the backend is large enough to gain. With more than one, a script needs
+            ``if __name__ == "__main__":``, as with ``multiprocessing``.
+        told: Called with each case when it has ended; with more than one process in any order.
 
     Raises:
         DiscoveryError: the backend is unknown, blocked or broken, or its manifest is missing or wrong.
-        RequestError: an area or a case that does not exist, or a file of expectations that is wrong.
-        TableError: two rows of its table contradict each other.
+        RequestError: an area or a case that does not exist, or a wrong file of expectations.
+        TableError: two rows of the table contradict each other.
     """
     started = time.perf_counter()
-    wanted = _areas(areas)
+    chosen = _parse_areas(areas)
     patterns = () if only is None else (only,) if isinstance(only, str) else tuple(only)
     expectations = Expectations.of(expected)
-    subject = Subject.of(backend, policy)
-    run = Run(
-        backend=backend, areas=wanted, full=full, expectations=expectations, patterns=patterns, policy=policy
-    )
-    ran = run.on(subject, _jobs(jobs, run, subject), told)
-    if patterns and not ran.cases:
+    subject = Subject.load(backend, policy)
+    run = SuiteRun(
+        backend=backend, areas=chosen, full=full, expectations=expectations, patterns=Patterns(patterns),
+        policy=policy,
+    )  # fmt: skip
+    results = run.run(subject, _count_jobs(jobs, run, subject), told)
+    if patterns and not results.cases:
         raise RequestError(
             f"no case {' or '.join(patterns)}", needed="the id of a case, or a glob over ids",
             stage="check-backend", plugin=subject.name, value=only,
             remedy="run all cases to see their ids: quanthost check-backend NAME --json FILE"
-            + ("" if full else "; some are in the full set alone"),
+            + ("" if full else "; some are only in the full set"),
         )  # fmt: skip
-    all_ran = not patterns and len(wanted) == len(Area)
-    cases, problems = expectations.applied((case for _, case in ran.cases), all_ran=all_ran)
+    all_ran = not patterns and len(chosen) == len(Area)
+    cases, problems = expectations.applied((case for _, case in results.cases), all_ran=all_ran)
     return Conformance(
         backend=subject.name, version=subject.version, full=full, cases=tuple(cases),
-        problems=tuple(problems), figures=ran.figures, seconds=time.perf_counter() - started,
+        problems=tuple(problems), figures=results.figures, seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
-def _jobs(wanted: int | None, run: Run, subject: Subject) -> int:
-    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
+def _count_jobs(jobs: int | None, run: SuiteRun, subject: Subject) -> int:
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
         raise RequestError(
-            f"jobs={wanted!r}", needed="a number of processes from 1, or None", stage="check-backend",
-            remedy="leave it out for one process", value=wanted,
+            f"jobs={jobs!r}", needed="a number of processes from 1, or None", stage="check-backend",
+            remedy="leave it out for one process", value=jobs,
         )  # fmt: skip
     if not isinstance(run.backend, str):
-        if wanted not in (None, 1):
+        if jobs not in (None, 1):
             raise RequestError(
-                f"jobs={wanted} for a plugin object", needed="a backend's name, which each process loads",
-                stage="check-backend", plugin=subject.name, value=wanted,
-                remedy="leave jobs out, or install the plugin and give its name",
+                f"jobs={jobs} for a plugin object", needed="a backend's name, which each process loads",
+                stage="check-backend", plugin=subject.name, value=jobs,
+                remedy="leave jobs out, or install the plugin and pass its name",
             )  # fmt: skip
         return 1
-    if wanted is not None:
-        return wanted
-    samples = sum(1 for row in subject.table or () if not row.converts for _ in variations_of(row))
-    return 1 if run.patterns or samples < _MANY else min(cores(), _MOST_JOBS)
+    if jobs is not None:
+        return jobs
+    samples = sum(1 for row in subject.table or () if not row.converts for _ in list_variations(row))
+    return 1 if run.patterns.patterns or samples < _MANY else min(cores(), _MOST_JOBS)
 
 
-def _areas(given: Iterable[Area | str] | None) -> tuple[Area, ...]:
-    if given is None:
+def _parse_areas(areas: Iterable[Area | str] | None) -> tuple[Area, ...]:
+    if areas is None:
         return tuple(Area)
     known = {area.value: area for area in Area}
-    found = []
-    for item in [given] if isinstance(given, str) else given:
+    parsed = []
+    for item in [areas] if isinstance(areas, str) else areas:
         area = item if isinstance(item, Area) else known.get(item)
         if area is None:
             raise RequestError(
                 f"the area {item!r}", needed=f"one of {', '.join(known)}", stage="check-backend",
                 remedy="choose one of these", value=item,
             )  # fmt: skip
-        found.append(area)
-    return tuple(dict.fromkeys(found))
+        parsed.append(area)
+    return tuple(dict.fromkeys(parsed))

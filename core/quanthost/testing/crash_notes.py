@@ -1,15 +1,16 @@
-"""Says what was being run where a kernel or delegate ends the whole process."""
+"""Names the samples that were running if a kernel or delegate ends the whole process."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-__all__ = ["LastWords"]
+__all__ = ["CrashNotes"]
 
-# a process of its own outlives this one; an empty line says that nothing is being run
+# a process of its own outlives this one; an empty line says that nothing is running
 _WATCHER = """
 import sys
 last = ""
@@ -19,18 +20,18 @@ if last.strip():
     sys.stderr.write(
         "error: the process was ended by what it ran: " + last.strip() + chr(10) +
         "  needed: a program that runs, or an error" + chr(10) +
-        "  to do:  run these one at a time with --only, and refuse what ends it" + chr(10)
+        "  to do:  run these one at a time with --only, and refuse what ends the process" + chr(10)
     )
 """
 
 
-class LastWords:
-    """While entered, what was said last is told on standard error if this process ends at once."""
+class CrashNotes:
+    """While entered, a second process waits: if this one ends at once, it prints the last note."""
 
     def __init__(self) -> None:
         self._watcher: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> LastWords:
+    def __enter__(self) -> CrashNotes:
         self._watcher = subprocess.Popen(
             [sys.executable, "-S", "-c", _WATCHER],
             stdin=subprocess.PIPE,
@@ -42,18 +43,26 @@ class LastWords:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.say()
+        self._write("")
         if self._watcher is not None and self._watcher.stdin is not None:
             self._watcher.stdin.close()
             self._watcher.wait()
 
-    def say(self, recipe: str = "", samples: Iterable[str] = ()) -> None:
-        """Samples of a recipe that are run next; nothing, once they have run."""
+    @contextlib.contextmanager
+    def note(self, recipe: str, samples: Iterable[str]) -> Iterator[None]:
+        """While entered, these samples of the recipe run."""
+        self._write(f"{', '.join(samples)} ({recipe})")
+        try:
+            yield
+        finally:
+            self._write("")
+
+    def _write(self, line: str) -> None:
         if self._watcher is None or self._watcher.stdin is None:
             return
         try:
-            self._watcher.stdin.write(f"{', '.join(samples)} ({recipe})\n" if recipe else "\n")
+            self._watcher.stdin.write(f"{line}\n")
             self._watcher.stdin.flush()
-        # a watcher that was ended takes nothing with it
+        # if the watcher was ended, the run goes on without notes
         except OSError:
             self._watcher = None

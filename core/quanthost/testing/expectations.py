@@ -1,4 +1,4 @@
-"""Failures that a backend's author expects, and tolerances that the author states, read from a TOML file."""
+"""Expected failures and stated tolerances, which a backend author writes into a TOML file."""
 
 from __future__ import annotations
 
@@ -15,25 +15,23 @@ from quanthost.errors import RequestError
 from quanthost.testing.results import CaseResult, Outcome
 from quanthost.values import checks
 
-__all__ = ["FILE", "Expectation", "Expectations", "Tolerance"]
-
-FILE = "conformance.toml"
+__all__ = ["Expectation", "Expectations", "Tolerance"]
 
 
-def _said(owner: Any, attribute: Any, value: Any) -> None:
+def _check_text(owner: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
         checks.refuse(
-            owner, attribute.name, f"{attribute.name}={value!r}", needed="a text that says why",
+            owner, attribute.name, f"{attribute.name}={value!r}", needed="a text",
             remedy=f"write {attribute.name} = \"…\"", value=value,
         )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
 class Expectation:
-    """A case, or a glob over ids, that is known to fail; why, and where that is written."""
+    """A case, or a glob over ids, that is known to fail; the reason, and a link that explains it."""
 
-    case: str = attrs.field(validator=_said)
-    reason: str = attrs.field(validator=_said)
+    case: str = attrs.field(validator=_check_text)
+    reason: str = attrs.field(validator=_check_text)
     link: str | None = attrs.field(default=None, validator=checks.kind(str, optional=True))
 
     def matches(self, case: str) -> bool:
@@ -42,35 +40,35 @@ class Expectation:
 
 @attrs.frozen(kw_only=True)
 class Tolerance:
-    """How far a backend's results may be off where it says so.
+    """How far the results of a case, or of a glob over ids, may be off.
 
     ``lsb`` is in steps of the result's scale, ``relative`` a share of the largest value of a float result.
     """
 
-    case: str = attrs.field(validator=_said)
-    reason: str = attrs.field(validator=_said)
+    case: str = attrs.field(validator=_check_text)
+    reason: str = attrs.field(validator=_check_text)
     lsb: float | None = None
     relative: float | None = None
 
     def __attrs_post_init__(self) -> None:
-        given = [value for value in (self.lsb, self.relative) if value is not None]
-        if not given or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in given):
+        limits = [value for value in (self.lsb, self.relative) if value is not None]
+        if not limits or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in limits):
             checks.refuse(
                 self, "lsb", f"lsb={self.lsb!r}, relative={self.relative!r}",
-                needed="one of them or both, a number from 0", remedy="write for example lsb = 1",
+                needed="at least one of them, a number from 0", remedy="write for example lsb = 1",
             )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
 class Expectations:
-    """The entries of a file; the first that matches a case counts."""
+    """The entries of a file; the first that matches a case is used."""
 
     expected: tuple[Expectation, ...] = attrs.field(default=(), converter=checks.as_tuple)
     tolerances: tuple[Tolerance, ...] = attrs.field(default=(), converter=checks.as_tuple)
 
     @classmethod
     def of(cls, given: Expectations | Iterable[Expectation] | str | os.PathLike[str] | None) -> Expectations:
-        """From entries, from a file, or none.
+        """From entries, from a file, or without any.
 
         Raises:
             RequestError: the file cannot be read, or an entry of it lacks its case or its reason.
@@ -79,71 +77,66 @@ class Expectations:
             return cls()
         if isinstance(given, Expectations):
             return given
-        return read(Path(given)) if isinstance(given, (str, os.PathLike)) else cls(expected=given)
+        return _read(Path(given)) if isinstance(given, (str, os.PathLike)) else cls(expected=given)
 
     def tolerance(self, case: str) -> Tolerance | None:
         return next((each for each in self.tolerances if fnmatch.fnmatchcase(case, each.case)), None)
 
     def applied(self, cases: Iterable[CaseResult], *, all_ran: bool) -> tuple[list[CaseResult], list[str]]:
-        """The cases with expected failures marked, and what is wrong with the entries themselves.
+        """The cases with expected failures marked, and the problems of the entries themselves.
 
-        An entry that matches no case is wrong where ``all_ran``.
+        An entry that matches no case is a problem if ``all_ran``.
         """
         marked: list[CaseResult] = []
-        hits: dict[Expectation, list[CaseResult]] = {entry: [] for entry in self.expected}
+        unused = dict.fromkeys(self.expected if all_ran else ())
         for case in cases:
             entry = next((each for each in self.expected if each.matches(case.id)), None)
             if entry is None:
                 marked.append(case)
-                continue
-            made = _expected(case, entry)
-            hits[entry].append(made)
-            marked.append(made)
-        problems = []
-        for entry, found in hits.items():
-            if not found and all_ran:
-                problems.append(f"the entry {entry.case!r} matches no case: correct or remove it")
-        return marked, problems
+            else:
+                unused.pop(entry, None)
+                marked.append(_mark(case, entry))
+        return marked, [f"the entry {entry.case!r} matches no case: correct or remove it" for entry in unused]
 
 
-def _expected(case: CaseResult, entry: Expectation) -> CaseResult:
-    why = entry.reason if entry.link is None else f"{entry.reason} ({entry.link})"
+def _mark(case: CaseResult, entry: Expectation) -> CaseResult:
+    reason = entry.reason if entry.link is None else f"{entry.reason} ({entry.link})"
     if case.outcome is Outcome.FAILED:
-        return attrs.evolve(case, outcome=Outcome.XFAILED, message=f"{why}: {case.message}")
+        return attrs.evolve(case, outcome=Outcome.XFAILED, message=f"{reason}: {case.message}")
     if case.outcome is Outcome.PASSED:
-        text = f"it passes, and was expected to fail: {why}; remove the entry {entry.case!r}"
+        text = f"it passes, and was expected to fail: {reason}; remove the entry {entry.case!r}"
         return attrs.evolve(case, outcome=Outcome.XPASSED, message=text)
     return case
 
 
-def read(path: Path) -> Expectations:
+def _read(path: Path) -> Expectations:
     """The entries of a TOML file: ``[[expected]]`` and ``[[tolerance]]``."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _refused(f"{path}, which cannot be read: {error}", str(path)) from error
+        raise _error(f"{path}, which cannot be read: {error}", str(path)) from error
     unknown = data.keys() - {"expected", "tolerance"}
     if unknown:
-        raise _refused(f"the tables {', '.join(sorted(unknown))}", str(path))
+        raise _error(f"the tables {', '.join(sorted(unknown))}", str(path))
     return Expectations(
-        expected=[_entry(Expectation, item, path) for item in data.get("expected", ())],
-        tolerances=[_entry(Tolerance, item, path) for item in data.get("tolerance", ())],
+        expected=[_read_entry(Expectation, item, path) for item in data.get("expected", ())],
+        tolerances=[_read_entry(Tolerance, item, path) for item in data.get("tolerance", ())],
     )
 
 
-def _entry(kind: Any, item: Any, path: Path) -> Any:
+def _read_entry(kind: Any, item: Any, path: Path) -> Any:
     fields = attrs.fields_dict(kind)
     if not isinstance(item, dict) or item.keys() - fields.keys():
-        raise _refused(f"the entry {item!r}", str(path))
+        raise _error(f"the entry {item!r}", str(path))
     missing = [name for name, field in fields.items() if field.default is attrs.NOTHING and name not in item]
     if missing:
-        raise _refused(f"the entry {item!r} without {' and '.join(missing)}", str(path))
+        raise _error(f"the entry {item!r} without {' and '.join(missing)}", str(path))
     return kind(**item)
 
 
-def _refused(seen: str, where: str) -> RequestError:
+def _error(problem: str, where: str) -> RequestError:
     return RequestError(
-        seen, where=where, stage="check-backend",
+        problem, where=where, stage="check-backend",
         needed="[[expected]] entries with case, reason and perhaps link; [[tolerance]] entries with case,"
         " reason, and lsb or relative",
         remedy="correct the file",

@@ -1,46 +1,47 @@
-"""A run of the suite as JUnit XML, which CI systems show."""
+"""Writes the results of the suite as JUnit XML, which CI systems show."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from quanthost.testing.results import Area, CaseResult, Conformance, Outcome
+from quanthost.testing.results import Area, CaseResult, Outcome
 
-__all__ = ["document"]
+__all__ = ["write_junit"]
 
 
-def document(conformance: Conformance) -> str:
-    """The whole document, UTF-8 declared."""
-    xml = JUnitXml(f"quanthost conformance of {conformance.backend}")
+def write_junit(backend: str, cases: Sequence[CaseResult], problems: Sequence[str]) -> str:
+    """The whole document, declared as UTF-8; ``problems`` are wrong expectations."""
+    xml = JUnitXml(f"quanthost conformance of {backend}")
     for area in Area:
-        cases = [case for case in conformance.cases if case.area is area]
-        if not cases:
-            continue
-        suite = TestSuite(f"{conformance.backend}.{area.value}")
-        suite.add_testcases([_case(conformance.backend, case) for case in cases])
-        xml.add_testsuite(suite)
-    if conformance.problems:
-        suite = TestSuite(f"{conformance.backend}.expectations")
-        for problem in conformance.problems:
-            made = TestCase(problem, classname=f"{conformance.backend}.expectations")
-            made.result = [Failure(problem)]
-            suite.add_testcase(made)
+        tests = [_build_test(backend, case) for case in cases if case.area is area]
+        if tests:
+            suite = TestSuite(f"{backend}.{area.value}")
+            suite.add_testcases(tests)
+            xml.add_testsuite(suite)
+    if problems:
+        suite = TestSuite(f"{backend}.expectations")
+        for problem in problems:
+            test = TestCase(problem, classname=f"{backend}.expectations")
+            test.result = [Failure(problem)]
+            suite.add_testcase(test)
         xml.add_testsuite(suite)
     text: bytes = xml.tostring()  # type: ignore[no-untyped-call]  # junitparser is partly typed
     return text.decode("utf-8")
 
 
-def _case(backend: str, case: CaseResult) -> TestCase:
-    made = TestCase(case.id, classname=f"{backend}.{case.area.value}", time=case.seconds)
+def _build_test(backend: str, case: CaseResult) -> TestCase:
+    test = TestCase(case.id, classname=f"{backend}.{case.area.value}", time=case.seconds)
     if case.outcome.is_bad:
         failure = Failure(f"{case.outcome.value}: {case.must}", type_=case.area.value)
-        failure.text = _xml_text("\n\n".join(filter(None, (case.message, case.graph, case.rerun))))
-        made.result = [failure]
+        failure.text = _drop_control("\n\n".join(filter(None, (case.message, case.graph, case.rerun))))
+        test.result = [failure]
     elif case.outcome in (Outcome.SKIPPED, Outcome.XFAILED):
-        made.result = [Skipped(_xml_text(f"{case.outcome.value}: {case.message}"))]
-    return made
+        test.result = [Skipped(_drop_control(f"{case.outcome.value}: {case.message}"))]
+    return test
 
 
-def _xml_text(text: str) -> str:
-    """Without the control characters that XML cannot hold."""
+def _drop_control(text: str) -> str:
+    """The text without the control characters that XML cannot hold."""
     return "".join(c for c in text if c in "\t\n" or ord(c) >= 32)

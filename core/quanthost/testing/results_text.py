@@ -1,4 +1,4 @@
-"""A run of the suite as text: a table by area, failures in full, and one line that sums it up."""
+"""Shows the results of the suite as text: a table by area, failures in full, and a summary."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quanthost.report.columns import columns
-from quanthost.testing.results import Area, CaseResult, Conformance, Outcome
+from quanthost.testing.conformance import Conformance
+from quanthost.testing.results import Area, CaseResult, Outcome
 
-__all__ = ["failure_text", "shown"]
+__all__ = ["describe_failure", "show_results"]
 
 _HEADS = ("area", "passed", "failed", "expected", "unexpected", "skipped", "seconds")
 _OUTCOMES = (Outcome.PASSED, Outcome.FAILED, Outcome.XFAILED, Outcome.XPASSED, Outcome.SKIPPED)
 
 
-def shown(conformance: Conformance) -> RenderableType:
-    """All of it; 80 columns are enough."""
-    parts: list[RenderableType] = [columns(_HEADS, _rows(conformance), numeric=_HEADS[1:], whole=_HEADS[:1])]
-    parts.extend(Text(text) for text in _skips(conformance))
+def show_results(conformance: Conformance) -> RenderableType:
+    """All results; 80 columns are enough."""
+    parts: list[RenderableType] = [
+        columns(_HEADS, _build_rows(conformance), numeric=_HEADS[1:], whole=_HEADS[:1])
+    ]
+    parts.extend(Text(text) for text in _list_skips(conformance))
     if conformance.figures:
         parts.append(Text(""))
         parts.append(columns(("figure", "value"), conformance.figures))
-    parts.extend(Text(f"\n{failure_text(case)}") for case in conformance.failures())
+    parts.extend(Text(f"\n{describe_failure(case)}") for case in conformance.failures())
     parts.extend(Text(f"\nwrong expectation: {problem}") for problem in conformance.problems)
     parts.append(Text(f"\n{conformance.summary}", style="bold green" if conformance.conforms else "bold red"))
     return Group(*parts)
 
 
-def _rows(conformance: Conformance) -> Iterator[list[str]]:
+def _build_rows(conformance: Conformance) -> Iterator[list[str]]:
     for area in Area:
         counts = conformance.counts(area)
         if not counts:
@@ -39,8 +42,8 @@ def _rows(conformance: Conformance) -> Iterator[list[str]]:
         yield [area.value, *(str(counts[o] or "") for o in _OUTCOMES), f"{seconds:.1f}"]
 
 
-def _skips(conformance: Conformance) -> Iterator[str]:
-    """Why cases were skipped, each reason once."""
+def _list_skips(conformance: Conformance) -> Iterator[str]:
+    """The reasons why cases were skipped, each once."""
     reasons = Counter(case.message for case in conformance.cases if case.outcome is Outcome.SKIPPED)
     if reasons:
         yield "\nskipped:"
@@ -48,8 +51,8 @@ def _skips(conformance: Conformance) -> Iterator[str]:
         yield f"  {count} × {reason}"
 
 
-def failure_text(case: CaseResult) -> str:
-    """A failure in full: what must hold, what was seen, the smallest graph, and how to run it again."""
+def describe_failure(case: CaseResult) -> str:
+    """A failure in full: what must hold, what was seen, the smallest graph, and the command to repeat it."""
     lines = [f"{case.outcome.value}: {case.id}", f"  about:     {case.subject}", f"  must hold: {case.must}"]
     lines.append("  seen:      " + case.message.replace("\n", "\n             "))
     if case.graph:

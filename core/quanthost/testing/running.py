@@ -1,11 +1,9 @@
-"""What is to be run of the suite, and the running of it: here, or a share of it in each of more processes."""
+"""Selects conformance cases and runs them, optionally in several processes."""
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
-import re
 import time
 import warnings
 from collections import Counter
@@ -31,31 +29,34 @@ from quanthost.testing.areas import (
     rows,
     without_table,
 )
-from quanthost.testing.cases.samples import variations_of
-from quanthost.testing.crash_notes import LastWords
+from quanthost.testing.cases.samples import list_variations
+from quanthost.testing.crash_notes import CrashNotes
 from quanthost.testing.expectations import Expectations
-from quanthost.testing.proving.session import Check, Fault, Session, Skip
-from quanthost.testing.proving.shrinking import smallest
+from quanthost.testing.patterns import Patterns
+from quanthost.testing.proving.case import Case, CaseFailure, CaseSkip
+from quanthost.testing.proving.selection import Selection
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.shrinking import describe_smallest
 from quanthost.testing.proving.subject import Subject
 from quanthost.testing.results import Area, CaseResult, Outcome
 from quanthost.toolchain.quiet import import_quietly
 
-__all__ = ["Ran", "Run", "rerun_line"]
+__all__ = ["SuiteResults", "SuiteRun"]
 
-_CHECKS: dict[Area, Callable[[Session], Iterator[Check]]] = {
-    Area.HOOKS: hooks.checks,
-    Area.TABLE: rows.checks,
-    Area.QSPECS: qspecs.checks,
-    Area.PLACEMENT: placement.checks,
-    Area.NUMBERS: arithmetic.checks,
-    Area.PERSISTENCE: persistence.checks,
-    Area.NETWORKS: networks.checks,
+_DERIVE: dict[Area, Callable[[Session], Iterator[Case]]] = {
+    Area.HOOKS: hooks.derive_cases,
+    Area.TABLE: rows.derive_cases,
+    Area.QSPECS: qspecs.derive_cases,
+    Area.PLACEMENT: placement.derive_cases,
+    Area.NUMBERS: arithmetic.derive_cases,
+    Area.PERSISTENCE: persistence.derive_cases,
+    Area.NETWORKS: networks.derive_cases,
 }
-_Told = Callable[[CaseResult], None]
+_Report = Callable[[CaseResult], None]
 
 
 @attrs.frozen(kw_only=True)
-class Ran:
+class SuiteResults:
     """Cases with their place in the whole suite, and figures by name."""
 
     cases: tuple[tuple[tuple[int, ...], CaseResult], ...]
@@ -63,109 +64,108 @@ class Ran:
 
 
 @attrs.frozen(kw_only=True)
-class Run:
-    """What is asked for. ``backend`` is a name where more than one process is to work on it.
-
-    ``patterns`` are ids of cases or globs over them, none for all.
-    """
+class SuiteRun:
+    """A request to run the suite. With more than one process, ``backend`` must be a name."""
 
     backend: str | object
     areas: tuple[Area, ...]
     full: bool
     expectations: Expectations
-    patterns: tuple[str, ...]
+    patterns: Patterns
     policy: Policy | None
 
-    def on(self, subject: Subject, jobs: int, told: _Told) -> Ran:
-        """Run all, in so many processes, of which this is one; each has its own programs."""
-        with _one_thread():
-            return self._share(subject, 0, 1, told) if jobs == 1 else self._together(subject, jobs, told)
+    def run(self, subject: Subject, jobs: int, report: _Report) -> SuiteResults:
+        """Run all cases in this process and ``jobs - 1`` others; each has its own programs.
 
-    def _together(self, subject: Subject, jobs: int, told: _Told) -> Ran:
+        ``report`` is called with each case when it has ended.
+        """
+        with _one_thread():
+            if jobs == 1:
+                return self._run_share(subject, 0, 1, report)
+            return self._run_processes(subject, jobs, report)
+
+    def _run_processes(self, subject: Subject, jobs: int, report: _Report) -> SuiteResults:
         # not forked: threads of torch and of the runtime do not survive that
         with ProcessPoolExecutor(
             jobs - 1, mp_context=get_context("spawn"), initializer=import_quietly, initargs=(__name__,)
         ) as pool:
-            others = [(share, pool.submit(_elsewhere, self, share, jobs)) for share in range(1, jobs)]
-            parts = [self._share(subject, 0, jobs, told)]
+            others = [(share, pool.submit(_run_in_process, self, share, jobs)) for share in range(1, jobs)]
+            parts = [self._run_share(subject, 0, jobs, report)]
             for share, other in others:
                 try:
                     part = other.result()
                 except BrokenProcessPool as error:
                     raise ProgramError(
-                        f"the process with share {share} of {jobs} was ended", stage="check-backend",
+                        f"process {share} of {jobs} ended at once", stage="check-backend",
                         needed="programs that run, or are refused with an error", plugin=subject.name,
-                        remedy="look at what it ran, which it said last; with too little memory, take -j 1",
+                        remedy="look at the samples that it names last; with too little memory, use -j 1",
                     ) from error  # fmt: skip
                 for _, case in part.cases:
-                    told(case)
+                    report(case)
                 parts.append(part)
-        return _joined(parts)
+        return _merge(parts)
 
-    def _share(self, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
-        """Subjects, a row or hook, each with all its cases: these have programs in common."""
+    def _run_share(self, subject: Subject, share: int, shares: int, report: _Report) -> SuiteResults:
+        """Run the cases of some subjects: those of one row or hook have programs in common."""
         _spend_warning()
-        with LastWords() as words:
-            return self._with(words, subject, share, shares, told)
+        with CrashNotes() as notes:
+            rows = _assign({row.name: _weigh(row) for row in subject.table or ()}, shares)
+            selection = Selection(
+                subject=subject, full=self.full, includes=self.patterns.may_select_name,
+                includes_kind=self.patterns.may_select_kind, owns=lambda row: rows[row] == share,
+            )  # fmt: skip
+            session = Session(selection, self.expectations, notes.note)
+            cases = [
+                case for area in self.areas if self.patterns.may_select_kind(area.value)
+                for case in (*_DERIVE[area](session), *without_table.derive_cases(session, area))
+                if self.patterns.selects(case.id)
+            ]  # fmt: skip
+            # each process derives the cases that belong to no row, and all assign them to the same shares
+            others = Counter(case.subject for case in cases if case.subject not in rows)
+            owners = {**_assign(others, shares), **rows}
+            own = [case for case in cases if owners[case.subject] == share]
+            session.runs.schedule(run for case in own for run in case.runs)
+            places = self._place(subject, cases)
+            results = []
+            for case in own:
+                result = judge_case(session, case)
+                (marked,), _ = self.expectations.applied([result], all_ran=False)
+                report(marked)
+                results.append((places[case.id], result))
+            return _merge([SuiteResults(cases=tuple(results), figures=tuple(session.figures))])
 
-    def _with(self, words: LastWords, subject: Subject, share: int, shares: int, told: _Told) -> Ran:
-        rows = _owners({row.name: _weight(row) for row in subject.table or ()}, shares)
-        session = Session(
-            subject, full=self.full, expectations=self.expectations, wants=_wants(self.patterns),
-            asks=lambda kind: _may_have(kind, self.patterns),
-            owns=lambda row: rows[row] == share, runs=words.say,
-        )  # fmt: skip
-        checks = [
-            check for area in self.areas if _may_have(area.value, self.patterns)
-            for check in (*_CHECKS[area](session), *without_table.checks(session, area))
-            if _is_chosen(check.id, self.patterns)
-        ]  # fmt: skip
-        # what is no row's is made in each process: all of them come to the same shares
-        others = Counter(check.subject for check in checks if check.subject not in rows)
-        owners = {**_owners(others, shares), **rows}
-        mine = [check for check in checks if owners[check.subject] == share]
-        session.plan(trial for check in mine for trial in check.trials)
-        places = self._places(subject, checks)
-        cases = []
-        for check in mine:
-            case = _judged(session, check)
-            (marked,), _ = self.expectations.applied([case], all_ran=False)
-            told(marked)
-            cases.append((places[check.id], case))
-        return _joined([Ran(cases=tuple(cases), figures=tuple(session.figures))])
-
-    def _places(self, subject: Subject, checks: Sequence[Check]) -> dict[str, tuple[int, ...]]:
-        """Where each case stands among those of all shares: by area, recipe, row, and as they were made."""
+    def _place(self, subject: Subject, cases: Sequence[Case]) -> dict[str, tuple[int, ...]]:
+        """The place of each case in the whole suite: by area, recipe, row, and order of derivation."""
         areas = {area: number for number, area in enumerate(self.areas)}
         recipes = {recipe.name: number for number, recipe in enumerate(subject.info.recipes)}
         rows = {row.name: number for number, row in enumerate(subject.table or ())}
         counts: Counter[bool] = Counter()
         places: dict[str, tuple[int, ...]] = {}
-        for check in checks:
-            # a share has all cases of a row, and those of no row are the same in each
-            is_row = check.subject in rows
+        for case in cases:
+            # a share has all cases of a row, and those that belong to no row are the same in each
+            is_row = case.subject in rows
             counts[is_row] += 1
-            recipe = recipes.get(check.id.rpartition("/")[2], -1)
-            row = rows.get(check.subject, len(rows))
-            places[check.id] = (areas[check.area], recipe, row, counts[is_row])
+            recipe = recipes.get(case.id.rpartition("/")[2], -1)
+            row = rows.get(case.subject, len(rows))
+            places[case.id] = (areas[case.area], recipe, row, counts[is_row])
         return places
 
 
-def _joined(parts: Sequence[Ran]) -> Ran:
-    """All of them in one, in order."""
-    return Ran(
+def _merge(parts: Sequence[SuiteResults]) -> SuiteResults:
+    """All results in one, in order."""
+    return SuiteResults(
         cases=tuple(sorted((each for part in parts for each in part.cases), key=lambda each: each[0])),
         figures=tuple(sorted(each for part in parts for each in part.figures)),
     )
 
 
-def _weight(row: Row) -> int:
+def _weigh(row: Row) -> int:
     """About how much work the cases of a row are."""
-    return sum(1 for _ in variations_of(row)) * len(row.kernels)
+    return sum(1 for _ in list_variations(row)) * len(row.kernels)
 
 
-def _owners(weights: Mapping[str, int], shares: int) -> dict[str, int]:
-    """Which share has a subject: one after the other, the heaviest first, to the one with least."""
+def _assign(weights: Mapping[str, int], shares: int) -> dict[str, int]:
+    """The share of each subject: the heaviest first, each to the share with the least work."""
     loads = [0] * shares
     owners = {}
     for subject, weight in sorted(weights.items(), key=lambda item: -item[1]):
@@ -186,9 +186,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def _spend_warning() -> None:
-    """Torch says once in a process that an even window with ``padding="same"`` costs a copy: here to nobody.
+    """Have torch warn once about an even window with ``padding="same"``, where nobody reads it.
 
-    The catalogue has such a window, and a graph's operator would write it to the process's standard error.
+    The catalogue has such a window, and a graph's operator would write the warning to standard error.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -196,71 +196,44 @@ def _spend_warning() -> None:
 
 
 @_one_thread()
-def _elsewhere(run: Run, share: int, shares: int) -> Ran:
+def _run_in_process(run: SuiteRun, share: int, shares: int) -> SuiteResults:
     try:
-        return run._share(Subject.of(run.backend, run.policy), share, shares, _while_awaited)
-    except _Orphaned:
+        return run._run_share(Subject.load(run.backend, run.policy), share, shares, _check_parent)
+    except _ParentGoneError:
         # the pool would wait for more work from a process that is gone
         os._exit(1)
 
 
-class _Orphaned(BaseException):
-    """The process that waits for this one was killed: nobody reads what is found."""
+class _ParentGoneError(BaseException):
+    """The process that waits for this one was killed: nobody reads the results."""
 
 
-def _while_awaited(_: CaseResult) -> None:
-    first = parent_process()
-    if first is not None and not first.is_alive():
-        raise _Orphaned
+def _check_parent(_: CaseResult) -> None:
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        raise _ParentGoneError
 
 
-def _is_chosen(case: str, patterns: Sequence[str]) -> bool:
-    return not patterns or any(case == p or fnmatch.fnmatchcase(case, p) for p in patterns)
+def judge_case(session: Session, case: Case) -> CaseResult:
+    """Judge a case; what a plugin raises is a failure of the case, not the end of the run."""
+    started = time.perf_counter()
+    try:
+        judgment = case.judge()
+    except (Exception, SystemExit) as error:
+        judgment = CaseFailure(message=f"it raised {type(error).__name__}: {error}")
+    result = CaseResult(
+        id=case.id, area=case.area, subject=case.subject, must=case.must, outcome=Outcome.PASSED,
+        rerun=_rerun_command(session.subject.name, case.id, full=session.selection.full),
+    )  # fmt: skip
+    if isinstance(judgment, CaseSkip):
+        result = attrs.evolve(result, outcome=Outcome.SKIPPED, message=judgment.reason)
+    elif isinstance(judgment, CaseFailure):
+        graph = describe_smallest(session.subject, case, judgment)
+        result = attrs.evolve(result, outcome=Outcome.FAILED, message=judgment.message, graph=graph)
+    return attrs.evolve(result, seconds=time.perf_counter() - started)
 
 
-def _may_have(kind: str, patterns: Sequence[str]) -> bool:
-    """Whether a pattern can match a case of an area, or of a kind in it as ``"table/pair"``.
-
-    Its first parts say so, up to a star, which may reach beyond its part.
-    """
-    count = len(kind.split("/"))
-    heads = ["/".join(pattern.split("/")[:count]) for pattern in patterns]
-    return not heads or any(fnmatch.fnmatchcase(kind, re.sub(r"\*.*", "*", head)) for head in heads)
-
-
-def _wants(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a row, operator or network may be in a chosen case.
-
-    It stands third in the ids, joined by ``+``; a network second. A star may reach beyond its part.
-    """
-    split = [pattern.split("/") for pattern in patterns]
-    places = [1 if parts[0] == Area.NETWORKS.value else 2 for parts in split]
-    named = [parts[place] if len(parts) > place else "*" for parts, place in zip(split, places)]
-    names = [re.sub(r"\*.*", "*", name) for each in named for name in each.split("+")]
-    return lambda row: not names or any(fnmatch.fnmatchcase(row, name) for name in names)
-
-
-def rerun_line(backend: str, case: str, *, full: bool) -> str:
+def _rerun_command(backend: str, case: str, *, full: bool) -> str:
     """The command that runs one case again."""
     quoted = f"'{case}'" if any(c in case for c in " *?[](),;&|<>=") else case
     return f"quanthost check-backend {backend} --only {quoted}" + (" --full" if full else "")
-
-
-def _judged(session: Session, check: Check) -> CaseResult:
-    started = time.perf_counter()
-    try:
-        verdict = check.judge()
-    # what a plugin raises is a finding, not the end of the run
-    except (Exception, SystemExit) as error:
-        verdict = Fault(message=f"it raised {type(error).__name__}: {error}")
-    case = CaseResult(
-        id=check.id, area=check.area, subject=check.subject, must=check.must, outcome=Outcome.PASSED,
-        rerun=rerun_line(session.subject.name, check.id, full=session.full),
-    )  # fmt: skip
-    if isinstance(verdict, Skip):
-        case = attrs.evolve(case, outcome=Outcome.SKIPPED, message=verdict.reason)
-    elif isinstance(verdict, Fault):
-        case = attrs.evolve(
-            case, outcome=Outcome.FAILED, message=verdict.message, graph=smallest(session, check, verdict)
-        )
-    return attrs.evolve(case, seconds=time.perf_counter() - started)

@@ -26,6 +26,7 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
+from quanthost.arith.dtypes import dtype_of
 from quanthost.graph.sharing import Point
 from quanthost.toolchain.pt2e import ANNOTATION, deep_copy
 from quanthost.values import (
@@ -43,12 +44,6 @@ from quanthost.values import (
 
 __all__ = ["Annotated", "Quantizer", "annotated", "qspec_of", "shared_root"]
 
-_DTYPES = {
-    torch.int8: DType.INT8,
-    torch.uint8: DType.UINT8,
-    torch.int16: DType.INT16,
-    torch.int32: DType.INT32,
-}
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 # HistogramObserver searches the range with the least squared error
@@ -136,7 +131,7 @@ def qspec_of(spec: Any, capture_of: Callable[[Point], str | None]) -> AnyQSpec |
 
 
 def _fixed(spec: FixedQParamsQuantizationSpec) -> AnyQSpec | str:
-    dtype = _DTYPES.get(spec.dtype)
+    dtype = dtype_of(spec.dtype)
     if dtype is None:
         return f"integers of type {spec.dtype}"
     limits = _limits(spec, dtype)
@@ -152,7 +147,7 @@ def _limits(spec: Any, dtype: DType) -> dict[str, int]:
 
 
 def _free(spec: QuantizationSpec) -> AnyQSpec | str:
-    dtype = _DTYPES.get(spec.dtype)
+    dtype = dtype_of(spec.dtype)
     if dtype is None:
         return f"integers of type {spec.dtype}"
     per_channel = spec.qscheme in _PER_CHANNEL
@@ -194,7 +189,7 @@ class _Probe:
 
 
 def _derived(spec: DerivedQuantizationSpec, capture_of: Callable[[Point], str | None]) -> AnyQSpec | str:
-    dtype = _DTYPES.get(spec.dtype)
+    dtype = dtype_of(spec.dtype)
     if dtype is None:
         return f"integers of type {spec.dtype}"
     sources = [capture_of(point_of(key)) for key in spec.derived_from]

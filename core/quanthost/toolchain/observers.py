@@ -16,11 +16,11 @@ from torchao.quantization.pt2e.utils import create_getattr_from_value
 
 from quanthost.arith.affine import qparams_from_range
 from quanthost.arith.channel_range import ChannelRange, RangeStatistics, merge_ranges
+from quanthost.arith.dtypes import torch_dtype
 from quanthost.arith.estimate import choose_range
 from quanthost.arith.sketch import RangeSketch
 from quanthost.graph.view import constant
 from quanthost.values import (
-    DType,
     Estimator,
     Granularity,
     QSpec,
@@ -30,15 +30,8 @@ from quanthost.values import (
     Timing,
 )
 
-__all__ = ["RangeObserver", "torch_dtype", "torch_qscheme"]
+__all__ = ["RangeObserver", "torch_qscheme"]
 
-_DTYPES = {
-    DType.INT4: torch.int8,
-    DType.INT8: torch.int8,
-    DType.UINT8: torch.uint8,
-    DType.INT16: torch.int16,
-    DType.INT32: torch.int32,
-}
 _QSCHEMES = {
     (False, Symmetry.SYMMETRIC): torch.per_tensor_symmetric,
     (False, Symmetry.AFFINE): torch.per_tensor_affine,
@@ -46,11 +39,6 @@ _QSCHEMES = {
     (True, Symmetry.AFFINE): torch.per_channel_affine,
 }
 _ops = torch.ops.quantized_decomposed
-
-
-def torch_dtype(dtype: DType) -> torch.dtype:
-    """The storage dtype; int4 values are stored as int8."""
-    return _DTYPES[dtype]
 
 
 def torch_qscheme(spec: QSpec) -> torch.qscheme:

@@ -29,13 +29,15 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
-from quanthost.graph.operators import argument, operator_name
+from quanthost.arith.dtypes import torch_dtype
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import argument
 from quanthost.graph.sharing import Point
 from quanthost.graph.view import constant, is_quantize
 from quanthost.toolchain.fast.forgetting import forgotten_graphs
 from quanthost.toolchain.fast.lazy_code import compiled_when_called
 from quanthost.toolchain.fast.naming import counted_names
-from quanthost.toolchain.observers import RangeObserver, torch_dtype, torch_qscheme
+from quanthost.toolchain.observers import RangeObserver, torch_qscheme
 from quanthost.toolchain.quiet import quiet
 from quanthost.values import (
     AnyQSpec,
@@ -242,9 +244,6 @@ def _fold_quantized(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-_BIASED = ("aten.conv1d.", "aten.conv2d.", "aten.conv_transpose1d.", "aten.conv_transpose2d.", "aten.linear.")
-
-
 def leave_room_for_biases(graph_module: fx.GraphModule) -> None:
     """See ``RangeObserver.leave_room``: only here all three of a layer's observers are known.
 
@@ -254,7 +253,7 @@ def leave_room_for_biases(graph_module: fx.GraphModule) -> None:
         if isinstance(module, RangeObserver):
             module.least_scale = None
     for node in graph_module.graph.nodes:
-        if node.op != "call_function" or not operator_name(node).startswith(_BIASED):
+        if operator_facts(node).channel_axis is None:
             continue
         given, weight = (_observer_of(graph_module, argument(node, key)) for key in ("input", "weight"))
         bias = argument(node, "bias")

@@ -39,10 +39,11 @@ class Cause(enum.Enum):
 
 
 class Gain(enum.Enum):
-    """Whether integer arithmetic pays off for an operator by itself.
+    """Whether integer arithmetic makes an operator faster by itself.
 
-    ``DRIVES``: it does, and the operator is always quantized (convolution, linear). ``FOLLOWS``: it does
-    not; the operator is quantized only between tensors that are quantized anyway.
+    ``DRIVES``: it does, so that the operator is quantized wherever it stands (convolution, linear).
+    ``FOLLOWS``: it does not. With placement by cost, such an operator is quantized only where its
+    neighbours use all its tensors as integers; if it only moves one tensor, one side is enough.
     """
 
     DRIVES = "drives"
@@ -119,9 +120,10 @@ class Decision:
     """The verdict on one call node of the captured graph, with its reason.
 
     ``delegated`` is ``None`` before lowering. Then it says whether the node runs in a delegate,
-    ``partition`` says in which one (``"xnnpack_like/0"``), and ``placement`` gives the reason. In an integer
-    or reference representation, ``form`` describes the node's form, and ``island`` is true if it stays in
-    float; ``form`` then ends with the reason.
+    ``partition`` says in which one (``"xnnpack_like/0"``), and ``placement`` gives the reason. ``in_program``
+    is ``None`` before lowering; then it says whether any work of the node is left in the program. In an
+    integer or reference representation, ``form`` describes the node's form, and ``is_island`` is true if it
+    stays in float; ``form`` then ends with the reason.
     """
 
     node: str = attrs.field(validator=checks.kind(str))
@@ -138,4 +140,5 @@ class Decision:
     partition: str | None = attrs.field(default=None, validator=_TEXT)
     placement: str | None = attrs.field(default=None, validator=_TEXT)
     form: str | None = attrs.field(default=None, validator=_TEXT)
-    island: bool = attrs.field(default=False, validator=checks.kind(bool))
+    is_island: bool = attrs.field(default=False, validator=checks.kind(bool))
+    in_program: bool | None = attrs.field(default=None, validator=checks.kind(bool, optional=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from quanthost.values.cost_table import CostTable
 from quanthost.values.decision import Decision
 from quanthost.values.override import Override
 from quanthost.values.program_record import PluginRecord
@@ -50,7 +51,7 @@ class Snapshot:
     """The decisions on several models for one request, with the versions that made them.
 
     A model's ``name`` is a reference from which it can be loaded again. ``placement`` is ``None`` if it is
-    unknown.
+    unknown. ``costs`` are those that placed the operators for latency.
     """
 
     backends: tuple[str, ...]
@@ -61,6 +62,7 @@ class Snapshot:
     overrides: tuple[Override, ...] = ()
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     placement: Placement | None = None
+    costs: CostTable | None = None
     format: int = FORMAT
 
 

@@ -48,7 +48,7 @@ class Override:
         kinds = (self.recipe is not None) + self.keep_float + bool(self.qspecs)
         if kinds != 1:
             checks.refuse(
-                self, "recipe", f"an override with {kinds} kinds of action",
+                self, "recipe", f"an override with {kinds or 'no'} actions",
                 needed="exactly one: a recipe, keep_float=True, or qspecs for roles",
                 remedy="split it into several overrides, or remove one action",
             )  # fmt: skip

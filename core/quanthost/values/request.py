@@ -13,7 +13,7 @@ from quanthost.values import checks
 from quanthost.values.cost_table import CostTable
 from quanthost.values.override import Override
 
-__all__ = ["Placement", "Representation", "Request"]
+__all__ = ["Io", "Objective", "Option", "Placement", "Representation", "Request", "Toolchain"]
 
 Option: TypeAlias = str | int | float | bool
 
@@ -33,18 +33,43 @@ class Placement(enum.Enum):
     ALL = "all"
 
 
+class Toolchain(enum.Enum):
+    """Which functions make the program: shortcuts through the toolchain, or the toolchain's own alone."""
+
+    FAST = "fast"
+    UPSTREAM = "upstream"
+
+
+class Objective(enum.Enum):
+    """What an operator is quantized for: accuracy and size, or the time that the program takes."""
+
+    ACCURACY = "accuracy"
+    LATENCY = "latency"
+
+
+class Io(enum.Enum):
+    """The type of a program's inputs and outputs: float, or integers whose parameters the record has."""
+
+    FLOAT = "float"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    INT16 = "int16"
+
+
 def _backends(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else checks.as_tuple(value)
 
 
-def _sorted_options(
+def sorted_options(
     value: Mapping[str, Option] | Iterable[tuple[str, Option]],
 ) -> tuple[tuple[str, Option], ...]:
+    """Names and values as pairs, sorted; what is neither a mapping nor pairs is left for the validator."""
     pairs = checks.as_pairs(value)
     return tuple(sorted(pairs, key=repr)) if isinstance(pairs, tuple) else pairs
 
 
-def _check_option(owner: object, attribute: Any, value: Any) -> None:
+def check_option(owner: object, attribute: Any, value: Any) -> None:
+    """Validates the value of one option: text, a truth value, or a finite number."""
     checks.kind(str, int, float, bool)(owner, attribute, value)
     if isinstance(value, float) and not math.isfinite(value):
         checks.refuse(
@@ -68,9 +93,10 @@ class Request:
     costs: CostTable | None = attrs.field(
         default=None, validator=checks.kind(CostTable, optional=True), repr=False
     )
+    toolchain: Toolchain = attrs.field(default=Toolchain.FAST, validator=checks.kind(Toolchain))
     # True, 1 and 1.0 are equal and mean three things to a backend
     options: tuple[tuple[str, Option], ...] = attrs.field(
-        default=(), converter=_sorted_options, validator=checks.each(checks.pair(_check_option)), eq=repr
+        default=(), converter=sorted_options, validator=checks.each(checks.pair(check_option)), eq=repr
     )
 
     def __attrs_post_init__(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quanthost.cli.data_files import Layout, assign, batches_from
-from quanthost.cli.exits import UsageError
+from quanthost.cli.usage import UsageError
 from quanthost.errors import CalibrationError, InputError
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from quanthost.cli.exits import UsageError
-from quanthost.cli.output import chatter_on_stderr, refuse_existing, write, write_json
+from quanthost.cli.output import chatter_on_stderr, write, write_json
+from quanthost.cli.usage import UsageError, refuse_existing
 from quanthost.report.columns import columns
 
 

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from quanthost.cli.progress_display import LineProgress, LiveProgress, live_steps, shown
+from quanthost.cli.progress_display import LineProgress, LiveProgress, live_steps, show_progress
 
 
 def test_a_line_for_each_finished_step() -> None:
@@ -61,7 +61,7 @@ def test_live_steps_end_as_done_or_failed() -> None:
 
 def test_a_pipe_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """On stderr, so that stdout stays the result's."""
-    with shown() as progress, progress.stage("capture"):
+    with show_progress() as progress, progress.stage("capture"):
         pass
     out, err = capsys.readouterr()
     assert out == ""

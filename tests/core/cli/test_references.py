@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from quanthost.cli.exits import UsageError
 from quanthost.cli.references import Reference, is_reference
+from quanthost.cli.usage import UsageError
 from quanthost.errors import QuanthostError, RequestError
 
 _CODE = """

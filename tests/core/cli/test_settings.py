@@ -8,16 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from quanthost.cli.exits import UsageError
 from quanthost.cli.settings import (
     Report,
     merge,
     parse_options,
     parse_override,
-    parse_report,
     read_config,
+    require,
 )
-from quanthost.values import DType, Granularity, Override, QSpec, Symmetry
+from quanthost.cli.usage import UsageError
+from quanthost.values import (
+    DType,
+    Granularity,
+    Io,
+    Objective,
+    Override,
+    Placement,
+    QSpec,
+    Representation,
+    Symmetry,
+    Toolchain,
+)
 
 _CONFIG = """
 [quantize]
@@ -46,19 +57,15 @@ def _stored(folder: Path, text: str) -> Path:
     return path
 
 
-def _typed(**given: object) -> dict[str, object]:
-    return {"model": "m:f", "backend": ("npu",), "output": Path("a.pte"), **given}
-
-
 def test_a_file_says_all_that_options_say(tmp_path: Path) -> None:
     """Each key arrives with its type; an explicit 0 and False are kept."""
-    found = merge({}, read_config(_stored(tmp_path, _CONFIG)))
-    assert (found.backend, found.recipe, found.report, found.force) == (
-        ("npu", "cpu"), "int8_static", Report.NONE, True,
+    settings = read_config(_stored(tmp_path, _CONFIG))
+    assert (settings["backend"], settings["recipe"], settings["report"], settings["force"]) == (
+        ["npu", "cpu"], "int8_static", Report.NONE, True,
     )  # fmt: skip
-    assert found.set == {"cores": 0, "fast": False, "mode": "x", "ratio": 0.5}
-    assert found.set["fast"] is False
-    keep, spec = found.override
+    assert settings["set"] == {"cores": 0, "fast": False, "mode": "x", "ratio": 0.5}
+    assert settings["set"]["fast"] is False
+    keep, spec = settings["override"]
     assert keep == Override(module_name="head.*", keep_float=True)
     assert spec.weight == QSpec(
         dtype=DType.INT8, granularity=Granularity.PER_CHANNEL, axis=0, symmetry=Symmetry.SYMMETRIC
@@ -67,29 +74,47 @@ def test_a_file_says_all_that_options_say(tmp_path: Path) -> None:
 
 def test_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
     """Files and references to files, but not modules by name."""
-    found = merge({}, read_config(_stored(tmp_path, _CONFIG)))
-    assert found.output == tmp_path / "out/net.pte"
-    assert found.model == f"{tmp_path}{os.sep}nets.py:build"
-    assert found.calibration == str(tmp_path / "data")
+    settings = read_config(_stored(tmp_path, _CONFIG))
+    assert settings["output"] == tmp_path / "out/net.pte"
+    assert settings["model"] == f"{tmp_path}{os.sep}nets.py:build"
+    assert settings["calibration"] == str(tmp_path / "data")
     text = '[quantize]\nmodel = "zoo.nets:build"\ncalibration = "zoo.data:batches"\noutput = "/abs/a.pte"\n'
     stored = read_config(_stored(tmp_path, text))
     assert (stored["model"], stored["calibration"]) == ("zoo.nets:build", "zoo.data:batches")
-    assert stored["output"] == "/abs/a.pte"
+    assert stored["output"] == Path("/abs/a.pte")
 
 
 def test_what_is_typed_wins(tmp_path: Path) -> None:
     """Typed values replace stored ones, options of the backend one by one; what is not typed stays."""
-    typed = {"recipe": "fp32", "backend": ("dsp",), "set": {"cores": 4}, "force": None, "report": None}
-    found = merge(typed, read_config(_stored(tmp_path, _CONFIG)))
-    assert (found.recipe, found.backend, found.force, found.report) == ("fp32", ("dsp",), True, Report.NONE)
-    assert found.set == {"cores": 4, "fast": False, "mode": "x", "ratio": 0.5}
+    typed = {"recipe": "fp32", "backend": ["dsp"], "set": {"cores": 4}, "force": None, "report": None}
+    settings = merge(typed, read_config(_stored(tmp_path, _CONFIG)))
+    assert (settings["recipe"], settings["backend"], settings["force"]) == ("fp32", ["dsp"], True)
+    assert settings["report"] is Report.NONE
+    assert settings["set"] == {"cores": 4, "fast": False, "mode": "x", "ratio": 0.5}
+    # an explicit no is typed too
+    assert merge({"cache": False}, {"cache": True})["cache"] is False
 
 
 def test_typed_overrides_match_before_stored_ones(tmp_path: Path) -> None:
     """First match wins, so the typed rule has to come first; the stored ones stay behind it."""
     rule = parse_override("node=conv,recipe=int8_dynamic")
-    found = merge({"override": [rule]}, read_config(_stored(tmp_path, _CONFIG)))
-    assert [override.node for override in found.override] == ["conv", None, None]
+    settings = merge({"override": [rule]}, read_config(_stored(tmp_path, _CONFIG)))
+    assert [override.node for override in settings["override"]] == ["conv", None, None]
+
+
+def test_choices_are_members(tmp_path: Path) -> None:
+    """Of the file and of the line alike; the error names the place, the choices and the nearest."""
+    members = {
+        "placement": Placement.ALL, "optimize_for": Objective.LATENCY, "toolchain": Toolchain.UPSTREAM,
+        "representation": Representation.INTEGER, "io": Io.UINT8, "report": Report.JSON,
+    }  # fmt: skip
+    texts = {key: member.value for key, member in members.items()}
+    lines = "".join(f"{key} = {text!r}\n" for key, text in texts.items())
+    assert read_config(_stored(tmp_path, f"[quantize]\n{lines}")) == merge(texts, {}) == members
+    with pytest.raises(UsageError, match=r"io='int'\n.*int8, uint8, int16\n  where:  --io\n.*write int8"):
+        merge({"io": "int"}, {})
+    with pytest.raises(UsageError, match=r"optimize_for='speed'\n.*\n  where:  --optimize-for"):
+        merge({"optimize_for": "speed"}, {})
 
 
 @pytest.mark.parametrize(
@@ -97,9 +122,9 @@ def test_typed_overrides_match_before_stored_ones(tmp_path: Path) -> None:
 )
 def test_required_settings(missing: str, option: str) -> None:
     """The error names both places where the setting can stand."""
-    typed = {key: value for key, value in _typed().items() if key != missing}
+    settings = merge({"model": "m:f", "backend": ["npu"], "output": Path("a.pte"), missing: None}, {})
     with pytest.raises(UsageError, match=rf"no {missing}\n.*\n.*\n.*{option}, or write {missing} into"):
-        merge(typed, {})
+        require(settings, model="MODEL", backend="--backend", output="--output")
 
 
 @pytest.mark.parametrize(
@@ -112,12 +137,12 @@ def test_required_settings(missing: str, option: str) -> None:
         ("[quantize]\nbackend = [1]\n", r"backend = 1\n  needed: a string"),
         ("[quantize]\nrecipe = true\n", r"recipe = True\n  needed: a string"),
         ("[quantize]\nset = { a = [1] }\n", r"set.a = \[1\]\n  needed: a string or an integer or a number"),
-        ('[quantize]\nreport = "xml"\n', r"the report 'xml'\n  needed: one of table, json, none"),
+        ('[quantize]\nreport = "xml"\n', r"report='xml'\n  needed: one of table, json, none"),
         ("quantize = 3\n", r"quantize = 3\n  needed: a table"),
         ("[override]\n", r"override = \{\}\n  needed: a list"),
         ("override = [1]\n", r"override = 1\n  needed: a table"),
         ("[quantize\n", r"quant.toml: .*line 1.*\n  needed: TOML"),
-        ("[[override]]\nnode = 'a'\n", r"an override with 0 kinds of action(.*\n)*  where:  .*number 1 of"),
+        ("[[override]]\nnode = 'a'\n", r"an override with no actions(.*\n)*  where:  .*number 1 of"),
         ("[[override]]\nnode = 'a'\nweight = { dtype = 'int9' }\n", r"one of int4, int8, .*\$\.weight"),
     ],
     ids=[
@@ -156,7 +181,14 @@ def test_override_of_one_line() -> None:
         ("weight=int8,node=a", r"the key 'weight'\n  needed: one of module_name, .*keep_float\n"),
         ("head.*", r"'head\.\*'\n  needed: name=value"),
         ("node=a,keep_float=yes", r"keep_float=yes\n  needed: true or false"),
-        ("node=a", r"an override with 0 kinds of action\n(.*\n)*  where:  --override 'node=a'"),
+        ("node=a", r"an override with no actions\n(.*\n)*  where:  --override 'node=a'"),
+        ("module=lat", r"the key 'module'\n.*\n.*\n  to do:  write module_name"),
+        (
+            "module_name=lat keep_float=true",
+            r"a space in 'lat keep_float=true'\n  needed: fields separated by commas\n.*\n"
+            r"  to do:  write module_name=lat,keep_float=true",
+        ),
+        ("node=my conv,keep_float=true", r"a space in 'my conv'\n.*\n.*\n  to do:  remove the space"),
         ("keep_float=true", "an override that selects nothing"),
     ],
 )
@@ -182,10 +214,3 @@ def test_an_option_needs_a_value() -> None:
     """A name alone could mean many things."""
     with pytest.raises(UsageError, match=re.escape("'fast'\n  needed: name=value\n  where:  --set 'fast'")):
         parse_options(["fast"])
-
-
-def test_report_kinds() -> None:
-    """Three, and no other."""
-    assert [parse_report(kind, where="--report") for kind in ("table", "json", "none")] == list(Report)
-    with pytest.raises(UsageError, match=r"the report 'xml'\n.*\n  where:  --report"):
-        parse_report("xml", where="--report")

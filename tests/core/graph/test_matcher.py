@@ -16,7 +16,7 @@ from sample_graphs import IMAGE, ROW, graph_of, nodes_of
 from torch import fx, nn
 
 from quanthost.errors import TableError
-from quanthost.graph import matcher
+from quanthost.graph import evaluation
 from quanthost.graph.matcher import Matches, match_table
 from quanthost.graph.pattern import Op, bind, op
 from quanthost.graph.table import Row, Site, SupportTable, constraint
@@ -176,7 +176,12 @@ def test_misses_have_reasons() -> None:
         row("relu", RELU),
         row("conv", CONV),
     ]
-    result = match(rows, module, accept=lambda site: "too wide" if site.output.name == "conv2d_1" else None)
+
+    @constraint("narrow")
+    def narrow(site: Site) -> str | None:
+        return "too wide" if site.output.name == "conv2d_1" else None
+
+    result = match(rows, module, accept=narrow)
     assert [(miss.node.name, miss.row, miss.reason) for miss in result.misses] == [
         ("conv2d", "conv_relu", "the stride is [2, 2]"),
         ("conv2d_1", "conv", "too wide"),
@@ -193,7 +198,7 @@ def test_empty_reason_refuses_too() -> None:
 
     module = graph_of(lambda x: x.relu(), ROW)
     assert found([row("relu", RELU, constraints=[never])], module) == []
-    assert found([row("relu", RELU)], module, accept=lambda site: "") == []
+    assert found([row("relu", RELU)], module, accept=never) == []
 
 
 def _raises(site: Site) -> str | None:
@@ -229,10 +234,15 @@ def test_accept_is_asked_last() -> None:
     def skip(site: Site) -> str | None:
         return "skipped" if site.output.name == "relu_1" else None
 
-    asked: list[str] = []
+    outputs: list[str] = []
+
+    @constraint("any")
+    def accept(site: Site) -> None:
+        outputs.append(site.output.name)
+
     module = graph_of(lambda x: x.relu().relu(), ROW)
-    match([row("relu", RELU, constraints=[skip])], module, accept=lambda site: asked.append(site.output.name))
-    assert asked == ["relu"]
+    match([row("relu", RELU, constraints=[skip])], module, accept=accept)
+    assert outputs == ["relu"]
 
 
 def test_computed_weight() -> None:
@@ -341,7 +351,7 @@ def test_work_is_linear_in_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
         attempts += 1
         return bind(*args)
 
-    monkeypatch.setattr(matcher, "bind", counted)
+    monkeypatch.setattr(evaluation, "bind", counted)
     counts = []
     for blocks in (1, 20):
         attempts = 0

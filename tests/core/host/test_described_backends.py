@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from quanthost.host import described_backends
-from quanthost.host.described_backends import described
+from quanthost.host.described_backends import description
 from quanthost.host.registry import Group, Installed
 from quanthost.values import Manifest
 
@@ -45,7 +45,7 @@ def asked(npu: Installed) -> Callable[..., int]:
         return {"rows": len(made)}
 
     def ask(**changes: Any) -> int:
-        said = described(attrs.evolve(npu, **changes), make)
+        said = description(attrs.evolve(npu, **changes), make)
         assert said["rows"] <= len(made)
         return len(made)
 

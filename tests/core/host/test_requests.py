@@ -11,7 +11,8 @@ from torch import nn
 import quanthost
 from quanthost.api import BackendInfo, TableBackend
 from quanthost.errors import QuanthostError, RequestError
-from quanthost.host.requests import gather
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
 from quanthost_int8_reference.backend import backend as installed
 
 
@@ -45,7 +46,7 @@ def test_an_object_is_a_backend(own: TableBackend, model: nn.Module, tmp_path: P
 
 def test_an_object_stands_beside_names(own: TableBackend) -> None:
     """Names and objects together, in order of priority; the object is none of the installed."""
-    plugins = gather(["xnnpack_like", own])
+    plugins, _ = resolve(Target(backend=["xnnpack_like", own]))
 
     assert plugins.backends == ("xnnpack_like", "my_own")
     assert plugins.unregistered == {"my_own"}
@@ -63,10 +64,10 @@ def test_an_object_of_an_installed_name_is_not_taken_for_it(model: nn.Module) ->
 def test_what_has_no_hooks_is_refused(given: object) -> None:
     """The error says what may stand there."""
     with pytest.raises(RequestError, match=r"the name of one, or a plugin object with its hooks"):
-        gather(given)
+        Target(backend=given)
 
 
 def test_two_of_one_name_are_refused(own: TableBackend) -> None:
     """A name and an object that has it are one backend twice."""
     with pytest.raises(QuanthostError, match="each once"):
-        gather([installed, "int8_reference"])
+        resolve(Target(backend=[installed, "int8_reference"]))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import quanthost
+from quanthost import inspection
 from quanthost.errors import ProgramError, RequestError
 from quanthost.host.snapshots import load_snapshot, save_snapshot
 from quanthost.values.decision_snapshot import Snapshot
@@ -25,7 +26,7 @@ def captured() -> quanthost.stages.capturing.capture.CapturedModel:
 @pytest.fixture(scope="module")
 def made(captured: quanthost.stages.capturing.capture.CapturedModel) -> Snapshot:
     kept = quanthost.Override(module_name="0", keep_float=True)
-    return quanthost.snapshot_decisions({"net": captured}, BACKEND, overrides=[kept], placement="all")
+    return inspection.snapshot_decisions({"net": captured}, BACKEND, overrides=[kept], placement="all")
 
 
 def test_it_says_who_decided_what(made: Snapshot) -> None:
@@ -58,8 +59,10 @@ def test_the_record_of_a_program_is_one(tmp_path: Path) -> None:
     (held,) = found.models
     assert held.decisions == program.decisions
     assert (held.name, held.qspecs, found.placement) == (program.record.model, None, None)
-    decided = quanthost.snapshot_decisions({"net": quanthost.capture(model, inputs)}, BACKEND, "int8_dynamic")
-    assert quanthost.compare_decisions(found, decided).equal
+    decided = inspection.snapshot_decisions(
+        {"net": quanthost.capture(model, inputs)}, BACKEND, "int8_dynamic"
+    )
+    assert inspection.compare_decisions(found, decided).equal
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The suite over ExecuTorch's own quantizer and partitioner, and what it finds there."""
+"""The suite over ExecuTorch's own quantizer and partitioner: it passes with one expected failure."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ CASES = ("networks/twice/*", "*/*/linear.default/*", "*/*/relu.default/*", "*/*/
 
 def test_each_operator_is_tried(tmp_path: Path) -> None:
     """Without a table, in four areas; a convolution for two inputs is what fails, as expected."""
-    listed = tmp_path / "expected.toml"
-    listed.write_text(EXPECTED, encoding="utf-8")
+    file = tmp_path / "expected.toml"
+    file.write_text(EXPECTED, encoding="utf-8")
 
-    conformance = check_backend(backend, only=CASES, expected=listed)
+    conformance = check_backend(backend, only=CASES, expected=file)
 
-    found = {case.id: case.outcome for case in conformance.cases}
+    outcomes = {case.id: case.outcome for case in conformance.cases}
     assert conformance.conforms
-    assert [id for id, outcome in found.items() if outcome is Outcome.XFAILED] == [
+    assert [id for id, outcome in outcomes.items() if outcome is Outcome.XFAILED] == [
         "networks/twice/int8_static"
     ]
     assert {case.area.value for case in conformance.cases} == {
         "networks", "table", "qspecs", "placement", "numbers"
     }  # fmt: skip
-    assert found["qspecs/bias/linear.default/plain/int8_dynamic"] is Outcome.PASSED
-    assert found["numbers/positive/relu.default/plain/int8_static"] is Outcome.PASSED
+    assert outcomes["qspecs/bias/linear.default/plain/int8_dynamic"] is Outcome.PASSED
+    assert outcomes["numbers/positive/relu.default/plain/int8_static"] is Outcome.PASSED
 
 
 def test_the_reason_is_gone_with_the_entry() -> None:

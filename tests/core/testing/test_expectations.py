@@ -1,9 +1,10 @@
-"""Expectations from TOML: what an entry needs, and what is wrong with one."""
+"""Expectations from TOML: what an entry needs, and how a wrong one is refused."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 from quanthost.errors import QuanthostError
@@ -29,9 +30,9 @@ def test_a_file(tmp_path: Path) -> None:
     )
 
     assert read.expected == (Expectation(case="table/*", reason="why", link="https://example.org"),)
-    held = read.tolerance("numbers/golden/relu/int8")
-    assert held is not None
-    assert held.lsb == 1
+    tolerance = read.tolerance("numbers/golden/relu/int8")
+    assert tolerance is not None
+    assert tolerance.lsb == 1
     assert read.tolerance("numbers/qdq/relu/int8") is None
 
 
@@ -39,25 +40,38 @@ def test_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('[[expected]]\ncase = "a"\n', "without reason"),
-        ('[[expected]]\ncase = "a"\nreason = " "\n', "a text that says why"),
+        ('[[expected]]\ncase = "a"\nreason = " "\n', "needed: a text"),
         ('[[expected]]\ncase = "a"\nreason = "b"\nurl = "c"\n', "the entry"),
-        ('[[tolerance]]\ncase = "a"\nreason = "b"\n', "one of them or both"),
-        ('[[tolerance]]\ncase = "a"\nreason = "b"\nlsb = -1\n', "one of them or both"),
+        ('[[tolerance]]\ncase = "a"\nreason = "b"\n', "at least one of them"),
+        ('[[tolerance]]\ncase = "a"\nreason = "b"\nlsb = -1\n', "at least one of them"),
         ("[tolerances]\n", "the tables tolerances"),
         ("[[expected\n", "cannot be read"),
     ],
 )
 def test_a_wrong_file(tmp_path: Path, text: str, message: str) -> None:
-    """The entry and what is missing of it."""
+    """The error names the entry and what is missing."""
     with pytest.raises(QuanthostError, match=message):
         _read(tmp_path, text)
 
 
 def test_an_entry_that_matches_nothing() -> None:
-    """It is told where all cases ran, and not where some were chosen."""
-    held = Expectations(expected=[Expectation(case="numbers/*", reason="why")])
+    """It is a problem if all cases ran, and not if only some were selected."""
+    expectations = Expectations(expected=[Expectation(case="numbers/*", reason="why")])
 
-    assert held.applied([CASE], all_ran=True)[1] == [
+    assert expectations.applied([CASE], all_ran=True)[1] == [
         "the entry 'numbers/*' matches no case: correct or remove it"
     ]
-    assert held.applied([CASE], all_ran=False)[1] == []
+    assert expectations.applied([CASE], all_ran=False)[1] == []
+
+
+def test_expected_failures() -> None:
+    """A failure that is expected is marked with its reason; a pass that was expected to fail is too."""
+    expectations = Expectations(expected=[Expectation(case="table/*", reason="why", link="there")])
+    passed = attrs.evolve(CASE, outcome=Outcome.PASSED)
+
+    (xfailed, xpassed), problems = expectations.applied([CASE, passed], all_ran=True)
+
+    assert (xfailed.outcome, xpassed.outcome) == (Outcome.XFAILED, Outcome.XPASSED)
+    assert xfailed.message.startswith("why (there)")
+    assert "remove the entry 'table/*'" in xpassed.message
+    assert problems == []

@@ -11,6 +11,7 @@ from reference_cases import cases
 from torch import Tensor, nn
 
 import quanthost
+from quanthost import inspection
 from quanthost.errors import ConversionError, ProgramError, RequestError
 from quanthost.stages.records import CalibratedModel, ConvertedModel
 from quanthost.values import GEMMLOWP, PROFILES, ArithmeticProfile, Rescaling
@@ -41,7 +42,7 @@ def golden(recipe: str, profile: str) -> ConvertedModel:
 @pytest.mark.parametrize("recipe", ["int8_static", "int8_static_per_tensor", "uint8_static", "int4_static"])
 def test_no_island(recipe: str) -> None:
     """Each operator is integer."""
-    islands = [d for d in golden(recipe, "single_rounding").decisions if d.island]
+    islands = [d for d in golden(recipe, "single_rounding").decisions if d.is_island]
 
     assert [(d.node, d.form) for d in islands] == []
 
@@ -52,7 +53,7 @@ def test_near_the_qdq_form(recipe: str, profile: str) -> None:
     """Each result, also beyond what calibration saw, of operands that may differ by a step themselves."""
     qdq = quanthost.convert(calibrated(recipe))
 
-    comparison = quanthost.compare_bits(golden(recipe, profile), qdq, [INPUTS, beyond(INPUTS)])
+    comparison = inspection.compare_bits(golden(recipe, profile), qdq, [INPUTS, beyond(INPUTS)])
 
     assert comparison.not_shown == ()
     assert [(d.name, d.largest) for d in comparison.operators if d.largest > MOST_STEPS] == []
@@ -64,7 +65,7 @@ def test_the_program_is_the_eager_form(profile: str) -> None:
     made = golden("int8_static", profile)
     program = quanthost.lower(made, intermediates=True)
 
-    comparison = quanthost.compare_bits(made, program, [INPUTS, beyond(INPUTS)])
+    comparison = inspection.compare_bits(made, program, [INPUTS, beyond(INPUTS)])
 
     assert program.record.pieces == ()
     assert not any(name.startswith("quantized_decomposed") for name in program.record.outside)
@@ -105,7 +106,7 @@ def test_other_widths(recipe: str, least_db: float) -> None:
     assert min(levels) > least_db
     assert bool(errors) == (recipe == "int16_static")
     assert all(error <= 3 for error in errors)
-    assert quanthost.compare_bits(made, quanthost.lower(made, intermediates=True), [inputs]).equal
+    assert inspection.compare_bits(made, quanthost.lower(made, intermediates=True), [inputs]).equal
     # the q/dq form runs as well
     assert quanthost.lower(quanthost.convert(calibrated)).run(*inputs)[0].shape == (16, 32)
 
@@ -139,7 +140,7 @@ def test_awkward_inputs() -> None:
         torch.zeros(1, 3, 8, 8),
     ]
 
-    assert [quanthost.compare_bits(made, program, [given]).equal for given in inputs] == [True] * 4
+    assert [inspection.compare_bits(made, program, [given]).equal for given in inputs] == [True] * 4
 
 
 def test_the_reference_representation() -> None:
@@ -153,7 +154,7 @@ def test_the_reference_representation() -> None:
     assert not any(
         name.startswith("quantized_decomposed.") and "per_tensor" in name for name in program.record.outside
     )
-    assert quanthost.compare_bits(made, program, [INPUTS]).equal
+    assert inspection.compare_bits(made, program, [INPUTS]).equal
 
 
 def _linear(features: int = 4096) -> CalibratedModel:

@@ -12,6 +12,7 @@ from kit import Branches, Case
 from torch import Tensor, nn
 
 import quanthost
+from quanthost import inspection
 from quanthost.stages.records import CalibratedModel
 
 pytestmark = pytest.mark.slow
@@ -97,10 +98,10 @@ def test_the_delegates_bits(name: str, recipe: str) -> None:
     golden = quanthost.convert(calibrated, "integer")
     program = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
 
-    comparison = quanthost.compare_bits(golden, program, draws)
+    comparison = inspection.compare_bits(golden, program, draws)
 
     assert program.record.outside == ()
-    assert [d.form for d in golden.decisions if d.form is None or d.island] == []
+    assert [d.form for d in golden.decisions if d.form is None or d.is_island] == []
     assert [d for d in comparison.operators if d.differing] == []
     assert comparison.equal
     assert comparison.not_shown == ()
@@ -126,7 +127,7 @@ def test_ties() -> None:
     calibrated = quanthost.calibrate(prepared, [inputs]).with_estimator("minmax")
     program = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
 
-    comparison = quanthost.compare_bits(quanthost.convert(calibrated, "integer"), program, [inputs])
+    comparison = inspection.compare_bits(quanthost.convert(calibrated, "integer"), program, [inputs])
 
     assert [d for d in comparison.operators if d.differing] == []
     assert comparison.equal
@@ -137,7 +138,7 @@ def test_the_qdq_form_has_others() -> None:
     calibrated, draws = _calibrated("layers", "int8_static")
     program = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
 
-    comparison = quanthost.compare_bits(quanthost.convert(calibrated), program, draws[:1])
+    comparison = inspection.compare_bits(quanthost.convert(calibrated), program, draws[:1])
 
     assert not comparison.equal
     assert {d.largest for d in comparison.operators} == {0.0, 1.0}
@@ -150,7 +151,7 @@ def test_the_portable_program_is_the_eager_form(name: str) -> None:
     golden = quanthost.convert(calibrated, "integer")
 
     program = quanthost.lower(golden, intermediates=True)
-    comparison = quanthost.compare_bits(golden, program, draws[:1])
+    comparison = inspection.compare_bits(golden, program, draws[:1])
 
     assert comparison.equal
     assert comparison.not_shown == ()

@@ -102,9 +102,9 @@ def test_names_in_capitals(recipe: str) -> None:
     captured = quanthost.capture(model, (x,))
     prepared = quanthost.prepare(captured, "xnnpack_like", recipe)
     converted = quanthost.convert(quanthost.calibrate(prepared, [(x,)] if recipe != "fp32" else None))
-    quick, upstream = (quanthost.lower(converted, lowering=way).run(x) for way in ("quick", "upstream"))
-    assert torch.equal(quick, upstream)
-    assert (quick - model(x)).abs().max() < 0.1
+    fast, upstream = (quanthost.lower(converted, toolchain=way).run(x) for way in ("fast", "upstream"))
+    assert torch.equal(fast, upstream)
+    assert (fast - model(x)).abs().max() < 0.1
 
 
 def test_shared_weights_are_stored_once() -> None:
@@ -135,10 +135,10 @@ def test_the_toolchain_is_left_as_it_was() -> None:
     assert after == before
 
 
-def test_an_unknown_lowering() -> None:
+def test_an_unknown_toolchain() -> None:
     """What there is."""
     x = rand(2, 4)
     lowered_from = converted(nn.Linear(4, 2), (x,), "xnnpack_like", "fp32")
 
-    with pytest.raises(RequestError, match="lowering='fast'\n  needed: one of quick, upstream"):
-        quanthost.lower(lowered_from, lowering="fast")
+    with pytest.raises(RequestError, match="toolchain='quick'\n  needed: one of fast, upstream"):
+        quanthost.lower(lowered_from, toolchain="quick")

@@ -201,12 +201,12 @@ def test_mistakes(net: nn.Module, measured: CostTable, tmp_path: Path, monkeypat
 @pytest.mark.parametrize("row", CHOICES, ids=lambda row: row.name)
 def test_examples_are_of_their_row(row: Any) -> None:
     """The catalogue has sizes for each row, and the row is what the backend sees in them."""
-    measures = measuring._Measuring.of(BACKEND, None)
+    measures = measuring._Measuring.of(quanthost.Target(backend=BACKEND))
     found: set[str] = set()
     for example in examples_of(row):
         captured = capture(example.module, example.inputs)
         for recipe in measures._recipes:
-            sites = stage.plan(captured, measures._plugins, measures._request(recipe)).planned.chosen
+            sites = stage.plan(captured, measures._plugins, measures._request(recipe)).plan.matches
             found.update(site.match.row for site in sites)
         if row.name in found:
             return
@@ -222,13 +222,13 @@ class Padded(nn.Module):
         return self.second(self.pad(torch.relu(self.first(x))))
 
 
-@pytest.mark.parametrize("lowering", ["quick", "upstream"])
-def test_padding_in_float_beside_integers(lowering: str) -> None:
+@pytest.mark.parametrize("toolchain", ["fast", "upstream"])
+def test_padding_in_float_beside_integers(toolchain: str) -> None:
     """The delegate's own pass would quantize it for a convolution that is float."""
     torch.manual_seed(0)
     model = Padded().eval()
     rules = [quanthost.Override(module_name=name, keep_float=True) for name in ("pad", "second")]
-    program = quantize(model, overrides=rules, lowering=lowering)
+    program = quantize(model, overrides=rules, toolchain=toolchain)
     assert len(program.record.pieces) == 1
     wanted = model(*IMAGES[0])
     assert (program.run(*IMAGES[0]) - wanted).abs().max() < 0.02 * wanted.abs().max()
@@ -252,7 +252,7 @@ def test_a_constant_that_shares_its_range_with_data() -> None:
 
 def test_rows_that_no_example_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What asks for its surroundings costs what its twin does; of the others stands why they have no cost."""
-    measures = measuring._Measuring.of(BACKEND, None)
+    measures = measuring._Measuring.of(quanthost.Target(backend=BACKEND))
     wanted = {"relu", "relu_of_maximum", "view_of_clone", "clone", "conv_batch_norm", "sqrt"}
     few = SupportTable(tuple(row for row in TABLE if row.name in wanted))
     monkeypatch.setattr(measures._backend, "table", few)

@@ -5,52 +5,61 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quanthost.cli.output import chatter_on_stderr, write, write_json
-from quanthost.host.described_backends import described
-from quanthost.host.discovery import Installed, Policy, installed
-from quanthost.toolchain.quiet import quiet_imports
-from quanthost.values import BackendInfo, Manifest, Role, to_data
+import typer
+
+from quanthost.cli.options import BackendName, Json, policy_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from quanthost.graph.table import Row
+    from quanthost.host.discovery import Installed
+    from quanthost.host.policy import Policy
+    from quanthost.values import BackendInfo, Manifest
 
 __all__ = ["describe"]
 
 _Data = dict[str, Any]
 
 
-def describe(name: str, policy: Policy, *, as_json: bool) -> None:
-    """Show what one backend supports, which loads it unless it was shown before.
+def describe(context: typer.Context, backend: BackendName, json: Json = False) -> None:
+    """Show a backend's recipes, options and support table."""
+    from quanthost.cli.output import write, write_json
+    from quanthost.host.described_backends import description
+    from quanthost.host.discovery import installed
 
-    Raises:
-        DiscoveryError: the backend is unknown, blocked or broken.
-    """
-    found = next((found for found in installed(policy) if found.name == name), None)
-    make = partial(_loaded, name, policy, found)
-    # what is not installed, or not to be used, is refused by loading it
-    document = make() if found is None else described(found, make)
-    if as_json:
+    policy = policy_of(context)
+    plugin = next((plugin for plugin in installed(policy) if plugin.name == backend), None)
+    make = partial(_load, backend, policy, plugin)
+    # loading refuses a backend that is not installed or may not be used
+    document = make() if plugin is None else description(plugin, make)
+    if json:
         write_json(document)
     else:
         write(*_screen(document))
 
 
-def _loaded(name: str, policy: Policy, found: Installed | None) -> _Data:
+def _load(name: str, policy: Policy, installed: Installed | None) -> _Data:
+    from quanthost.cli.output import chatter_on_stderr
+    from quanthost.toolchain.quiet import quiet_imports
+
     with chatter_on_stderr(), quiet_imports():
         # late: most plugins load torch
         from quanthost.hooks.backend import TableBackend
-        from quanthost.host.requests import gather
+        from quanthost.host.requests import resolve
+        from quanthost.host.target import Target
 
-        plugins = gather(name, policy)
+        plugins, _ = resolve(Target(backend=name, policy=policy))
         info, plugin = plugins.info(name), plugins.plugin(name)
-    assert found is not None
-    assert found.manifest is not None
-    return _document(info, found.manifest, tuple(plugin.table) if isinstance(plugin, TableBackend) else None)
+    assert installed is not None
+    assert installed.manifest is not None
+    rows = tuple(plugin.table) if isinstance(plugin, TableBackend) else None
+    return _document(info, installed.manifest, rows)
 
 
 def _document(info: BackendInfo, manifest: Manifest, rows: tuple[Row, ...] | None) -> _Data:
+    from quanthost.values import to_data
+
     return {
         "name": info.name,
         "summary": manifest.summary,
@@ -121,9 +130,11 @@ def _row(row: _Data) -> list[RenderableType]:
 
 
 def _recipe(recipe: _Data) -> str:
+    from quanthost.values import Role
+
     specs = [(role.value, recipe.get(role.value)) for role in Role]
-    told = "; ".join(f"{role} {_qspec(spec)}" for role, spec in specs if spec is not None)
-    return "\n".join(part for part in (recipe["summary"], told) if part)
+    roles = "; ".join(f"{role} {_qspec(spec)}" for role, spec in specs if spec is not None)
+    return "\n".join(part for part in (recipe["summary"], roles) if part)
 
 
 def _qspec(spec: _Data) -> str:

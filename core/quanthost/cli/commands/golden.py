@@ -3,71 +3,84 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import attrs
+import typer
 
-import quanthost
-from quanthost.cli.commands.quantize import Sources, batches, data_source
-from quanthost.cli.output import chatter_on_stderr, write, write_json
-from quanthost.cli.progress_display import shown
-from quanthost.host.discovery import Policy
-from quanthost.report.bits_text import bits_table, verdict
-from quanthost.values import Override, to_data
+from quanthost.cli.exits import ExitCode
+from quanthost.cli.options import Arithmetic, Calibration, Inputs, Json, Model, TargetOptions, takes_target
 
-__all__ = ["Wanted", "golden"]
+if TYPE_CHECKING:
+    from quanthost.stages.records import CalibratedModel
+
+__all__ = ["golden"]
 
 
-@attrs.frozen(kw_only=True)
-class Wanted:
-    """All that was typed; ``against`` is a recording, ``None`` for the backend's own program."""
+@takes_target
+def golden(
+    options: TargetOptions,
+    model: Model,
+    samples: Annotated[
+        str,
+        typer.Option(
+            "--samples", "-s", metavar="MODULE:CALLABLE|FILE|DIR", help="Inputs to compare on, as batches."
+        ),
+    ],
+    calibration: Calibration = None,
+    inputs: Inputs = None,
+    arithmetic: Arithmetic = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .pte, or what a device recorded as .npz or .safetensors."
+            " [default: the backend's own program]",
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List every operator.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare a model's exact integer form with a program or a recording, bit by bit.
 
-    model: str
-    backend: tuple[str, ...]
-    samples: str
-    inputs: str | None
-    recipe: str | None
-    calibration: str | None
-    override: tuple[Override, ...]
-    arithmetic: str | None
-    placement: str
-    against: Path | None
-    everything: bool
-    as_json: bool
-
-
-def golden(wanted: Wanted, policy: Policy) -> bool:
-    """Compare and report; whether all integers are equal.
-
-    Raises:
-        UsageError: something that was typed cannot be understood.
-        QuanthostError: a stage refused, or the two cannot be compared.
+    Ends with 4 where integers differ.
     """
-    sources = Sources.of(wanted.model, wanted.inputs, wanted.calibration)
-    samples = data_source(wanted.samples, where="--samples")
-    with chatter_on_stderr(), shown() as progress:
+    import quanthost
+    from quanthost import inspection
+    from quanthost.cli.output import chatter_on_stderr, write, write_json
+    from quanthost.cli.progress_display import show_progress
+    from quanthost.cli.sources import Sources, batches, data_source
+
+    settings = options.settings(inputs=inputs, calibration=calibration, arithmetic=arithmetic)
+    sources = Sources.of(model, settings.get("inputs"), settings.get("calibration"))
+    sample_source = data_source(samples, where="--samples")
+    with chatter_on_stderr(), show_progress() as progress:
         with progress.stage("load"):
-            model, inputs, data = sources.load(wanted.backend, policy)
-            judged = list(batches(samples, model, inputs, where="--samples"))
+            network, examples, data = sources.load(options.target)
+            compared = list(batches(sample_source, network, examples, where="--samples"))
         with progress.stage("prepare"):
-            captured = quanthost.capture(model, inputs)
-            prepared = quanthost.prepare(
-                captured, wanted.backend, wanted.recipe, wanted.override, placement=wanted.placement,
-                policy=policy,
-            )  # fmt: skip
+            prepared = quanthost.prepare(quanthost.capture(network, examples), options.target)
         with progress.stage("calibrate"):
             calibrated = quanthost.calibrate(prepared, data, progress)
         with progress.stage("convert"):
-            exact = quanthost.convert(calibrated, "integer", wanted.arithmetic)
+            exact = quanthost.convert(calibrated, "integer", settings.get("arithmetic"))
         with progress.stage("compare"):
-            other: Any = wanted.against
-            if other is None:
-                other = quanthost.lower(quanthost.convert(calibrated), intermediates=True)
-            elif other.suffix == ".pte":
-                other = quanthost.load(other)
-            comparison = quanthost.compare_bits(exact, other, judged)
-    if wanted.as_json:
+            comparison = inspection.compare_bits(exact, _other(against, calibrated), compared)
+    from quanthost.report.bits_text import bits_table, verdict
+
+    if json:
+        from quanthost.values import to_data
+
         write_json({"equal": comparison.equal, "verdict": verdict(comparison), **to_data(comparison)})
     else:
-        write(bits_table(comparison, everything=wanted.everything), "", verdict(comparison))
-    return comparison.equal
+        write(bits_table(comparison, everything=everything), "", verdict(comparison))
+    if not comparison.equal:
+        raise typer.Exit(ExitCode.DIFFERENT)
+
+
+def _other(against: Path | None, calibrated: CalibratedModel) -> Any:
+    """What the integer form is compared with: a program, or the path of a recording."""
+    import quanthost
+
+    if against is None:
+        return quanthost.lower(quanthost.convert(calibrated), intermediates=True)
+    return quanthost.load(against) if against.suffix == ".pte" else against

@@ -5,118 +5,65 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import attrs
-import torch
-from torch.utils import _pytree as pytree
+import typer
 
-import quanthost
-from quanthost.cli.data_files import assign
-from quanthost.cli.output import chatter_on_stderr, refuse_existing, write, write_json
-from quanthost.graph.leaves import ConstantSpec, DynamicDim, LeafSpec, SizeSpec, TensorSpec
-from quanthost.graph.signature import Signature
-from quanthost.inspection.tensor_files import read_tensors, write_npz
-from quanthost.report.columns import columns, facts
-from quanthost.report.named_tensors import named_leaves, named_tensors
-from quanthost.values import to_data
+from quanthost.cli.options import Force, Json
+from quanthost.cli.usage import refuse_existing
 
 if TYPE_CHECKING:
     from quanthost import LoweredProgram
+    from quanthost.cli.program_tensors import OutputSummary
 
-__all__ = ["OutputSummary", "run", "summarize"]
-
-RANDOM = "random"
-_SEED = 0
+__all__ = ["run"]
 
 
-@attrs.frozen(kw_only=True)
-class OutputSummary:
-    """One output; the statistics are over its finite elements, ``None`` where it has none."""
+def run(
+    program: Annotated[Path, typer.Argument(metavar="FILE.pte")],
+    inputs: Annotated[
+        str,
+        typer.Option(
+            "--inputs", "-i", metavar="FILE|random", help="An .npz or .safetensors, named as the inputs."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.npz", help="Store the outputs.")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=0, help="Timed calls.")] = 10,
+    force: Force = None,
+    json: Json = False,
+) -> None:
+    """Execute a program in the ExecuTorch runtime of this machine.
 
-    name: str
-    kind: str
-    shape: tuple[int, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    mean: float | None = None
-    not_finite: int = 0
-
-
-def run(path: Path, inputs: str, *, as_json: bool, output: Path | None, repeat: int, force: bool) -> None:
-    """Execute once to warm up and for the outputs, then ``repeat`` times for the latency.
-
-    Raises:
-        QuanthostError: the program or the inputs cannot be read, do not fit, or the runtime failed.
+    One call warms up and gives the outputs; the timed ones follow.
     """
+    import quanthost
+    from quanthost.cli.output import chatter_on_stderr, write_json
+
     if output is not None:
-        refuse_existing(output, force=force)
-    program = quanthost.load(path)
+        refuse_existing(output, force=bool(force))
+    loaded = quanthost.load(program)
+    from quanthost.cli.program_tensors import program_arguments, summarize
+    from quanthost.debugging.tensor_files import write_npz
+    from quanthost.graph.signature import Signature
+    from quanthost.report.named_tensors import named_leaves, named_tensors
+    from quanthost.values import to_data
+
     with chatter_on_stderr():
-        signature = Signature.from_json(program.record.signature)
-        args, kwargs = _arguments(signature, inputs)
-        outputs = program.run(*args, **kwargs)
-        seconds = [_timed(program, args, kwargs) for _ in range(repeat)]
+        args, kwargs = program_arguments(Signature.from_json(loaded.record.signature), inputs)
+        outputs = loaded.run(*args, **kwargs)
+        seconds = [_timed(loaded, args, kwargs) for _ in range(repeat)]
     if output is not None:
         write_npz(output, named_tensors(outputs))
     median = statistics.median(seconds) * 1e3 if seconds else None
     summaries = [summarize(name, leaf) for name, leaf in named_leaves(outputs)]
-    if as_json:
+    if json:
         write_json(
-            {"program": str(path), "outputs": to_data(summaries), "latency_ms": median, "runs": repeat}
+            {"program": str(program), "outputs": to_data(summaries), "latency_ms": median, "runs": repeat}
         )
     else:
         _show(summaries, median, repeat)
-
-
-def summarize(name: str, leaf: Any) -> OutputSummary:
-    """Shape, dtype and statistics of a tensor; of another value what it is."""
-    if not isinstance(leaf, torch.Tensor):
-        return OutputSummary(name=name, kind=repr(leaf))
-    kind, shape = str(leaf.dtype).removeprefix("torch."), tuple(leaf.shape)
-    values = leaf.detach().to(torch.float64)
-    finite = values[torch.isfinite(values)]
-    bad = values.numel() - finite.numel()
-    if not finite.numel():
-        return OutputSummary(name=name, kind=kind, shape=shape, not_finite=bad)
-    low, high, mean = (float(value) for value in (finite.min(), finite.max(), finite.mean()))
-    return OutputSummary(
-        name=name, kind=kind, shape=shape, minimum=low, maximum=high, mean=mean, not_finite=bad
-    )
-
-
-def _arguments(signature: Signature, source: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of the captured call, from a file or at random."""
-    open_leaves = [leaf for leaf in signature.inputs if not isinstance(leaf, ConstantSpec)]
-    if source == RANDOM:
-        generator = torch.Generator().manual_seed(_SEED)
-        values = {leaf.name: _random(leaf, generator) for leaf in open_leaves}
-    else:
-        found = assign(read_tensors(Path(source)), [leaf.name for leaf in open_leaves], where=source)
-        values = {
-            leaf.name: int(found[leaf.name]) if isinstance(leaf, SizeSpec) else found[leaf.name]
-            for leaf in open_leaves
-        }
-    leaves = [
-        leaf.value if isinstance(leaf, ConstantSpec) else values[leaf.name] for leaf in signature.inputs
-    ]
-    args, kwargs = pytree.tree_unflatten(leaves, signature.in_spec)
-    return args, kwargs
-
-
-def _random(leaf: LeafSpec, generator: torch.Generator) -> Any:
-    """Standard normal numbers; 0 and 1 for integers and truth values; sizes that vary at their least."""
-    if isinstance(leaf, SizeSpec):
-        return _least(leaf.size)
-    assert isinstance(leaf, TensorSpec)
-    shape = [_least(dim) for dim in leaf.dims]
-    if leaf.dtype.is_floating_point:
-        return torch.randn(shape, generator=generator).to(leaf.dtype)
-    return torch.randint(0, 2, shape, generator=generator).to(leaf.dtype)
-
-
-def _least(dim: int | DynamicDim) -> int:
-    return max(dim.minimum, 1) if isinstance(dim, DynamicDim) else dim
 
 
 def _timed(program: LoweredProgram, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
@@ -126,6 +73,9 @@ def _timed(program: LoweredProgram, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _show(summaries: list[OutputSummary], median: float | None, runs: int) -> None:
+    from quanthost.cli.output import write
+    from quanthost.report.columns import columns, facts
+
     numeric = ["min", "max", "mean", *(["not finite"] if any(s.not_finite for s in summaries) else [])]
     rows = (
         [

@@ -10,7 +10,7 @@ from torch import fx
 
 from quanthost.arith.channel_range import ChannelRange, RangeStatistics
 from quanthost.arith.sketch import HUGE
-from quanthost.errors import CalibrationError, QuanthostError, StatisticsError
+from quanthost.errors import CalibrationError, NoDataError, QuanthostError, StatisticsError
 from quanthost.stages.calibrating import ranks
 from quanthost.stages.calibrating.batches import digest_of_batch, flat_batch
 from quanthost.stages.calibrating.collection import Collection
@@ -180,7 +180,7 @@ def _check_ranges(module: fx.GraphModule) -> None:
         name = observed_name(node)
         total, nan, beyond = _counts(observer.statistics)
         if total == 0:
-            raise CalibrationError(
+            raise NoDataError(
                 f"no batch reached {name}", needed="data for each observed tensor", stage="calibrate",
                 node=name, remedy="add batches that take this path, or keep the node in float",
             )  # fmt: skip

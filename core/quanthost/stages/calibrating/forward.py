@@ -8,7 +8,8 @@ import torch
 from torch import fx
 
 from quanthost.arith.sketch import SAMPLE_SIZE
-from quanthost.graph.operators import argument, operator_name
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import argument
 from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, tensor_meta
 from quanthost.graph.work import multiplications
@@ -20,16 +21,8 @@ __all__ = ["collecting", "density"]
 # each takes in the tensors of one observer
 _Takers = Sequence[Callable[[torch.Tensor], None]]
 
-# operators of which each result is one of the values that they read
-_SELECTING = frozenset(
-    (
-        *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "squeeze", "unsqueeze"),
-        *("expand", "contiguous", "clone", "alias", "slice", "select", "narrow", "max_pool1d", "max_pool2d"),
-    )
-)
 # multiplications that take ten times as long as to count one value
 _FOR_A_VALUE = 1024
-_CONVOLUTIONS = frozenset(("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default"))
 
 
 def collecting(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> Callable[..., object]:
@@ -95,8 +88,7 @@ def _repeats(module: fx.GraphModule, node: fx.Node) -> bool:
     before = tensor.args[0]
     if not isinstance(before, fx.Node) or observer_of(module, before) is not observer_of(module, node):
         return False
-    parts = operator_name(tensor).split(".")
-    return parts[0] == "aten" and parts[1] in _SELECTING
+    return operator_facts(tensor).observed_before
 
 
 def _scale_channels(module: fx.GraphModule, node: fx.Node) -> None:
@@ -104,7 +96,7 @@ def _scale_channels(module: fx.GraphModule, node: fx.Node) -> None:
 
     Torch calls as many convolutions as there are channels, and takes a hundred times as long.
     """
-    if operator_name(node) not in _CONVOLUTIONS:
+    if not operator_facts(node).is_convolution or operator_facts(node).weight_axis != 0:
         return
     weight, bias = (constant(module, argument(node, name)) for name in ("weight", "bias"))
     if weight is None or bias is None or weight.numel() != argument(node, "groups"):

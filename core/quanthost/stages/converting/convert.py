@@ -89,7 +89,7 @@ def _with_form(decision: Decision, forms: IntegerForms) -> Decision:
         return attrs.evolve(decision, form=forms.integer.get(decision.node))
     if decision.verdict is not Verdict.QUANTIZED:
         reason = decision.reason
-    return attrs.evolve(decision, form=f"float island: {reason}", island=True)
+    return attrs.evolve(decision, form=f"float island: {reason}", is_island=True)
 
 
 def _converted(

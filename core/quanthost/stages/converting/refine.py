@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from quanthost.graph.operators import argument, operator_name
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import argument
 from quanthost.graph.view import constant
 from quanthost.graph.walk import walk
 from quanthost.toolchain import pt2e
@@ -24,14 +25,6 @@ Outputs = Sequence[Sequence[Any]]
 Means = dict[str, torch.Tensor]
 # what is added to the results of a node, by its name, float ``[channels]``
 Offsets = dict[str, torch.Tensor]
-# operators with a bias, and the axis of their output channels, with or without a batch dimension
-_BIASED = (
-    *((f"aten.{name}", -2) for name in ("conv1d", "conv_transpose1d")),
-    *((f"aten.{name}", -3) for name in ("conv2d", "conv_transpose2d")),
-    ("aten.linear", -1),
-)
-
-
 # what AUTO stands for; a percentile clips what calibration saw too seldom, and may lose unseen data
 _ESTIMATORS = (RangeEstimator(kind=Estimator.MINMAX), RangeEstimator(kind=Estimator.MSE))
 # a correction that brings less than this on unseen data may as well be chance
@@ -119,7 +112,7 @@ class _Judge:
         made: Offsets = {}
 
         def visit(node: fx.Node, results: list[Any]) -> list[Any]:
-            axis = _channel_axis(node)
+            axis = operator_facts(node).channel_axis
             if axis is None or not self._can_correct(node):
                 return results
             made[node.name] = (means[node.name] - _channel_mean(results, axis)).to(results[0].dtype)
@@ -136,7 +129,7 @@ class _Judge:
 
 
 def _plus(results: list[Any], offset: torch.Tensor, node: fx.Node) -> list[Any]:
-    axis = _channel_axis(node)
+    axis = operator_facts(node).channel_axis
     assert axis is not None
     shape = [1] * results[0].dim()
     shape[axis] = -1
@@ -170,11 +163,6 @@ def _decibel(signal: float, noise: float) -> float:
     return float(10.0 * torch.log10(torch.tensor((signal + 1e-300) / (noise + tiny), dtype=torch.float64)))
 
 
-def _channel_axis(node: fx.Node) -> int | None:
-    name = operator_name(node)
-    return next((axis for prefix, axis in _BIASED if name.startswith(prefix)), None)
-
-
 def _channel_mean(results: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
     """Mean over all batches and positions, float64 ``[channels]``."""
     flat = [r.movedim(axis, 0).reshape(r.shape[axis], -1) for r in results]
@@ -188,7 +176,7 @@ def _means(observed: fx.GraphModule, batches: Batches) -> tuple[Means, Means, Ou
     of_half: Means = {}
 
     def visit(node: fx.Node, results: list[Any]) -> list[Any]:
-        axis = _channel_axis(node)
+        axis = operator_facts(node).channel_axis
         if axis is not None:
             means[node.name] = _channel_mean(results, axis)
             of_half[node.name] = _channel_mean(results[::2], axis)

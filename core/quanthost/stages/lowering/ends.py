@@ -9,13 +9,15 @@ import attrs
 import torch
 from torch import Tensor, fx
 
+from quanthost.arith.dtypes import torch_dtype
 from quanthost.errors import RequestError
 from quanthost.graph.leaves import LeafSpec, TensorSpec
-from quanthost.graph.operators import argument, operator_name
+from quanthost.graph.operators import operator_name
+from quanthost.graph.qdq import qdq_parameters
 from quanthost.graph.signature import Signature
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.integer.sites import numbers_of
-from quanthost.values import TensorQParams
+from quanthost.values import DType, Io, TensorQParams
 
 __all__ = [
     "example",
@@ -27,7 +29,6 @@ __all__ = [
 ]
 
 _INTEGERS = "quanthost_integers"
-_IO = {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16}
 
 
 def input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
@@ -50,26 +51,21 @@ def output_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
 
 
 def _qparams(name: str, node: fx.Node) -> TensorQParams | None:
-    values = {key: argument(node, key) for key in ("scale", "zero_point", "quant_min", "quant_max")}
-    if any(not isinstance(value, (int, float)) for value in values.values()):
+    parameters = qdq_parameters(node)
+    if parameters is None or not parameters.are_numbers:
         return None
     return TensorQParams(
-        name=name, scale=float(values["scale"]), zero_point=int(values["zero_point"]),
-        quant_min=int(values["quant_min"]), quant_max=int(values["quant_max"]),
+        name=name, scale=float(parameters.scale), zero_point=parameters.zero_point,
+        quant_min=parameters.quant_min, quant_max=parameters.quant_max,
     )  # fmt: skip
 
 
-def keep_integers(module: fx.GraphModule, signature: Signature, io: str) -> Signature:
+def keep_integers(module: fx.GraphModule, signature: Signature, io: Io) -> Signature:
     """Make a graph take and return integers in place of the floats that it quantizes and dequantizes.
 
     Raises:
-        RequestError: ``io`` is unknown, or a float input or output has no integers of that type.
+        RequestError: a float input or output has no integers of that type.
     """
-    if io not in _IO:
-        raise RequestError(
-            f"io={io!r}", needed="one of float, " + ", ".join(_IO), stage="lower", value=io,
-            remedy="choose one of these",
-        )  # fmt: skip
     graph = module.graph
     placeholders = graph.find_nodes(op="placeholder")
     inputs = [_input(graph, node, leaf, io) for node, leaf in zip(placeholders, signature.inputs)]
@@ -82,13 +78,13 @@ def keep_integers(module: fx.GraphModule, signature: Signature, io: str) -> Sign
     return attrs.evolve(signature, inputs=tuple(inputs), outputs=tuple(leaf for _, leaf in leaves))
 
 
-def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: str) -> LeafSpec:
+def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: Io) -> LeafSpec:
     if not isinstance(leaf, TensorSpec) or not leaf.dtype.is_floating_point:
         return leaf
     users = list(node.users)
     kinds = {numbers_of(user) if is_quantize(user) else None for user in users}
     numbers = next(iter(kinds)) if len(kinds) == 1 else None
-    if numbers is None or numbers.dtype is not _IO[io]:
+    if numbers is None or numbers.dtype is not torch_dtype(DType(io)):
         raise _no_integers(f"the input {leaf.name}", [user for user in users if not is_quantize(user)], io)
     for user in users:
         user.replace_all_uses_with(node)
@@ -97,20 +93,20 @@ def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: str) -> LeafSpec:
     return attrs.evolve(leaf, dtype=numbers.dtype)
 
 
-def _output(node: Any, leaf: LeafSpec, io: str) -> tuple[Any, LeafSpec]:
+def _output(node: Any, leaf: LeafSpec, io: Io) -> tuple[Any, LeafSpec]:
     if not isinstance(leaf, TensorSpec) or not leaf.dtype.is_floating_point:
         return node, leaf
     numbers = numbers_of(node) if is_dequantize(node) else None
-    if numbers is None or numbers.dtype is not _IO[io]:
+    if numbers is None or numbers.dtype is not torch_dtype(DType(io)):
         raise _no_integers(f"the output {leaf.name}", [node], io)
     return node.args[0], attrs.evolve(leaf, dtype=numbers.dtype)
 
 
-def _no_integers(what: str, nodes: Sequence[fx.Node], io: str) -> RequestError:
+def _no_integers(what: str, nodes: Sequence[fx.Node], io: Io) -> RequestError:
     beside = ", ".join(node.name for node in nodes) or "quantizers of other types"
     return RequestError(
-        f"io={io!r}, but {what} is float beside {beside}", stage="lower", value=io,
-        needed=f"inputs and outputs that are quantized to {io} with one set of parameters",
+        f"io={io.value!r}, but {what} is float beside {beside}", stage="lower", value=io,
+        needed=f"inputs and outputs that are quantized to {io.value} with one set of parameters",
         remedy="quantize the first and last operators too (placement='all'), or lower with io='float'",
     )  # fmt: skip
 

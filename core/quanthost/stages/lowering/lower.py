@@ -12,7 +12,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.fx.graph import CodeGen
 
-from quanthost.errors import LoweringError, QuanthostError, RequestError
+from quanthost.errors import EmptyProgramError, LoweringError, QuanthostError
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
@@ -36,6 +36,7 @@ from quanthost.toolchain.fast.retrace import copy_graph
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
 from quanthost.values import (
+    Io,
     Latency,
     OutputLeaf,
     PieceRecord,
@@ -43,13 +44,13 @@ from quanthost.values import (
     ProgramRecord,
     Representation,
     TensorQParams,
+    Toolchain,
 )
 
 __all__ = ["lower"]
 
 # spent on timing a call
 _TIMING_SECONDS = 0.5
-_LOWERINGS = ("quick", "upstream")
 
 
 @collecting_rarely()
@@ -57,9 +58,8 @@ def lower(
     converted: ConvertedModel,
     plugins: Sequence[PluginRecord] = (),
     *,
-    io: str = "float",
+    io: Io = Io.FLOAT,
     intermediates: bool = False,
-    lowering: str = "quick",
     watch: Watch | None = None,
 ) -> LoweredProgram:
     """Make the program.
@@ -70,28 +70,22 @@ def lower(
     Args:
         converted: What ``convert`` returned.
         plugins: The distributions that took part, for the record.
-        io: ``"float"`` quantizes inputs and dequantizes outputs inside the program; ``"int8"``, ``"uint8"``
-            or ``"int16"`` leaves them integers of that type, whose parameters the record has.
+        io: ``Io.FLOAT`` quantizes inputs and dequantizes outputs inside the program; another type leaves
+            them integers, whose parameters the record has.
         intermediates: Let the program also return the integers of each quantized operator, which
             ``LoweredProgram.intermediates`` gives by name.
-        lowering: ``"quick"`` spares ExecuTorch's functions what they would trace to find it unchanged;
-            ``"upstream"`` leaves them as they are. Both give the same program.
         watch: Is shown the edge graph as each partitioner has tagged it, and as it is once all have.
 
     Raises:
-        RequestError: ``io`` or ``lowering`` is unknown, or an input or output has no integers of that type.
+        RequestError: an input or output has no integers of the type.
         LoweringError: nothing is computed, or the toolchain refuses the graph.
     """
-    if lowering not in _LOWERINGS:
-        raise RequestError(
-            f"lowering={lowering!r}", needed="one of " + ", ".join(_LOWERINGS), stage="lower",
-            remedy="choose one of these", value=lowering,
-        )  # fmt: skip
     prepared = converted.calibrated.prepared
     captured, request = prepared.captured, prepared.request
     with compiled_when_called():
         ready = _ready(converted, io, intermediates=intermediates)
-    edge, modules = _lower_graph(ready.module, converted, quick=lowering == "quick", watch=watch)
+    quick = request.toolchain is Toolchain.FAST
+    edge, modules = _lower_graph(ready.module, converted, quick=quick, watch=watch)
     pieces = tuple(
         PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
     )
@@ -140,7 +134,7 @@ class _Ready:
     quantized_outputs: tuple[TensorQParams, ...]
 
 
-def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready:
+def _ready(converted: ConvertedModel, io: Io, *, intermediates: bool) -> _Ready:
     """A copy of the converted graph with the inputs, outputs and operators of its program.
 
     Raises:
@@ -150,7 +144,7 @@ def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready
     module = copy_graph(converted.module)
     quantized_inputs, quantized_outputs = ends.input_qparams(module), ends.output_qparams(module)
     signature = prepared.captured.signature
-    if io != "float":
+    if io is not Io.FLOAT:
         signature = ends.keep_integers(module, signature, io)
     outputs = plan_outputs(module)
     _refuse_empty(module, outputs)
@@ -167,10 +161,10 @@ def _ready(converted: ConvertedModel, io: str, *, intermediates: bool) -> _Ready
     )  # fmt: skip
 
 
-def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: str) -> Latency:
+def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: Io) -> Latency:
     """The expected latency, with the measured one of this machine."""
-    if io != "float":
-        return attrs.evolve(latency, note=f"not measured: inputs are {io}, the examples are float")
+    if io is not Io.FLOAT:
+        return attrs.evolve(latency, note=f"not measured: inputs are {io.value}, the examples are float")
     try:
         call = program.repeatable(*captured.example_args, **captured.example_kwargs)
     except QuanthostError as error:
@@ -185,7 +179,7 @@ def _delegating(prepared: PreparedModel) -> list[str]:
 def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> None:
     if module.graph.output_node().args[0]:
         return
-    raise LoweringError(
+    raise EmptyProgramError(
         f"a model whose {len(outputs)} outputs are inputs or constants", stage="lower",
         needed="at least one output that is computed", remedy="lower the part of the model that computes",
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 from torch import fx
 
-from quanthost.values import Gain
+from quanthost.values import DType, Gain
 
 __all__ = ["Candidate", "prune"]
 
@@ -16,8 +16,9 @@ __all__ = ["Candidate", "prune"]
 class Candidate:
     """A match as the cost rule sees it: its operators, activations that are no constants, and its gain.
 
-    ``keeps_parameters`` is true of what only moves data: integer or float, nothing is lost.
-    ``has_fixed_range`` is true of a bounded function, whose result no calibration has to range.
+    ``keeps_parameters`` is set for operators that only move data, which lose nothing in integers.
+    ``has_fixed_range`` is set for a bounded function, whose range needs no calibration. ``dtype`` is that
+    of its integers.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -25,6 +26,7 @@ class Candidate:
     gain: Gain
     keeps_parameters: bool
     has_fixed_range: bool = False
+    dtype: DType = DType.INT8
 
     @property
     def output(self) -> fx.Node:
@@ -36,14 +38,14 @@ class Candidate:
 
 
 def prune(candidates: Iterable[Candidate]) -> dict[Candidate, str]:
-    """Candidates that are better left float, each with the reason.
+    """The candidates that are better left in float, each with the reason.
 
-    A tensor is anchored where a ``DRIVES`` candidate makes or takes it: it is quantized in any case. A
-    ``FOLLOWS`` candidate stays integer where all its tensors are anchored, since it then saves
-    conversions and adds no rounding. One that moves a single tensor stays where either side is anchored,
-    and passes the anchor on. A gate, which is a bounded function of an anchored tensor, anchors its result
-    where all that reads it stays: the tensor that is gated then needs no conversion. Anchors only grow, and
-    gates only fall, so the answer does not depend on the order of the graph.
+    A tensor that a ``DRIVES`` candidate reads or writes is anchored: it is quantized in any case. A
+    ``FOLLOWS`` candidate stays integer if all its tensors are anchored, since it then saves conversions
+    and adds no rounding. A candidate that moves a single tensor stays integer if either side is anchored,
+    and anchors the other side. A gate is a bounded function of an anchored tensor; its result is anchored
+    if all its readers stay integer, since the gated tensor then needs no conversion. Anchors are only
+    added and gates only removed, so that the result does not depend on the order of the graph.
     """
     listed = list(candidates)
     anchored = {t for c in listed if c.gain is Gain.DRIVES for t in c.tensors}
@@ -63,11 +65,11 @@ def _moves_one(candidate: Candidate) -> bool:
 
 
 def _gated(candidates: list[Candidate], anchored: set[fx.Node]) -> set[fx.Node]:
-    """Results of gates that are read by nothing but what stays integer with them."""
+    """Results of gates whose readers all stay integer with them."""
     gated = {c.output for c in candidates if c.has_fixed_range and anchored.issuperset(c.inputs)}
     while True:
-        held = anchored | gated
-        stays = {node for c in candidates if _reason(c, held) is None for node in c.nodes}
+        both = anchored | gated
+        stays = {node for c in candidates if _reason(c, both) is None for node in c.nodes}
         left = {result for result in gated if result.users and stays.issuperset(result.users)}
         if left == gated:
             return gated
@@ -80,4 +82,5 @@ def _reason(candidate: Candidate, anchored: set[fx.Node]) -> str | None:
     loose = [node.name for node in dict.fromkeys(candidate.tensors) if node not in anchored]
     if not loose:
         return None
-    return f"int8 brings nothing here: {', '.join(loose)} would be quantized for it alone"
+    dtype = candidate.dtype.value
+    return f"left in float: no neighbouring operator uses {' or '.join(loose)} as {dtype}"

@@ -1,8 +1,7 @@
-"""``prepare``: the captured graph with observers where a backend's rows and the recipe want them."""
+"""``prepare``: inserts observers into the captured graph where a backend's rows and the recipe need them."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -18,12 +17,13 @@ from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.preparing.decisions import decide
-from quanthost.stages.preparing.planning import Planned, plan_quantization
+from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import without_writes
 from quanthost.values import Decision, Latency, Recipe, Request
+from quanthost.values.choices import nearest
 
 __all__ = ["HostQuantizer", "PlannedGraph", "plan", "prepare", "recipe_of"]
 
@@ -37,11 +37,7 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
     for backend in request.backends:
         info = plugins.info(backend)
         if info.recipe(request.recipe) is None:
-            raise RequestError(
-                f"the recipe {request.recipe!r}, which {backend} does not have", plugin=backend,
-                needed="one of " + ", ".join(r.name for r in info.recipes), value=request.recipe,
-                remedy=_nearest(request.recipe, [r.name for r in info.recipes]), stage="prepare",
-            )  # fmt: skip
+            raise _unknown(backend, "recipe", request.recipe, [recipe.name for recipe in info.recipes])
         if request.qat and not info.qat:
             raise RequestError(
                 "qat=True", needed="a backend that supports quantization-aware training",
@@ -49,26 +45,27 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
             )  # fmt: skip
         for name, _ in request.options:
             if name not in info.options:
-                raise RequestError(
-                    f"the option {name!r}, which {backend} does not have", plugin=backend,
-                    needed=f"one of {', '.join(info.options)}" if info.options else "no option",
-                    remedy="correct or remove it", stage="prepare", value=name,
-                )  # fmt: skip
+                raise _unknown(backend, "option", name, info.options)
     recipe = plugins.info(request.backends[0]).recipe(request.recipe)
     assert recipe is not None
     return recipe
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"ask for {near[0]!r}" if near else "choose one of these recipes"
+def _unknown(backend: str, kind: str, name: str, known: Sequence[str]) -> RequestError:
+    close = nearest(name, known)
+    return RequestError(
+        f"the {kind} {name!r}, which {backend} does not have", plugin=backend, stage="prepare", value=name,
+        needed=f"one of {', '.join(known)}" if known else f"no {kind}",
+        remedy=f"ask for {close!r}" if close is not None
+        else f"choose one of these {kind}s" if known else f"remove the {kind}",
+    )  # fmt: skip
 
 
 class HostQuantizer(pt2e.CallbackQuantizer):
-    """The torchao quantizer of a request: what ``prepare`` uses and what ``as_quantizer`` hands out.
+    """The torchao quantizer of a request, which ``prepare`` uses and ``as_quantizer`` returns.
 
-    After ``prepare_pt2e`` its ``decisions`` say what became of each node of the graph it was given, and
-    ``planned`` how that came about.
+    After ``prepare_pt2e`` its ``decisions`` have one decision for each node of the graph, and
+    ``last_plan`` is the plan behind them.
     """
 
     def __init__(self, plugins: Plugins, request: Request, nodes: tuple[NodeInfo, ...] | None = None) -> None:
@@ -77,7 +74,7 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         )
         self.plugins, self.request = plugins, request
         self.decisions: tuple[Decision, ...] = ()
-        self.planned: Planned | None = None
+        self.last_plan: Plan | None = None
         self.latency: Latency | None = None
         self._nodes = nodes
         self._recipe = recipe_of(plugins, request)
@@ -94,13 +91,13 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         return self.plugins.transform(graph_module, self.request)
 
     def plan(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
-        """The plan for a transformed graph; sets ``planned``, ``decisions`` and ``latency``."""
+        """The plan for a transformed graph; sets ``last_plan``, ``decisions`` and ``latency``."""
         nodes = self._nodes if self._nodes is not None else tuple(node_infos(graph_module.graph))
-        planned = plan_quantization(graph_module, nodes, self.request, self.plugins)
-        self.planned = planned
-        self.decisions = decide(nodes, graph_module, planned, self.request, self._recipe)
-        self.latency = planned.latency
-        return planned.plan
+        result = plan_quantization(graph_module, nodes, self.request, self.plugins)
+        self.last_plan = result
+        self.decisions = decide(nodes, graph_module, result, self.request, self._recipe)
+        self.latency = result.latency
+        return result.quant_plan
 
     def _check_graph(self, graph_module: fx.GraphModule) -> None:
         problems = self.plugins.validate(
@@ -144,7 +141,7 @@ class PlannedGraph:
 
     nodes: tuple[NodeInfo, ...]
     rewritten: fx.GraphModule
-    planned: Planned
+    plan: Plan
     decisions: tuple[Decision, ...]
 
 
@@ -155,9 +152,9 @@ def plan(
     *,
     arrange: Callable[[fx.GraphModule], None] = lambda _: None,
 ) -> PlannedGraph:
-    """Decide as ``prepare`` does, on a graph of its own, and insert nothing.
+    """Decide as ``prepare`` does, on a copy of the graph, and insert nothing.
 
-    ``arrange`` may name and order the nodes of the graph anew before the backends see it.
+    ``arrange`` may rename and reorder the nodes of the graph before the backends see it.
 
     Raises:
         QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
@@ -167,14 +164,12 @@ def plan(
     quantizer = HostQuantizer(plugins, request, nodes)
     graph = quantizer.transform_for_annotation(graph)
     quantizer.plan(graph)
-    assert quantizer.planned is not None
-    return PlannedGraph(
-        nodes=nodes, rewritten=graph, planned=quantizer.planned, decisions=quantizer.decisions
-    )
+    assert quantizer.last_plan is not None
+    return PlannedGraph(nodes=nodes, rewritten=graph, plan=quantizer.last_plan, decisions=quantizer.decisions)
 
 
 def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
-    """A copy of the captured graph that may be changed, as backends get it, and what its nodes were."""
+    """A copy of the captured graph, as backends get it, and the nodes before functionalization."""
     if request.qat != captured.train:
         seen, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
         raise RequestError(
@@ -211,15 +206,15 @@ def _refuse_writes(writers: Sequence[fx.Node], *, needed: str, remedy: str) -> N
 
 
 def _refuse_untrainable(graph_module: fx.GraphModule) -> None:
-    found = not_trainable(graph_module)
-    if not found:
+    layers = not_trainable(graph_module)
+    if not layers:
         return
-    layer, reason = found[0]
+    layer, reason = layers[0]
     line = source_line(layer)
     raise RequestError(
         f"{layer.name} with a batch norm behind it, which cannot be trained together: {reason}",
         needed="a convolution with a weight of its own, and a batch norm with running statistics",
         where=None if line is None else line.described(), stage="prepare", node=layer.name,
         remedy="give each batch norm a convolution module of its own, or calibrate with qat=False",
-        value=tuple(node.name for node, _ in found),
+        value=tuple(node.name for node, _ in layers),
     )  # fmt: skip

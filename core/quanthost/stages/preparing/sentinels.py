@@ -8,21 +8,13 @@ from typing import Any
 import torch
 from torch import fx
 
-from quanthost.graph.operators import arguments, operator_name
+from quanthost.graph.operator_facts import operator_facts
+from quanthost.graph.operators import arguments
 from quanthost.graph.view import GraphView
 
 __all__ = ["SENTINEL", "nodes_with_sentinels"]
 
 SENTINEL = 1e30
-# after these, a sentinel is an ordinary number again
-_CLIPPING = frozenset(("clamp", "hardtanh"))
-_BOUNDING = _CLIPPING | frozenset(
-    (
-        *("softmax", "_softmax", "sigmoid", "tanh", "relu6", "hardsigmoid", "exp"),
-        *("embedding", "scaled_dot_product_attention", "argmax", "eq", "ne", "gt", "lt", "ge", "le"),
-        *("isfinite", "isinf", "isneginf", "isnan", "logical_not", "bitwise_not"),
-    )
-)
 
 
 def nodes_with_sentinels(graph_module: fx.GraphModule) -> dict[fx.Node, str]:
@@ -50,8 +42,9 @@ def nodes_with_sentinels(graph_module: fx.GraphModule) -> dict[fx.Node, str]:
 
 def _bounds(node: fx.Node, clips_at_sentinel: bool) -> bool:
     """Whether the result is bounded; clipping a sentinel at another one leaves a sentinel."""
-    base = operator_name(node).split(".")[1:2]
-    return not _BOUNDING.isdisjoint(base) and not (clips_at_sentinel and not _CLIPPING.isdisjoint(base))
+    facts = operator_facts(node)
+    bounds = facts.clamps or ()
+    return facts.absorbs_sentinels and not (clips_at_sentinel and any(isinstance(b, str) for b in bounds))
 
 
 def _own_sentinel(node: fx.Node, view: GraphView) -> str | None:

@@ -1,0 +1,1 @@
+"""Derives the cases of each area of the suite and judges them."""

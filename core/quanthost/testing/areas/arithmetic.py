@@ -1,4 +1,4 @@
-"""Cases of the area ``numbers``: the program executed, beside the q/dq form and the golden integer form."""
+"""Cases of the area ``numbers``: the executed program against the q/dq form and the golden integer form."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from collections.abc import Iterator
 
 from quanthost.graph.table import Row
 from quanthost.testing.cases.samples import Regime, Sample
-from quanthost.testing.proving.flow import Failed
-from quanthost.testing.proving.judging import (
-    CHAIN_SLACK,
-    differs,
-    far_from_golden,
-    far_from_model,
-    narrowest_bits,
-)
-from quanthost.testing.proving.session import Check, Fault, Session, Skip, Trial, Verdict
+from quanthost.testing.proving.case import Case, CaseSkip, Judgment, SampleRun, fail_if
+from quanthost.testing.proving.judging import CHAIN_SLACK, compare_golden, compare_model, compare_runtime
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.splitting import StageFailure
 from quanthost.values import Kernel, Recipe
 
-__all__ = ["REGIMES", "checks"]
+__all__ = ["REGIMES", "derive_cases"]
 
 REGIMES = {
     Regime.POSITIVE: "all values above zero: the zero point lies at the low end",
@@ -28,50 +23,51 @@ REGIMES = {
 }
 
 
-def checks(session: Session) -> Iterator[Check]:
-    for recipe in session.recipes:
-        for row in session.own_rows(recipe.kernel):
-            sample = session.first(row, recipe)
+def derive_cases(session: Session) -> Iterator[Case]:
+    for recipe in session.selection.recipes:
+        for row in session.selection.own_rows(recipe.kernel):
+            sample = session.samples.find_first(row, recipe)
             if sample is not None:
-                yield from _of_row(session, row, recipe, sample)
+                yield from _derive_row_cases(session, row, recipe, sample)
 
 
-def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Iterator[Check]:
-    def check(kind: str, must: str, regime: Regime) -> Check:
-        case = f"numbers/{kind}/{row.name}/{recipe.name}"
-        # without a delegate the q/dq form is a simulation: what has the integers is the integer form
+def _derive_row_cases(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Iterator[Case]:
+    def case(kind: str, must: str, regime: Regime) -> Case:
+        id = f"numbers/{kind}/{row.name}/{recipe.name}"
+        # without a delegate the q/dq form is a simulation: the integer form is what has the integers
         golden = kind == "golden"
         in_integers = golden and not session.subject.info.runtime
-        trial = Trial(recipe.name, sample, regime, in_integers, golden)
-        return Check(
-            id=case, subject=row.name, must=must, trials=(trial,),
-            judge=lambda: _judged(session, recipe, trial, kind, case),
+        run = SampleRun(recipe.name, sample, regime, in_integers, golden)
+        return Case(
+            id=id, subject=row.name, must=must, runs=(run,),
+            judge=lambda: _judge(session, recipe, run, kind, id),
         )  # fmt: skip
 
-    yield check("qdq", "runtime and q/dq form agree, in and beyond the calibrated range", Regime.PLAIN)
-    yield check("model", "the q/dq form is near the model on calibration data", Regime.PLAIN)
+    yield case("qdq", "runtime and q/dq form agree, in and beyond the calibrated range", Regime.PLAIN)
+    yield case("model", "the q/dq form is near the model on calibration data", Regime.PLAIN)
     if recipe.kernel is not Kernel.STATIC:
         return
-    yield check("golden", "the runtime has the integers of the declared arithmetic", Regime.PLAIN)
-    if session.is_fused(row) and not session.full:
+    yield case("golden", "the runtime has the integers of the declared arithmetic", Regime.PLAIN)
+    if session.selection.is_fused(row) and not session.selection.full:
         return
     for regime, must in REGIMES.items():
-        if sample.in_regime(regime) is not None:
-            yield check(regime.value, must, regime)
+        if sample.scale_to(regime) is not None:
+            yield case(regime.value, must, regime)
 
 
-def _judged(session: Session, recipe: Recipe, trial: Trial, kind: str, case: str) -> Verdict:
-    sample = trial.sample
-    proved = session.proved_as(trial)
-    tolerance = session.expectations.tolerance(case)
-    if isinstance(proved, Failed):
-        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
+def _judge(session: Session, recipe: Recipe, run: SampleRun, kind: str, id: str) -> Judgment:
+    sample = run.sample
+    result = session.runs.get(run)
+    tolerance = session.expectations.tolerance(id)
+    if isinstance(result, StageFailure):
+        return fail_if(result, recipe, sample)
     if kind == "golden":
-        if proved.no_golden:
-            return Skip(f"no golden form: {proved.no_golden}")
-        text = far_from_golden(proved, tolerance)
+        if result.no_golden:
+            return CaseSkip(f"no golden form: {result.no_golden}")
+        problem = compare_golden(result, tolerance)
     elif kind == "model":
-        text = far_from_model(proved, recipe, narrowest_bits(recipe))
+        problem = compare_model(result, recipe)
     else:
-        text = differs(proved, recipe, tolerance, slack=CHAIN_SLACK if sample.follows else 1.0)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+        slack = CHAIN_SLACK if sample.producer else 1.0
+        problem = compare_runtime(result, recipe, tolerance, slack=slack)
+    return fail_if(problem, recipe, sample)

@@ -1,4 +1,4 @@
-"""Cases of the area ``hooks``: answers are the same each time, and nothing that was given is changed."""
+"""Cases of the area ``hooks``: answers are the same each time, and arguments stay unchanged."""
 
 from __future__ import annotations
 
@@ -6,266 +6,190 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import attrs
 import torch
-from torch import fx
 
 from quanthost.catalogue import CATALOGUE
 from quanthost.graph.digest import graph_text
-from quanthost.graph.pattern import op
-from quanthost.graph.table import Row, SupportTable
-from quanthost.hooks.backend import TableBackend
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capturing.capture import CapturedModel
-from quanthost.stages.preparing.prepare import PlannedGraph, plan
+from quanthost.stages.preparing.prepare import plan
+from quanthost.testing.areas.hook_plans import HookPlans, Plan, create_neighbour
 from quanthost.testing.cases.rearranged import rename, shuffle
-from quanthost.testing.cases.samples import Regime, Sample, of_operator
-from quanthost.testing.proving.flow import captured_of
-from quanthost.testing.proving.judging import decided
-from quanthost.testing.proving.row_checks import seen_of
-from quanthost.testing.proving.session import Check, Fault, Session, Verdict
-from quanthost.testing.proving.watching import Watcher
+from quanthost.testing.cases.samples import build_operator_samples
+from quanthost.testing.proving.case import Case, CaseFailure, Judgment, fail_if
+from quanthost.testing.proving.judging import check_decisions
+from quanthost.testing.proving.programs import capture_samples
+from quanthost.testing.proving.row_checks import plan_samples
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.subject import Subject
 from quanthost.toolchain.partition import Partitioner
-from quanthost.values import BackendInfo, DType, Kernel, QSpec, Recipe, Request
+from quanthost.values import Recipe, Request
 
-__all__ = ["checks"]
-
-# what a network of every kind has
-_OPERATORS = (
-    "conv2d.default", "linear.default", "add.Tensor", "relu.default", "cat.default", "max_pool2d.default",
-    "softmax.int", "mul.Tensor", "view.default", "mean.dim", "sigmoid.default", "layer_norm.default",
-)  # fmt: skip
-_Arrange = Callable[[fx.GraphModule], None]
+__all__ = ["derive_cases"]
 
 
-def checks(session: Session) -> Iterator[Check]:
-    yield Check(
+def derive_cases(session: Session) -> Iterator[Case]:
+    plans = HookPlans(session)
+    subject = session.subject
+    yield Case(
         id="hooks/types", subject="all hooks", must="each hook answers with the type of its specification",
-        judge=partial(_types, session),
+        judge=partial(_judge_types, plans),
     )  # fmt: skip
-    yield Check(
+    yield Case(
         id="hooks/info", subject="quanthost_backend_info", must="the same answer at each call",
-        judge=partial(_info, session),
+        judge=partial(_judge_info, subject),
     )  # fmt: skip
-    yield Check(
+    yield Case(
         id="hooks/lowering", subject="quanthost_lowering_options", must="the same answer at each call",
-        judge=partial(_lowering, session),
+        judge=partial(_judge_lowering, subject, session.selection.recipes[0]),
     )  # fmt: skip
-    for recipe in session.subject.info.recipes:
+    for recipe in subject.info.recipes:
         for kind, (must, judge) in _KINDS.items():
-            yield Check(
+            yield Case(
                 id=f"hooks/{kind}/{recipe.name}", subject="quanthost_annotate, quanthost_choose_qspecs",
-                must=must, judge=partial(judge, session, recipe),
+                must=must, judge=partial(judge, plans, recipe),
             )  # fmt: skip
 
 
-def _samples(session: Session) -> list[Sample]:
-    alone = [sample for name in _OPERATORS for sample in of_operator(CATALOGUE[name])]
-    table = [
-        found
-        for row in session.rows()
-        for found in [next((s for s in session.samples(row) if s.variation == "plain"), None)]
-    ]
-    return [*alone, *(sample for sample in table if sample is not None)]
-
-
-def _captured(session: Session) -> CapturedModel:
-    if session.common is None:
-        session.common = captured_of(_samples(session))
-    return session.common
-
-
-def _seen(
-    session: Session,
-    recipe: Recipe,
-    *,
-    arrange: _Arrange = lambda _: None,
-    beside: Any = None,
-    behind: bool = False,
-) -> tuple[Any, Watcher]:
-    """All that was decided, comparable: by the captured nodes' names, whatever the graph's are now.
-
-    ``beside`` is another backend in the same run, of higher priority where ``behind``.
-    """
-    plugins, watcher = session.subject.watched()
-    request = session.subject.request(recipe.name)
-    if beside is not None:
-        backends = [(session.subject.name, session.subject.plugin), (beside.info.name, beside)]
-        backends = backends[::-1] if behind else backends
-        plugins = Plugins(backends, [("conformance", watcher)])
-        request = attrs.evolve(request, backends=tuple(name for name, _ in backends))
-    return _told(plan(_captured(session), plugins, request, arrange=arrange)), watcher
-
-
-def _first(session: Session, recipe: Recipe) -> Any:
-    """What is decided in the first run of a recipe, which later ones are compared with."""
-    if recipe.name not in session.decided:
-        session.decided[recipe.name] = _seen(session, recipe)[0]
-    return session.decided[recipe.name]
-
-
-def _told(looked: PlannedGraph) -> dict[str, Any]:
-    decisions: dict[str, Any] = {
-        d.node: (d.verdict.value, d.cause.value, d.backend, d.row, d.recipe) for d in looked.decisions
-    }
-    for made in looked.planned.chosen:
-        names = tuple((node.meta.get("custom") or {}).get("quanthost", node.name) for node in made.nodes)
-        decisions[f"qspecs of {'+'.join(names)}"] = sorted(made.qspecs.items(), key=repr)
-    return decisions
-
-
-def _compared(first: Any, second: Any, when: str) -> Verdict:
-    if first == second:
-        return None
-    keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
-    key = keys[0]
-    before, after = first.get(key, "nothing"), second.get(key, "nothing")
-    return Fault(message=f"{len(keys)} differ {when}; {key}: {before}, then {after}")
-
-
-def _types(session: Session) -> Verdict:
-    plugins, _ = session.subject.watched()
-    for recipe in session.subject.info.recipes:
-        request = session.subject.request(recipe.name)
-        plan(_captured(session), plugins, request)
+def _judge_types(plans: HookPlans) -> Judgment:
+    plugins, _ = plans.subject.watch()
+    for recipe in plans.subject.info.recipes:
+        request = plans.subject.request(recipe.name)
+        plan(plans.program, plugins, request)
         plugins.lowering_options(request)
-        made = plugins.partitioners(request, Partitioner)
-        again = plugins.partitioners(request, Partitioner)
-        if {id(each) for each in made} & {id(each) for each in again}:
-            return Fault(
+        first, second = (plugins.partitioners(request, Partitioner) for _ in range(2))
+        if {id(each) for each in first} & {id(each) for each in second}:
+            return CaseFailure(
                 message="quanthost_create_partitioners returns the same object twice: it keeps state"
             )
     return None
 
 
-def _info(session: Session) -> Verdict:
-    plugins, _ = session.subject.watched()
-    first, second = plugins.info(session.subject.name), plugins.info(session.subject.name)
-    return None if first == second else Fault(message=f"{first}, then {second}")
+def _judge_info(subject: Subject) -> Judgment:
+    plugins, _ = subject.watch()
+    first, second = plugins.info(subject.name), plugins.info(subject.name)
+    return None if first == second else CaseFailure(message=f"{first}, then {second}")
 
 
-def _lowering(session: Session) -> Verdict:
-    plugins, _ = session.subject.watched()
-    request = session.subject.request(session.recipes[0].name)
-    first, second = (_options(plugins, request) for _ in range(2))
-    return None if first == second else Fault(message=f"{first}, then {second}")
+def _judge_lowering(subject: Subject, recipe: Recipe) -> Judgment:
+    plugins, _ = subject.watch()
+    first, second = (_describe_options(plugins, subject.request(recipe.name)) for _ in range(2))
+    return None if first == second else CaseFailure(message=f"{first}, then {second}")
 
 
-def _options(plugins: Plugins, request: Request) -> list[tuple[Any, ...]]:
-    """What can be compared of each answer: passes by name, modules, and the configurations' fields."""
+def _describe_options(plugins: Plugins, request: Request) -> list[tuple[Any, ...]]:
+    """The parts of each answer that can be compared: passes by name, modules, fields of configurations."""
     return [
         (
             [getattr(each, "__qualname__", type(each).__name__) for each in options.passes],
-            options.runtime_modules, _fields(options.edge_compile_config), _fields(options.backend_config),
+            options.runtime_modules, _describe_fields(options.edge_compile_config),
+            _describe_fields(options.backend_config),
         )
         for options in plugins.lowering_options(request)
     ]  # fmt: skip
 
 
-def _fields(config: Any) -> list[tuple[str, str]]:
-    """Those that say something: an object of its own each time is told by its class."""
+def _describe_fields(config: Any) -> list[tuple[str, str]]:
+    """Plain values as text; other objects, which may be new at each call, by their class."""
     values = {} if config is None else vars(config)
     plain = (bool, int, float, str, list, tuple, set, frozenset, dict, type(None))
     return [(k, repr(v) if isinstance(v, plain) else type(v).__name__) for k, v in sorted(values.items())]
 
 
-def _twice(session: Session, recipe: Recipe) -> Verdict:
+def _compare(first: Plan, second: Plan, when: str) -> Judgment:
+    keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+    if not keys:
+        return None
+    before, after = (plan.get(keys[0], "nothing") for plan in (first, second))
+    return CaseFailure(message=f"{len(keys)} differ {when}; {keys[0]}: {before}, then {after}")
+
+
+def _judge_repeated(plans: HookPlans, recipe: Recipe) -> Judgment:
     for _ in range(2):
-        again, _ = _seen(session, recipe)
-        found = _compared(_first(session, recipe), again, "from one run to the next")
-        if found is not None:
-            return found
+        again, _ = plans.create(recipe)
+        judgment = _compare(plans.get_first(recipe), again, "from one run to the next")
+        if judgment is not None:
+            return judgment
     return None
 
 
-def _unchanged(session: Session, recipe: Recipe) -> Verdict:
-    captured = _captured(session)
-    before, held = graph_text(captured.exported.graph_module), _weights(captured)
-    _, watcher = _seen(session, recipe)
+def _judge_unchanged(plans: HookPlans, recipe: Recipe) -> Judgment:
+    program = plans.program
+    graph, weights = graph_text(program.exported.graph_module), _copy_weights(program)
+    _, watcher = plans.create(recipe)
     if watcher.changes:
-        return Fault(message=watcher.changes[0])
-    if graph_text(captured.exported.graph_module) != before:
-        return Fault(message="the model's own graph is another one after quanthost_transform_for_annotation")
-    after = _weights(captured)
-    changed = [name for name, tensor in held.items() if not torch.equal(tensor, after[name])]
-    return Fault(message=f"the model's own weights are changed: {', '.join(changed)}") if changed else None
-
-
-def _weights(captured: CapturedModel) -> dict[str, torch.Tensor]:
-    held = {**captured.exported.state_dict, **captured.exported.constants}
-    return {name: x.detach().clone() for name, x in held.items() if isinstance(x, torch.Tensor)}
-
-
-def _renamed(session: Session, recipe: Recipe) -> Verdict:
-    other, _ = _seen(session, recipe, arrange=rename)
-    return _compared(_first(session, recipe), other, "with nodes renamed")
-
-
-def _shuffled(session: Session, recipe: Recipe) -> Verdict:
-    for seed in range(2):
-        other, _ = _seen(session, recipe, arrange=partial(shuffle, seed=seed))
-        found = _compared(_first(session, recipe), other, "with independent nodes in another order")
-        if found is not None:
-            return found
+        return CaseFailure(message=watcher.changes[0])
+    if graph_text(program.exported.graph_module) != graph:
+        return CaseFailure(message="quanthost_transform_for_annotation changed the model's own graph")
+    after = _copy_weights(program)
+    changed = [name for name, tensor in weights.items() if not torch.equal(tensor, after[name])]
+    if changed:
+        return CaseFailure(message=f"the model's own weights are changed: {', '.join(changed)}")
     return None
 
 
-def _stateless(session: Session, recipe: Recipe) -> Verdict:
-    """Another recipe and another model in between leave nothing behind."""
-    plugins, _ = session.subject.watched()
-    plugins.partitioners(session.subject.request(recipe.name), Partitioner)
-    first = _first(session, recipe)
-    # the same names of nodes as in the first one, for other tensors
-    others = list(of_operator(CATALOGUE["relu.default"], ("rank=0", "rank=7", "plain")))[::-1]
-    small = captured_of(others, Regime.PLAIN)
-    for other in session.subject.info.recipes:
-        plan(small, plugins, session.subject.request(other.name))
+def _copy_weights(captured: CapturedModel) -> dict[str, torch.Tensor]:
+    tensors = {**captured.exported.state_dict, **captured.exported.constants}
+    return {name: x.detach().clone() for name, x in tensors.items() if isinstance(x, torch.Tensor)}
+
+
+def _judge_renamed(plans: HookPlans, recipe: Recipe) -> Judgment:
+    other, _ = plans.create(recipe, arrange=rename)
+    return _compare(plans.get_first(recipe), other, "with nodes renamed")
+
+
+def _judge_shuffled(plans: HookPlans, recipe: Recipe) -> Judgment:
+    for seed in range(2):
+        other, _ = plans.create(recipe, arrange=partial(shuffle, seed=seed))
+        judgment = _compare(plans.get_first(recipe), other, "with independent nodes in another order")
+        if judgment is not None:
+            return judgment
+    return None
+
+
+def _judge_stateless(plans: HookPlans, recipe: Recipe) -> Judgment:
+    """Another recipe and another model in between change nothing."""
+    subject = plans.subject
+    plugins, _ = subject.watch()
+    plugins.partitioners(subject.request(recipe.name), Partitioner)
+    first = plans.get_first(recipe)
+    # nodes have the same names as in the first program, and other tensors
+    samples = list(build_operator_samples(CATALOGUE["relu.default"], ("rank=0", "rank=7", "plain")))[::-1]
+    small = capture_samples(samples)
+    for other in subject.info.recipes:
+        plan(small, plugins, subject.request(other.name))
         if other is not recipe:
-            plugins.partitioners(session.subject.request(other.name), Partitioner)
-    seen = zip(others, seen_of(session.subject, recipe.name, others, small))
-    wrong = [(sample, text) for sample, found in seen if (text := decided(found, recipe)) is not None]
-    if wrong:
-        return Fault(message=f"another model behind: {wrong[0][1]}", sample=wrong[0][0], recipe=recipe.name)
-    return _compared(first, _seen(session, recipe)[0], "after another model and other recipes")
+            plugins.partitioners(subject.request(other.name), Partitioner)
+    for sample, sample_plan in zip(samples, plan_samples(subject, recipe.name, samples, small)):
+        problem = check_decisions(sample_plan, recipe)
+        if problem is not None:
+            return fail_if(f"after another model: {problem}", recipe, sample)
+    return _compare(first, plans.create(recipe)[0], "after another model and other recipes")
 
 
-def _beside(session: Session, recipe: Recipe) -> Verdict:
-    """A backend of lower priority takes nothing of what this one decides."""
-    first = _first(session, recipe)
-    both, _ = _seen(session, recipe, beside=_neighbour(recipe, "tan"))
-    kept = {key: value for key, value in both.items() if first.get(key, ("",))[0] == "quantized"}
-    mine = {key: value for key, value in first.items() if value[0] == "quantized"}
-    found = _compared(mine, kept, "beside a backend of lower priority")
-    return found or _compared(first, _seen(session, recipe)[0], "after a run beside another backend")
+def _judge_beside(plans: HookPlans, recipe: Recipe) -> Judgment:
+    """A backend of lower priority takes nothing that this one quantizes."""
+    first = plans.get_first(recipe)
+    both, _ = plans.create(recipe, neighbour=create_neighbour(recipe, "tan"))
+    own = {key: value for key, value in first.items() if value[0] == "quantized"}
+    left = {key: value for key, value in both.items() if key in own}
+    judgment = _compare(own, left, "beside a backend of lower priority")
+    return judgment or _compare(first, plans.create(recipe)[0], "after a run beside another backend")
 
 
-def _behind(session: Session, recipe: Recipe) -> Verdict:
-    """What a backend of higher priority has taken is closed."""
-    _, watcher = _seen(
-        session, recipe, beside=_neighbour(recipe, "relu", "add.Tensor", "conv2d"), behind=True
-    )
-    return Fault(message=watcher.intrusions[0]) if watcher.intrusions else None
+def _judge_behind(plans: HookPlans, recipe: Recipe) -> Judgment:
+    """Nodes that a backend of higher priority has taken are closed."""
+    neighbour = create_neighbour(recipe, "relu", "add.Tensor", "conv2d")
+    _, watcher = plans.create(recipe, neighbour=neighbour, neighbour_first=True)
+    return CaseFailure(message=watcher.intrusions[0]) if watcher.intrusions else None
 
 
-def _neighbour(recipe: Recipe, *operators: str) -> TableBackend:
-    """A backend that knows some operators, with a recipe of the same name."""
-    spec = QSpec(dtype=DType.INT8)
-    own = Recipe(name=recipe.name, kernel=Kernel.STATIC, activation=spec)
-    rows = [
-        Row(name=f"neighbour_{n}", pattern=op(name, self__or__input="input"), kernels={Kernel.STATIC})
-        for n, name in enumerate(operators)
-    ]
-    return TableBackend(
-        info=BackendInfo(name="conformance_neighbour", recipes=(own,)), table=SupportTable(rows)
-    )
-
-
-_KINDS: dict[str, tuple[str, Callable[[Session, Recipe], Verdict]]] = {
-    "twice": ("the same decisions and qspecs at each run", _twice),
-    "unchanged": ("annotate and validate leave the graph as it is", _unchanged),
-    "renamed": ("the same decisions whatever the nodes are called", _renamed),
-    "order": ("the same decisions in any order of independent nodes", _shuffled),
-    "state": ("nothing is left of other runs", _stateless),
-    "beside": ("the same decisions beside another backend", _beside),
-    "behind": ("what a backend of higher priority has taken is left alone", _behind),
+_KINDS: dict[str, tuple[str, Callable[[HookPlans, Recipe], Judgment]]] = {
+    "twice": ("the same decisions and qspecs at each run", _judge_repeated),
+    "unchanged": ("annotate and validate leave the graph as it is", _judge_unchanged),
+    "renamed": ("the same decisions whatever the nodes are called", _judge_renamed),
+    "order": ("the same decisions in any order of independent nodes", _judge_shuffled),
+    "state": ("nothing is left of other runs", _judge_stateless),
+    "beside": ("the same decisions beside another backend", _judge_beside),
+    "behind": ("what a backend of higher priority has taken is left alone", _judge_behind),
 }

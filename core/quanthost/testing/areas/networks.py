@@ -1,4 +1,4 @@
-"""Cases of the area ``networks``: small networks run, near the float model, with the share that is taken."""
+"""Cases of the area ``networks``: small networks lower and run, and are near the float model."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ import torch
 
 from quanthost.testing.cases.samples import Sample
 from quanthost.testing.cases.small_networks import NETWORKS
-from quanthost.testing.proving.flow import Failed, Proved
-from quanthost.testing.proving.judging import computing
-from quanthost.testing.proving.session import Check, Fault, Session, Verdict
-from quanthost.values import Kernel, Recipe
-from quanthost.values import Verdict as Decided
+from quanthost.testing.proving.case import Case, Judgment, fail_if
+from quanthost.testing.proving.flow import SampleResult
+from quanthost.testing.proving.judging import drop_folded
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.splitting import StageFailure
+from quanthost.values import Kernel, Recipe, Verdict
 
-__all__ = ["checks"]
+__all__ = ["derive_cases"]
 
 # signal to noise on calibration data, in dB: q/dq form against model, runtime against q/dq form
 _LEAST_MODEL = {Kernel.FLOAT: 80.0, Kernel.WEIGHT_ONLY: 15.0, Kernel.STATIC: 10.0, Kernel.DYNAMIC: 10.0}
 _LEAST_QDQ = {Kernel.FLOAT: 80.0, Kernel.WEIGHT_ONLY: 80.0, Kernel.STATIC: 25.0, Kernel.DYNAMIC: 20.0}
 
 
-def checks(session: Session) -> Iterator[Check]:
-    for name, make in NETWORKS.items():
-        if not session.wants(name):
+def derive_cases(session: Session) -> Iterator[Case]:
+    for name, build in NETWORKS.items():
+        if not session.selection.includes(name):
             continue
-        module, inputs = make()
+        module, inputs = build()
         sample = Sample(name=name, module=module, inputs=inputs)
-        for recipe in session.recipes:
-            yield Check(
+        for recipe in session.selection.recipes:
+            yield Case(
                 id=f"networks/{name}/{recipe.name}", subject=name,
                 must="it lowers and runs, each operator has a reason, and the result is near the model's",
-                judge=partial(_judged, session, recipe, sample),
+                judge=partial(_judge, session, recipe, sample),
             )  # fmt: skip
 
 
-def _judged(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    (proved,) = session.alone(recipe.name, sample)
-    if isinstance(proved, Failed):
-        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
-    session.figures.append((f"{sample.name}, {recipe.name}", _shares(proved)))
-    text = _far(proved, recipe)
-    unsaid = [d.node for d in proved.decisions if not d.reason.strip() or not d.placement]
-    if unsaid:
-        text = f"no reason for {', '.join(unsaid)}"
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+def _judge(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
+    result = session.runs.run_alone(recipe.name, sample)
+    if isinstance(result, StageFailure):
+        return fail_if(result, recipe, sample)
+    session.figures.append((f"{sample.name}, {recipe.name}", _describe_shares(result)))
+    unexplained = [d.node for d in result.decisions if not d.reason.strip() or not d.placement]
+    if unexplained:
+        return fail_if(f"no reason for {', '.join(unexplained)}", recipe, sample)
+    return fail_if(_compare(result, recipe), recipe, sample)
 
 
-def _shares(proved: Proved) -> str:
-    decisions = computing(proved.decisions)
-    quantized = sum(d.verdict is Decided.QUANTIZED for d in decisions)
+def _describe_shares(result: SampleResult) -> str:
+    decisions = drop_folded(result.decisions)
+    quantized = sum(d.verdict is Verdict.QUANTIZED for d in decisions)
     delegated = sum(bool(d.delegated) for d in decisions)
     return f"{quantized} of {len(decisions)} operators quantized, {delegated} delegated"
 
 
-def _far(proved: Proved, recipe: Recipe) -> str | None:
-    for number, output in enumerate(proved.runs[0]):
+def _compare(result: SampleResult, recipe: Recipe) -> str | None:
+    for number, output in enumerate(result.runs[0]):
         for what, other, wanted, least in (
             ("the q/dq form from the model", output.qdq, output.model, _LEAST_MODEL[recipe.kernel]),
             ("the runtime from the q/dq form", output.runtime, output.qdq, _LEAST_QDQ[recipe.kernel]),

@@ -1,4 +1,4 @@
-"""Cases of the area ``persistence``: manifest, records and programs are what they were, each time."""
+"""Cases of the area ``persistence``: manifest, records and programs stay the same from run to run."""
 
 from __future__ import annotations
 
@@ -20,140 +20,143 @@ from quanthost.stages.converting.convert import convert
 from quanthost.stages.lowering.lower import lower
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.preparing.prepare import prepare, recipe_of
-from quanthost.testing.cases.samples import Regime, Sample, of_operator
-from quanthost.testing.proving.flow import captured_of, inputs_of
-from quanthost.testing.proving.session import Check, Fault, Session, Skip, Verdict
+from quanthost.testing.cases.samples import Regime, Sample, build_operator_samples
+from quanthost.testing.proving.case import Case, CaseFailure, CaseSkip, Judgment
+from quanthost.testing.proving.programs import build_inputs, capture_samples
+from quanthost.testing.proving.session import Session
 from quanthost.toolchain.partition import Partitioner
 from quanthost.values import Kernel, ProgramRecord, Recipe, codec
 
-__all__ = ["checks"]
+__all__ = ["derive_cases"]
 
 _NONSENSE = ("no such value", -1, 0.5, True)
 _OPERATORS = ("conv2d.default", "linear.default", "add.Tensor", "relu.default", "cat.default")
 
 
-def checks(session: Session) -> Iterator[Check]:
-    yield Check(
+def derive_cases(session: Session) -> Iterator[Case]:
+    yield Case(
         id="persistence/manifest", subject="quanthost.toml", must="the manifest agrees with the code",
-        judge=partial(_manifest, session),
+        judge=partial(_judge_manifest, session),
     )  # fmt: skip
-    yield Check(
+    yield Case(
         id="persistence/info", subject="quanthost_backend_info", must="what it returns survives JSON",
-        judge=partial(_info, session),
+        judge=partial(_judge_info, session),
     )  # fmt: skip
-    yield Check(
+    yield Case(
         id="persistence/options", subject="options", must="an option that is not declared is refused",
-        judge=partial(_options, session),
+        judge=partial(_judge_unknown_option, session),
     )  # fmt: skip
     for name in session.subject.info.options:
-        yield Check(
+        yield Case(
             id=f"persistence/option/{name}", subject=f"option {name}",
-            must="values that make no sense are refused", judge=partial(_option, session, name),
+            must="values that make no sense are refused", judge=partial(_judge_option, session, name),
         )  # fmt: skip
-    for recipe in session.recipes:
-        yield Check(
+    for recipe in session.selection.recipes:
+        yield Case(
             id=f"persistence/runs/{recipe.name}", subject="program",
             must="a second run on the same inputs gives the same, and no input is written to",
-            judge=partial(_runs, session, recipe),
+            judge=partial(_judge_runs, session, recipe),
         )  # fmt: skip
-        yield Check(
+        yield Case(
             id=f"persistence/program/{recipe.name}", subject="program and record",
             must="bytes are the same from run to run; the record survives JSON; saved and loaded, it runs",
-            judge=partial(_program, session, recipe),
+            judge=partial(_judge_program, session, recipe),
         )  # fmt: skip
 
 
-def _manifest(session: Session) -> Verdict:
+def _judge_manifest(session: Session) -> Judgment:
     installed, info = session.subject.installed, session.subject.info
     if installed is None or installed.manifest is None:
-        return Skip("a plugin object without a distribution has no manifest")
+        return CaseSkip("a plugin object without a distribution has no manifest")
     try:
         check_manifest(installed.manifest, info)
     except ManifestError as error:
-        return Fault(message=str(error))
+        return CaseFailure(message=str(error))
     if installed.manifest.runtime != info.runtime:
         stated, coded = installed.manifest.runtime, info.runtime
-        return Fault(message=f"runtime is {stated!r} in the manifest and {coded!r} in the code")
+        return CaseFailure(message=f"runtime is {stated!r} in the manifest and {coded!r} in the code")
     return None
 
 
-def _info(session: Session) -> Verdict:
+def _judge_info(session: Session) -> Judgment:
     info = session.subject.info
     again = codec.from_json(type(info), codec.to_json(info))
-    return None if again == info else Fault(message=f"{info} became {again}")
+    return None if again == info else CaseFailure(message=f"{info} became {again}")
 
 
-def _options(session: Session) -> Verdict:
-    plugins, _ = session.subject.watched()
-    request = session.subject.request(session.recipes[0].name)
+def _judge_unknown_option(session: Session) -> Judgment:
+    plugins, _ = session.subject.watch()
+    request = session.subject.request(session.selection.recipes[0].name)
     try:
         recipe_of(plugins, attrs.evolve(request, options={"no_such_option": 1}))
     except RequestError:
         return None
-    return Fault(message="an option that no backend has passes")
+    return CaseFailure(message="an option that no backend declares is accepted")
 
 
-def _option(session: Session, name: str) -> Verdict:
-    """There is no option for which all of these are right: one at least has the wrong type."""
+def _judge_option(session: Session, name: str) -> Judgment:
+    """No option can accept all of these values: at least one has the wrong type."""
     for value in _NONSENSE:
         try:
-            _with_option(session, name, value)
+            _use_option(session, name, value)
         except QuanthostError:
             return None
-    told = ", ".join(repr(value) for value in _NONSENSE)
-    return Fault(message=f"{name} takes {told} alike")
+    values = ", ".join(repr(value) for value in _NONSENSE)
+    return CaseFailure(message=f"{name} accepts each of {values}")
 
 
-def _with_option(session: Session, name: str, value: Any) -> None:
-    """All that reads options before a graph is lowered."""
-    plugins, _ = session.subject.watched()
-    request = attrs.evolve(session.subject.request(session.recipes[0].name), options={name: value})
+def _use_option(session: Session, name: str, value: Any) -> None:
+    """Call all that reads options before a graph is lowered."""
+    plugins, _ = session.subject.watch()
+    request = attrs.evolve(session.subject.request(session.selection.recipes[0].name), options={name: value})
     recipe_of(plugins, request)
-    prepare(captured_of(list(of_operator(CATALOGUE["relu.default"]))), plugins, request)
+    prepare(capture_samples(list(build_operator_samples(CATALOGUE["relu.default"]))), plugins, request)
     plugins.lowering_options(request)
     plugins.partitioners(request, Partitioner)
 
 
-def _runs(session: Session, recipe: Recipe) -> Verdict:
-    program, inputs = _made(session, recipe), inputs_of(_samples(), Regime.PLAIN)
-    given = [x.clone() for x in inputs]
+def _judge_runs(session: Session, recipe: Recipe) -> Judgment:
+    program, inputs = _lower(session, recipe), build_inputs(_build_samples(), Regime.PLAIN)
+    copies = [x.clone() for x in inputs]
     first = [x.clone() for x in program.run(*inputs)]
     second = program.run(*inputs)
-    written = [number for number, (x, kept) in enumerate(zip(inputs, given)) if not torch.equal(x, kept)]
+    written = [number for number, (x, copy) in enumerate(zip(inputs, copies)) if not torch.equal(x, copy)]
     if written:
-        return Fault(message=f"the program wrote into its inputs {', '.join(map(str, written))}")
-    other = [number for number, (a, b) in enumerate(zip(first, second)) if not torch.equal(a, b)]
-    return Fault(message=f"a second run gives other outputs: {', '.join(map(str, other))}") if other else None
+        return CaseFailure(message=f"the program wrote into its inputs {', '.join(map(str, written))}")
+    differing = [number for number, (a, b) in enumerate(zip(first, second)) if not torch.equal(a, b)]
+    if differing:
+        return CaseFailure(message=f"a second run gives other outputs: {', '.join(map(str, differing))}")
+    return None
 
 
-def _samples() -> list[Sample]:
-    return [sample for name in _OPERATORS for sample in of_operator(CATALOGUE[name])]
+def _build_samples() -> list[Sample]:
+    return [sample for name in _OPERATORS for sample in build_operator_samples(CATALOGUE[name])]
 
 
-def _made(session: Session, recipe: Recipe) -> LoweredProgram:
-    plugins, _ = session.subject.watched()
-    samples = _samples()
-    prepared = prepare(captured_of(samples), plugins, session.subject.request(recipe.name))
+def _lower(session: Session, recipe: Recipe) -> LoweredProgram:
+    plugins, _ = session.subject.watch()
+    samples = _build_samples()
+    prepared = prepare(capture_samples(samples), plugins, session.subject.request(recipe.name))
     static = recipe.kernel is Kernel.STATIC
-    return lower(convert(calibrate(prepared, [inputs_of(samples, Regime.PLAIN)] if static else None)))
+    return lower(convert(calibrate(prepared, [build_inputs(samples, Regime.PLAIN)] if static else None)))
 
 
-def _program(session: Session, recipe: Recipe) -> Verdict:
-    first, second = _made(session, recipe), _made(session, recipe)
+def _judge_program(session: Session, recipe: Recipe) -> Judgment:
+    first, second = _lower(session, recipe), _lower(session, recipe)
     if first.buffer != second.buffer:
         sizes = f"{len(first.buffer)} and {len(second.buffer)} bytes"
-        return Fault(message=f"two runs make programs of {sizes} that differ")
+        return CaseFailure(message=f"two lowerings give different programs of {sizes}")
     if first.decisions != second.decisions:
-        return Fault(message="two runs make different decisions")
+        return CaseFailure(message="two lowerings give different decisions")
     record = codec.from_json(ProgramRecord, codec.to_json(first.record))
     if record != first.record:
-        return Fault(message="the record is another one after JSON")
-    inputs = inputs_of(_samples(), Regime.PLAIN)
+        return CaseFailure(message="the record is different after JSON")
+    inputs = build_inputs(_build_samples(), Regime.PLAIN)
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(first.save(Path(folder) / "model.pte"))
     if loaded.record != first.record:
-        return Fault(message="the record is another one after save and load")
+        return CaseFailure(message="the record is different after save and load")
     if first.record.own_runner:
         return None
     same = all(torch.equal(a, b) for a, b in zip(first.run(*inputs), loaded.run(*inputs), strict=True))
-    return None if same else Fault(message="the loaded program gives other results")
+    return None if same else CaseFailure(message="the loaded program gives other results")

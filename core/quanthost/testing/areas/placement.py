@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from functools import partial
 
 from quanthost.graph.table import Row
-from quanthost.testing.areas.rows import varied
-from quanthost.testing.cases.chains import around
+from quanthost.testing.areas.chains import build_split_chains
+from quanthost.testing.areas.rows import judge_sample
 from quanthost.testing.cases.samples import Sample
-from quanthost.testing.proving.flow import Failed, Proved
-from quanthost.testing.proving.judging import CHAIN_SLACK, computing, differs
-from quanthost.testing.proving.session import Check, Fault, Session, Trial, Verdict
+from quanthost.testing.proving.case import Case, Judgment, SampleRun, fail_if
+from quanthost.testing.proving.flow import SampleResult
+from quanthost.testing.proving.judging import CHAIN_SLACK, compare_runtime, drop_folded
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.splitting import StageFailure
 from quanthost.values import Kernel, Recipe
 
-__all__ = ["checks"]
+__all__ = ["derive_cases"]
 
 _KINDS = {
     "claims": "the partitioner takes what the table says, no more and no less",
@@ -24,95 +26,95 @@ _KINDS = {
 }
 
 
-def checks(session: Session) -> Iterator[Check]:
+def derive_cases(session: Session) -> Iterator[Case]:
     if not session.subject.info.runtime:
         return
-    for recipe in session.recipes:
-        for row in session.own_rows(recipe.kernel):
-            sample = session.first(row, recipe)
+    for recipe in session.selection.recipes:
+        for row in session.selection.own_rows(recipe.kernel):
+            sample = session.samples.find_first(row, recipe)
             if sample is not None:
-                yield from _of_row(session, row, recipe, sample)
+                yield from _derive_row_cases(session, row, recipe, sample)
         if recipe.kernel is Kernel.STATIC:
-            yield from _around(session, recipe)
+            yield from _derive_split_cases(session, recipe)
 
 
-def _around(session: Session, recipe: Recipe) -> Iterator[Check]:
-    for chain in around(session, recipe):
-        yield Check(
+def _derive_split_cases(session: Session, recipe: Recipe) -> Iterator[Case]:
+    for chain in build_split_chains(session, recipe):
+        yield Case(
             id=f"placement/around/{chain.name}/{recipe.name}", subject=chain.name,
-            must="what stays outside between two delegated operators makes no cycle, and the result is right",
-            judge=partial(_outside, session, recipe, chain.sample),
-            trials=(Trial(recipe.name, chain.sample),),
+            must="an operator outside between two delegated ones makes no cycle, and the result is right",
+            judge=partial(_judge_split, session, recipe, chain.sample),
+            runs=(SampleRun(recipe.name, chain.sample),),
         )  # fmt: skip
 
 
-def _outside(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    proved = session.proved(recipe.name, sample)
-    if isinstance(proved, Failed):
-        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
-    cycles = (text for kind, text in proved.problems if kind == "cycles")
-    text = next(cycles, None) or differs(proved, recipe, None, slack=CHAIN_SLACK, read_on=True)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+def _judge_split(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
+    result = session.runs.get(SampleRun(recipe.name, sample))
+    if isinstance(result, StageFailure):
+        return fail_if(result, recipe, sample)
+    cycles = (text for kind, text in result.problems if kind == "cycles")
+    problem = next(cycles, None) or compare_runtime(result, recipe, None, slack=CHAIN_SLACK, read_on=True)
+    return fail_if(problem, recipe, sample)
 
 
-def _of_row(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Iterator[Check]:
+def _derive_row_cases(session: Session, row: Row, recipe: Recipe, sample: Sample) -> Iterator[Case]:
     if row.delegated:
-        yield Check(
+        yield Case(
             id=f"placement/delegated/{row.name}/{recipe.name}", subject=row.name,
-            must="each operator of the row lies in the delegate", trials=(Trial(recipe.name, sample),),
-            judge=lambda: _delegated(session, recipe, sample),
+            must="each operator of the row lies in the delegate", runs=(SampleRun(recipe.name, sample),),
+            judge=partial(_judge_delegated, session, recipe, sample),
         )  # fmt: skip
-    read_twice = (s for s in session.samples(row) if s.variation.endswith("read_twice"))
-    around = [sample, *(s for s in read_twice if s.entry is sample.entry)]
+    read_twice = [
+        s for s in session.selection.samples(row)
+        if s.variation.endswith("read_twice") and s.entry is sample.entry
+    ]  # fmt: skip
+    samples = [sample, *read_twice]
     for kind, must in _KINDS.items():
-        yield Check(
+        yield Case(
             id=f"placement/{kind}/{row.name}/{recipe.name}", subject=row.name, must=must,
-            trials=tuple(Trial(recipe.name, s) for s in around),
-            judge=partial(_partitioned, session, recipe, around, kind),
+            runs=tuple(SampleRun(recipe.name, s) for s in samples),
+            judge=partial(_judge_partitions, session, recipe, samples, kind),
         )  # fmt: skip
-    for shared in around[1:]:
-        yield Check(
+    for shared in read_twice:
+        yield Case(
             id=f"placement/{shared.variation}/{row.name}/{recipe.name}", subject=row.name,
-            must="a tensor that two read is right for both", trials=(Trial(recipe.name, shared),),
-            judge=partial(varied, session, recipe, shared, "placement/read_twice"),
+            must="a tensor that two operators read is right for both",
+            runs=(SampleRun(recipe.name, shared),),
+            judge=partial(judge_sample, session, recipe, shared, "placement/read_twice"),
         )  # fmt: skip
 
 
-def _delegated(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    proved = session.proved(recipe.name, sample)
-    if isinstance(proved, Failed):
-        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
-    left = [
-        d for d in computing(proved.decisions) if not d.delegated and "nothing of it" not in str(d.placement)
-    ]
-    if not left:
-        return None
-    text = "; ".join(f"{d.node} ({d.operator}): {d.placement}" for d in left)
-    return Fault(message=text, sample=sample, recipe=recipe.name)
+def _judge_delegated(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
+    result = session.runs.get(SampleRun(recipe.name, sample))
+    if isinstance(result, StageFailure):
+        return fail_if(result, recipe, sample)
+    outside = (
+        f"{d.node} ({d.operator}): {d.placement}" for d in drop_folded(result.decisions)
+        if not d.delegated and d.in_program is not False
+    )  # fmt: skip
+    return fail_if("; ".join(outside) or None, recipe, sample)
 
 
-def _partitioned(session: Session, recipe: Recipe, samples: list[Sample], kind: str) -> Verdict:
+def _judge_partitions(session: Session, recipe: Recipe, samples: list[Sample], kind: str) -> Judgment:
     for sample in samples:
-        proved: Proved | Failed = session.proved(recipe.name, sample)
-        if isinstance(proved, Failed):
+        result = session.runs.get(SampleRun(recipe.name, sample))
+        if isinstance(result, StageFailure):
             if sample is samples[0]:
-                return Fault(message=str(proved), sample=sample, recipe=recipe.name)
+                return fail_if(result, recipe, sample)
             continue
-        found = [text for each, text in proved.problems if each == kind]
-        if found:
-            return Fault(message=found[0], sample=sample, recipe=recipe.name)
-        if kind == "claims" and recipe.kernel is not Kernel.FLOAT:
-            text = _float_in_integers(session, proved)
-            if text is not None:
-                return Fault(message=text, sample=sample, recipe=recipe.name)
+        problem = next((text for each, text in result.problems if each == kind), None)
+        if problem is None and kind == "claims" and recipe.kernel is not Kernel.FLOAT:
+            problem = _find_delegated_float(session, result)
+        if problem is not None:
+            return fail_if(problem, recipe, sample)
     return None
 
 
-def _float_in_integers(session: Session, proved: Proved) -> str | None:
-    """An operator that stays float is delegated only where a row has a float kernel for it."""
+def _find_delegated_float(session: Session, result: SampleResult) -> str | None:
+    """An operator that stays float may be delegated only if a row has a float kernel for it."""
     table = session.subject.table
     has_float = table is None or any(Kernel.FLOAT in row.kernels for row in table)
-    for decision in computing(proved.decisions):
+    for decision in drop_folded(result.decisions):
         if decision.delegated and decision.row is None and not has_float:
-            return f"{decision.node} ({decision.operator}) is float, and lies in the delegate of integers"
+            return f"{decision.node} ({decision.operator}) is float, and lies in a delegate of integers"
     return None

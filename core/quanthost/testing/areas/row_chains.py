@@ -1,61 +1,60 @@
-"""Cases of the area ``table``: rows one behind the other, and an operator that is kept in float between."""
+"""Cases of the area ``table``: rows in sequence, and an operator in float between quantized ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
-from quanthost.testing.cases.chains import Chain, among_floats, chains, kept
+from quanthost.testing.areas.chains import Chain, build_chains, build_chains_with_float, build_kept_in_float
 from quanthost.testing.cases.samples import Sample
-from quanthost.testing.proving.flow import Failed
-from quanthost.testing.proving.judging import CHAIN_SLACK, differs, left_float
-from quanthost.testing.proving.session import Check, Fault, Session, Trial, Verdict
+from quanthost.testing.proving.case import Case, Judgment, SampleRun, fail_if
+from quanthost.testing.proving.judging import CHAIN_SLACK, compare_runtime, find_float
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.splitting import StageFailure
 from quanthost.values import Kernel, Recipe
 
-__all__ = ["chained"]
+__all__ = ["derive_chain_cases"]
 
-_MUST = {
-    "taken": "all are taken, no conversion is left between them, and the result is right",
-    "floats": "behind or before what stays float, the result is right",
-    "kept": "between two quantized ones, an override keeps it in float: it lowers and is right",
-}
+_Judge = Callable[[Session, Recipe, Sample], Judgment]
 
 
-def chained(session: Session, recipe: Recipe) -> Iterator[Check]:
+def derive_chain_cases(session: Session, recipe: Recipe) -> Iterator[Case]:
     """The cases of the first recipe of a kernel."""
-    kernel = recipe.kernel
-    asked = session.asks("table/pair") or session.asks("table/chain")
-    if kernel in (Kernel.STATIC, Kernel.FLOAT) and asked:
-        for chain in chains(session, recipe):
-            yield _check(session, recipe, chain, "taken")
-    if kernel is Kernel.DYNAMIC and session.joins_kinds and asked:
-        for chain in among_floats(session, recipe):
-            yield _check(session, recipe, chain, "floats")
-    if kernel is Kernel.STATIC and session.asks("table/kept"):
-        for chain in kept(session, recipe):
-            yield _check(session, recipe, chain, "kept")
+    kernel, selection = recipe.kernel, session.selection
+    has_chains = selection.includes_kind("table/pair") or selection.includes_kind("table/chain")
+    if kernel in (Kernel.STATIC, Kernel.FLOAT) and has_chains:
+        must = "all are taken, no conversion is left between them, and the result is right"
+        for chain in build_chains(session, recipe):
+            yield _build_case(session, recipe, chain, must, _judge_taken)
+    if kernel is Kernel.DYNAMIC and selection.joins_kinds and has_chains:
+        must = "before or after operators that stay float, the result is right"
+        for chain in build_chains_with_float(session, recipe):
+            yield _build_case(session, recipe, chain, must, _judge_result)
+    if kernel is Kernel.STATIC and selection.includes_kind("table/kept"):
+        must = "between two quantized ones, an override keeps it in float: it lowers and is right"
+        for chain in build_kept_in_float(session, recipe):
+            yield _build_case(session, recipe, chain, must, _judge_result)
 
 
-def _check(session: Session, recipe: Recipe, chain: Chain, kind: str) -> Check:
-    return Check(
-        id=f"table/{chain.kind}/{chain.name}/{recipe.name}",
-        subject=chain.name.partition("/")[0], must=_MUST[kind],
-        judge=partial(_taken if kind == "taken" else _right, session, recipe, chain.sample),
-        trials=(Trial(recipe.name, chain.sample),),
+def _build_case(session: Session, recipe: Recipe, chain: Chain, must: str, judge: _Judge) -> Case:
+    return Case(
+        id=f"table/{chain.kind}/{chain.name}/{recipe.name}", subject=chain.name.partition("/")[0], must=must,
+        judge=partial(judge, session, recipe, chain.sample), runs=(SampleRun(recipe.name, chain.sample),),
     )  # fmt: skip
 
 
-def _right(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    proved = session.proved(recipe.name, sample)
-    text = str(proved) if isinstance(proved, Failed) else differs(proved, recipe, None, slack=CHAIN_SLACK)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+def _judge_result(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
+    result = session.runs.get(SampleRun(recipe.name, sample))
+    if isinstance(result, StageFailure):
+        return fail_if(result, recipe, sample)
+    return fail_if(compare_runtime(result, recipe, None, slack=CHAIN_SLACK), recipe, sample)
 
 
-def _taken(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    proved = session.proved(recipe.name, sample)
-    if isinstance(proved, Failed):
-        return Fault(message=str(proved), sample=sample, recipe=recipe.name)
-    text = left_float(proved.decisions) if recipe.kernel is not Kernel.FLOAT else None
-    seams = [problem for kind, problem in proved.problems if kind == "seams"]
-    text = text or next(iter(seams), None) or differs(proved, recipe, None, slack=CHAIN_SLACK)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+def _judge_taken(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
+    result = session.runs.get(SampleRun(recipe.name, sample))
+    if isinstance(result, StageFailure):
+        return fail_if(result, recipe, sample)
+    problem = find_float(result.decisions) if recipe.kernel is not Kernel.FLOAT else None
+    seams = (text for kind, text in result.problems if kind == "seams")
+    problem = problem or next(seams, None) or compare_runtime(result, recipe, None, slack=CHAIN_SLACK)
+    return fail_if(problem, recipe, sample)

@@ -1,4 +1,4 @@
-"""Cases of the area ``table``: each row alone, varied, at the edges of its constraints, and in chains."""
+"""Cases of the area ``table``: each row alone, varied, at the edges of its constraints, and in sequence."""
 
 from __future__ import annotations
 
@@ -7,221 +7,217 @@ from collections.abc import Iterator
 from functools import partial
 
 from quanthost.graph.table import Constraint, Row
-from quanthost.testing.areas.row_chains import chained
-from quanthost.testing.cases.float_backend import is_refused_by_all
+from quanthost.testing.areas.row_chains import derive_chain_cases
 from quanthost.testing.cases.samples import Sample
-from quanthost.testing.proving.flow import Failed, Proved
+from quanthost.testing.proving.case import Case, CaseFailure, CaseSkip, Judgment, SampleRun, fail_if
+from quanthost.testing.proving.float_backend import is_refused_by_all
+from quanthost.testing.proving.flow import SampleResult
 from quanthost.testing.proving.judging import (
     CHAIN_SLACK,
-    decided,
-    differs,
-    is_in_parts,
-    left_float,
-    left_outside,
+    check_decisions,
+    check_delegation,
+    compare_runtime,
+    find_float,
+    is_split_among_rows,
 )
-from quanthost.testing.proving.row_checks import Seen
-from quanthost.testing.proving.session import Check, Fault, Session, Skip, Trial, Verdict
+from quanthost.testing.proving.row_checks import SamplePlan
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.splitting import StageFailure
 from quanthost.values import Kernel, Recipe
 
-__all__ = ["checks"]
+__all__ = ["derive_cases", "judge_sample"]
 
-# the shapes, ranks and layouts that the quick set tries of each row that is no other with one more operator
+# the shapes, ranks and layouts that the quick set tries for each row that is not fused
 _QUICK = ("rank=0", "rank=1", "rank=6", "rank=7", "batch=0", "batch=1", "channels_last", "transposed",
           "transposed=True", "dynamic_batch", "float64", "input_read_twice", "output_read_twice",
           "unbatched")  # fmt: skip
 
 
-def checks(session: Session) -> Iterator[Check]:
-    for recipe in session.recipes:
-        for row in session.own_rows(recipe.kernel):
-            yield from _of_row(session, row, recipe)
+def derive_cases(session: Session) -> Iterator[Case]:
+    selection = session.selection
+    for recipe in selection.recipes:
+        for row in selection.own_rows(recipe.kernel):
+            if selection.includes_kind("table/single") or selection.includes_kind("table/variation"):
+                yield from _derive_row_cases(session, row, recipe)
+            if selection.includes_kind("table/edge") and (selection.full or not selection.is_fused(row)):
+                for rule in row.constraints:
+                    if rule.applies_to(recipe.kernel):
+                        yield _derive_edge_case(session, row, recipe, rule)
         if session.subject.table is None:
             continue
-        if session.asks("table/undeclared") and (session.full or recipe is session.recipes[0]):
-            yield from _undeclared(session, recipe)
-        if recipe is session.recipe_of(recipe.kernel):
-            yield from chained(session, recipe)
+        if selection.includes_kind("table/undeclared") and (selection.full or recipe is selection.recipes[0]):
+            yield from _derive_undeclared_cases(session, recipe)
+        if recipe is selection.recipe_of(recipe.kernel):
+            yield from derive_chain_cases(session, recipe)
 
 
-def _of_row(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
-    if session.asks("table/single") or session.asks("table/variation"):
-        yield from _at_work(session, row, recipe)
-    if session.asks("table/edge") and (session.full or not session.is_fused(row)):
-        for rule in row.constraints:
-            if rule.applies_to(recipe.kernel):
-                yield _edge(session, row, recipe, rule)
-
-
-def _at_work(session: Session, row: Row, recipe: Recipe) -> Iterator[Check]:
-    first = session.first(row, recipe)
-    yield Check(
+def _derive_row_cases(session: Session, row: Row, recipe: Recipe) -> Iterator[Case]:
+    first = session.samples.find_first(row, recipe)
+    yield Case(
         id=f"table/single/{row.name}/{recipe.name}", subject=row.name,
         must="the row decides its operators, and the program lowers",
-        judge=lambda: _single(session, row, recipe, first),
-        trials=() if first is None else (Trial(recipe.name, first),),
+        judge=partial(_judge_single, session, row, recipe, first),
+        runs=() if first is None else (SampleRun(recipe.name, first),),
     )  # fmt: skip
-    # where it works behind others alone, those are what varies
-    behind = session.behind.samples(row, recipe) if first is not None and first.follows else ()
-    for sample in (*session.samples(row), *behind):
-        if sample is not first and (session.full or _is_quick(session, row, recipe, sample)):
-            yield Check(
-                id=f"table/variation/{row.name}/{sample.name.partition('/')[2]}/{recipe.name}",
-                subject=row.name,
+    # if the row works behind others alone, those samples are what varies
+    has_producer = first is not None and first.producer is not None
+    with_producer = session.samples.producers.get(row, recipe) if has_producer else ()
+    for sample in (*session.selection.samples(row), *with_producer):
+        if sample is not first and (session.selection.full or _is_quick(session, row, recipe, sample)):
+            variation = sample.name.partition("/")[2]
+            yield Case(
+                id=f"table/variation/{row.name}/{variation}/{recipe.name}", subject=row.name,
                 must="decided as the table says, a reason where float; lowers and computes the q/dq form",
-                judge=partial(varied, session, recipe, sample, "table/variation"),
-                trials=(Trial(recipe.name, sample),),
+                judge=partial(judge_sample, session, recipe, sample, "table/variation"),
+                runs=(SampleRun(recipe.name, sample),),
             )  # fmt: skip
 
 
 def _is_quick(session: Session, row: Row, recipe: Recipe, sample: Sample) -> bool:
-    if recipe.kernel not in (Kernel.STATIC, Kernel.FLOAT):
+    selection = session.selection
+    if recipe.kernel not in (Kernel.STATIC, Kernel.FLOAT) or selection.is_fused(row):
         return False
-    if session.is_fused(row):
-        return False
-    return session.is_small or (sample.variation in _QUICK and row.name == session.kin(row.name))
+    is_first = sample.variation in _QUICK and row.name == selection.first_alike(row.name)
+    return selection.is_small or is_first
 
 
-def _single(session: Session, row: Row, recipe: Recipe, sample: Sample | None) -> Verdict:
-    plain = next((s for s in session.samples(row) if s.variation == "plain"), None)
-    if plain is not None and isinstance(failed := session.seen(recipe, plain), Failed):
-        return Fault(message=str(failed), sample=plain, recipe=recipe.name)
+def _judge_single(session: Session, row: Row, recipe: Recipe, sample: Sample | None) -> Judgment:
+    plain = next((s for s in session.selection.samples(row) if s.variation == "plain"), None)
+    if plain is not None and isinstance(failure := session.plans.get(recipe, plain), StageFailure):
+        return fail_if(failure, recipe, plain)
     if sample is None:
-        return _not_met(session, row, recipe)
-    seen = session.seen(recipe, sample)
-    if isinstance(seen, Failed):
-        return Fault(message=str(seen), sample=sample, recipe=recipe.name)
+        return _explain_unreached(session, row, recipe)
+    plan = session.plans.get(recipe, sample)
+    if isinstance(plan, StageFailure):
+        return fail_if(plan, recipe, sample)
     if recipe.kernel is not Kernel.FLOAT:
-        rows = {d.row for d in seen.decisions if d.row is not None}
-        text = decided(seen, recipe) or left_float(seen.decisions)
-        if text is None and row.name not in rows:
-            text = f"it is decided by {', '.join(sorted(rows)) or 'no row'}, though {row.name} holds"
-        if text is not None:
-            return Fault(message=text, sample=sample, recipe=recipe.name)
-    proved = session.proved(recipe.name, sample)
-    return (
-        Fault(message=str(proved), sample=sample, recipe=recipe.name) if isinstance(proved, Failed) else None
-    )
+        rows = {d.row for d in plan.decisions if d.row is not None}
+        problem = check_decisions(plan, recipe) or find_float(plan.decisions)
+        if problem is None and row.name not in rows:
+            problem = f"it is decided by {', '.join(sorted(rows)) or 'no row'}, though {row.name} holds"
+        if problem is not None:
+            return fail_if(problem, recipe, sample)
+    result = session.runs.get(SampleRun(recipe.name, sample))
+    return fail_if(result, recipe, sample) if isinstance(result, StageFailure) else None
 
 
-def _not_met(session: Session, row: Row, recipe: Recipe) -> Verdict:
-    samples = session.samples(row)
-    if not samples:
-        return Skip(f"the catalogue has no arguments for {row.pattern}")
-    tried = (*samples, *session.behind.samples(row, recipe))
-    refused = [met for sample in tried for met in session.met(row, recipe, sample)]
-    if refused:
-        return Skip(f"not reached: no variation of the catalogue is accepted ({refused[0].refusals[0][1]})")
-    return Skip("not reached: its pattern is in no captured graph, other operators stand for it")
+def _explain_unreached(session: Session, row: Row, recipe: Recipe) -> Judgment:
+    own = session.selection.samples(row)
+    if not own:
+        return CaseSkip(f"the catalogue has no arguments for {row.pattern}")
+    samples = (*own, *session.samples.producers.get(row, recipe))
+    checks = (check for sample in samples for check in session.plans.check_row(row, recipe, sample))
+    check = next(checks, None)
+    if check is not None:
+        reason = check.refusals[0][1]
+        return CaseSkip(f"not reached: no variation of the catalogue is accepted ({reason})")
+    return CaseSkip("not reached: no captured graph has its pattern, other operators stand for it")
 
 
-def varied(session: Session, recipe: Recipe, sample: Sample, case: str) -> Verdict:
-    """Decided as the table says, lowers, and computes what the q/dq form does."""
-    seen = session.seen(recipe, sample)
-    text = str(seen) if isinstance(seen, Failed) else decided(seen, recipe)
-    if text is None:
-        proved = session.proved(recipe.name, sample)
-        tolerance = session.expectations.tolerance(f"{case}/{sample.name}/{recipe.name}")
-        # a second operator that reads the result may make more of a step
-        read_on = sample.variation.endswith("read_twice")
-        # where the row under test is refused, others may take its operators one by one
-        in_parts = not isinstance(proved, Failed) and is_in_parts(proved)
-        slack = 2.0 if read_on else CHAIN_SLACK if in_parts or sample.follows else 1.0
-        if isinstance(proved, Failed) and proved.is_without_data:
-            return Skip("an empty tensor has no range that calibration could find")
-        if proved.is_idle:
-            return Skip("nothing of it is computed: its outputs are its inputs")
-        if isinstance(proved, Failed) and not _is_taken(seen) and is_refused_by_all(sample):
-            return Skip(f"no row takes it, and ExecuTorch's own kernels refuse it too: {proved.short}")
-        text = (
-            str(proved) if isinstance(proved, Failed)
-            else differs(proved, recipe, tolerance, slack=slack, read_on=read_on)
-            or (None if read_on else _left_outside(session, recipe, sample, proved))
-        )  # fmt: skip
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+def judge_sample(session: Session, recipe: Recipe, sample: Sample, case: str) -> Judgment:
+    """The sample is decided as the table says, lowers, and computes what the q/dq form does.
+
+    ``case`` is the kind of the case, with which tolerances name it.
+    """
+    plan = session.plans.get(recipe, sample)
+    if isinstance(plan, StageFailure):
+        return fail_if(plan, recipe, sample)
+    problem = check_decisions(plan, recipe)
+    if problem is not None:
+        return fail_if(problem, recipe, sample)
+    result = session.runs.get(SampleRun(recipe.name, sample))
+    if isinstance(result, StageFailure) and result.is_without_data:
+        return CaseSkip("calibration finds no range in an empty tensor")
+    if result.is_idle:
+        return CaseSkip("nothing is computed: the outputs are the inputs")
+    if isinstance(result, StageFailure):
+        if not _is_in_table(plan) and is_refused_by_all(sample):
+            reason = result.first_line
+            return CaseSkip(f"no row takes it, and ExecuTorch's own kernels refuse it too: {reason}")
+        return fail_if(result, recipe, sample)
+    # a second operator that reads the result may amplify a step
+    read_on = sample.variation.endswith("read_twice")
+    # if the row under test refuses, others may take its operators one by one
+    in_parts = is_split_among_rows(result) or sample.producer is not None
+    slack = 2.0 if read_on else CHAIN_SLACK if in_parts else 1.0
+    tolerance = session.expectations.tolerance(f"{case}/{sample.name}/{recipe.name}")
+    problem = compare_runtime(result, recipe, tolerance, slack=slack, read_on=read_on)
+    if problem is None and not read_on:
+        problem = _check_outside(session, recipe, sample, result)
+    return fail_if(problem, recipe, sample)
 
 
-def _left_outside(session: Session, recipe: Recipe, sample: Sample, proved: Proved) -> str | None:
+def _check_outside(session: Session, recipe: Recipe, sample: Sample, result: SampleResult) -> str | None:
+    """What is quantized for the delegate lies in it, at least where the sample has its own program."""
     subject = session.subject
-    text = left_outside(proved, recipe, subject.table) if subject.info.runtime else None
-    if text is None:
+    if not subject.info.runtime or check_delegation(result, recipe, subject.table) is None:
         return None
     # an operator that is refused at one place is kept whole at no other of that program
-    (alone,) = session.alone(recipe.name, sample)
-    return str(alone) if isinstance(alone, Failed) else left_outside(alone, recipe, subject.table)
+    alone = session.runs.run_alone(recipe.name, sample)
+    return str(alone) if isinstance(alone, StageFailure) else check_delegation(alone, recipe, subject.table)
 
 
-def _is_taken(seen: Seen | Failed) -> bool:
-    """Whether any of it is quantized, or could be by a row."""
-    if isinstance(seen, Failed):
-        return True
-    return any(decision.row is not None for decision in seen.decisions) or any(m.holds for m in seen.met)
+def _is_in_table(plan: SamplePlan) -> bool:
+    """Whether a row quantizes some of it, or could."""
+    return any(d.row is not None for d in plan.decisions) or any(check.holds for check in plan.row_checks)
 
 
-def _edge(session: Session, row: Row, recipe: Recipe, rule: Constraint) -> Check:
-    accepted, refused = _sides(session, row, recipe, rule)
-    sides = tuple(side for side in (accepted, refused) if side is not None)
-    return Check(
-        id=f"table/edge/{row.name}/{_slug(rule.text)}/{recipe.name}", subject=row.name,
+def _derive_edge_case(session: Session, row: Row, recipe: Recipe, rule: Constraint) -> Case:
+    accepted, refused = _find_sides(session, row, recipe, rule)
+    runs = () if accepted is None or refused is None else (
+        SampleRun(recipe.name, accepted), SampleRun(recipe.name, refused)
+    )  # fmt: skip
+    slug = re.sub(r"[^a-z0-9]+", "_", rule.text.lower()).strip("_")
+    return Case(
+        id=f"table/edge/{row.name}/{slug}/{recipe.name}", subject=row.name, runs=runs,
         must=f"{rule.text}: what just fits is taken and right, what just does not is refused so",
-        judge=lambda: _both_sides(session, row, recipe, rule, accepted, refused),
-        trials=tuple(Trial(recipe.name, side) for side in sides) if len(sides) == 2 else (),
+        judge=partial(_judge_edge, session, row, recipe, accepted, refused),
     )  # fmt: skip
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-
-
-def _sides(
+def _find_sides(
     session: Session, row: Row, recipe: Recipe, rule: Constraint
 ) -> tuple[Sample | None, Sample | None]:
-    """The nearest variations on both sides: one that this constraint alone refuses, and one like it."""
-    nearest = session.refused(row, recipe, rule)
-    accepted = session.accepted(row, recipe)
-    alike = [s for s in accepted if nearest is not None and s.entry is nearest.entry]
-    return next(iter(alike or accepted), None), nearest
+    """An accepted sample, if possible of the same operator, and one that this constraint alone refuses."""
+    refused = session.samples.find_refused(row, recipe, rule)
+    accepted = session.samples.find_accepted(row, recipe)
+    alike = [s for s in accepted if refused is not None and s.entry is refused.entry]
+    return next(iter(alike or accepted), None), refused
 
 
-def _both_sides(
-    session: Session,
-    row: Row,
-    recipe: Recipe,
-    rule: Constraint,
-    accepted: Sample | None,
-    refused: Sample | None,
-) -> Verdict:
+def _judge_edge(
+    session: Session, row: Row, recipe: Recipe, accepted: Sample | None, refused: Sample | None
+) -> Judgment:
     if refused is None:
-        return Skip("not reached: no variation of the catalogue is refused by it alone")
+        return CaseSkip("not reached: no variation of the catalogue is refused by this constraint alone")
     if accepted is None:
-        return Skip("not reached: no variation of the catalogue is accepted by the row")
+        return CaseSkip("not reached: no variation of the catalogue is accepted by the row")
     for side in (accepted, refused):
-        found = varied(session, recipe, side, "table/edge")
-        if found is not None:
-            return found
+        judgment = judge_sample(session, recipe, side, "table/edge")
+        if judgment is not None:
+            return judgment
     if recipe.kernel is Kernel.FLOAT:
         return None
-    reason = next(met.refusals[0][1] for met in session.met(row, recipe, refused) if met.refusals)
-    seen = session.seen(recipe, refused)
-    assert not isinstance(seen, Failed)
-    # where several rows refuse, the reason of one of them is told
-    reasons_there = [text for met in seen.met for _, text in met.refusals]
-    told = any(text in decision.reason for decision in seen.decisions for text in reasons_there)
-    taken = any(decision.row not in (None, row.name) for decision in seen.decisions)
-    if told or taken:
+    plan = session.plans.get(recipe, refused)
+    assert not isinstance(plan, StageFailure)
+    # if several rows refuse, the decision has the reason of one of them
+    reasons = [reason for check in plan.row_checks for _, reason in check.refusals]
+    has_reason = any(reason in decision.reason for decision in plan.decisions for reason in reasons)
+    is_taken = any(decision.row not in (None, row.name) for decision in plan.decisions)
+    if has_reason or is_taken:
         return None
-    reasons = "; ".join(d.reason for d in seen.decisions)
-    return Fault(
-        message=f"refused because {reason}, which no decision tells: {reasons}", sample=refused,
-        recipe=recipe.name,
-    )  # fmt: skip
+    reason = next(check.refusals[0][1] for check in plan.checks_of(row.name) if check.refusals)
+    stated = "; ".join(d.reason for d in plan.decisions)
+    message = f"refused because {reason}, which no decision says: {stated}"
+    return CaseFailure(message=message, sample=refused, recipe=recipe.name)
 
 
-def _undeclared(session: Session, recipe: Recipe) -> Iterator[Check]:
-    for sample in session.undeclared[recipe.kernel]:
-        name = sample.name.partition("/")[0]
-        yield Check(
-            id=f"table/undeclared/{name}/{recipe.name}", subject=name,
+def _derive_undeclared_cases(session: Session, recipe: Recipe) -> Iterator[Case]:
+    for sample in session.selection.undeclared[recipe.kernel]:
+        operator = sample.name.partition("/")[0]
+        yield Case(
+            id=f"table/undeclared/{operator}/{recipe.name}", subject=operator,
             must="no row has it: it stays float with a reason, and the program is right",
-            judge=partial(varied, session, recipe, sample, "table/undeclared"),
-            trials=(Trial(recipe.name, sample),),
+            judge=partial(judge_sample, session, recipe, sample, "table/undeclared"),
+            runs=(SampleRun(recipe.name, sample),),
         )  # fmt: skip

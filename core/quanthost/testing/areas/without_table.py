@@ -1,4 +1,4 @@
-"""Cases of a backend without a support table: each operator of the catalogue, whatever it does with it."""
+"""Cases for a backend without a support table: each operator of the catalogue, quantized or not."""
 
 from __future__ import annotations
 
@@ -10,103 +10,105 @@ from quanthost.graph.table import Row
 from quanthost.testing.areas import qspecs, rows
 from quanthost.testing.areas.arithmetic import REGIMES
 from quanthost.testing.cases.samples import Regime, Sample
-from quanthost.testing.proving.flow import Failed
-from quanthost.testing.proving.judging import computing, differs, far_from_model, narrowest_bits
-from quanthost.testing.proving.session import Check, Fault, Session, Skip, Trial, Verdict
+from quanthost.testing.proving.case import Case, CaseSkip, Judgment, SampleRun, fail_if
+from quanthost.testing.proving.judging import compare_model, compare_runtime, drop_folded
+from quanthost.testing.proving.session import Session
+from quanthost.testing.proving.splitting import StageFailure
 from quanthost.testing.results import Area
-from quanthost.values import Kernel, Recipe
-from quanthost.values import Verdict as Decided
+from quanthost.values import Kernel, Recipe, Verdict
 
-__all__ = ["checks"]
+__all__ = ["derive_cases"]
 
 _QSPECS = ("ranges", "axis", "bias", "sharing")
 
 
-def checks(session: Session, area: Area) -> Iterator[Check]:
-    """The cases of an area; none where the backend has a table."""
+def derive_cases(session: Session, area: Area) -> Iterator[Case]:
+    """The cases of an area; none if the backend has a table."""
     if session.subject.table is not None or area not in _OF_AREA:
         return
-    for recipe in session.recipes:
-        for sample in session.operators:
+    for recipe in session.selection.recipes:
+        for sample in session.selection.operators:
             if area is Area.TABLE or sample.variation == "plain":
                 yield from _OF_AREA[area](session, recipe, sample)
 
 
-def _table(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Check]:
-    yield Check(
+def _derive_table_cases(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Case]:
+    yield Case(
         id=f"table/operator/{sample.name}/{recipe.name}", subject=_operator(sample),
         must="quantized or float with a reason; lowers and computes the q/dq form",
-        judge=partial(rows.varied, session, recipe, sample, "table/operator"),
-        trials=(Trial(recipe.name, sample),),
+        judge=partial(rows.judge_sample, session, recipe, sample, "table/operator"),
+        runs=(SampleRun(recipe.name, sample),),
     )  # fmt: skip
 
 
-def _qspecs(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Check]:
+def _derive_qspec_cases(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Case]:
     if recipe.kernel is Kernel.FLOAT:
         return
     row = Row(name="operator", pattern=op(_operator(sample)), kernels=(recipe.kernel,))
     for kind in _QSPECS:
-        must, judge = qspecs.JUDGES[kind]
-        yield Check(
-            id=f"qspecs/{kind}/{sample.name}/{recipe.name}", subject=_operator(sample), must=must,
-            judge=partial(_of_converted, session, recipe, sample, partial(judge, row, recipe)),
+        yield Case(
+            id=f"qspecs/{kind}/{sample.name}/{recipe.name}", subject=_operator(sample),
+            must=qspecs.RULES[kind].must,
+            judge=partial(_judge_converted, session, row, recipe, sample, qspecs.RULES[kind]),
         )  # fmt: skip
 
 
-def _of_converted(session: Session, recipe: Recipe, sample: Sample, judge: partial[str | None]) -> Verdict:
-    converted = session.converted(recipe, sample)
-    text = str(converted) if isinstance(converted, Failed) else judge(converted)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+def _judge_converted(
+    session: Session, row: Row, recipe: Recipe, sample: Sample, rule: qspecs.QSpecRule
+) -> Judgment:
+    converted = session.convert(recipe, sample)
+    problem = converted if isinstance(converted, StageFailure) else rule.check_graph(row, recipe, converted)
+    return fail_if(problem, recipe, sample)
 
 
-def _placement(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Check]:
+def _derive_placement_cases(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Case]:
     if session.subject.info.runtime:
-        yield Check(
+        yield Case(
             id=f"placement/partition/{sample.name}/{recipe.name}", subject=_operator(sample),
             must="what is quantized lies in the delegate; no cycle, no result that is an input",
-            judge=partial(_partitioned, session, recipe, sample), trials=(Trial(recipe.name, sample),),
+            judge=partial(_judge_partition, session, recipe, sample),
+            runs=(SampleRun(recipe.name, sample),),
         )  # fmt: skip
 
 
-def _partitioned(session: Session, recipe: Recipe, sample: Sample) -> Verdict:
-    proved = session.proved(recipe.name, sample)
-    if isinstance(proved, Failed):
-        return _refused(proved, recipe, sample)
-    left = (
+def _judge_partition(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
+    result = session.runs.get(SampleRun(recipe.name, sample))
+    if isinstance(result, StageFailure):
+        return _skip(result, recipe, sample)
+    outside = (
         f"{d.node} ({d.operator}) is quantized, and not in the delegate: {d.placement}"
-        for d in computing(proved.decisions) if d.verdict is Decided.QUANTIZED and d.delegated is False
+        for d in drop_folded(result.decisions) if d.verdict is Verdict.QUANTIZED and d.delegated is False
     )  # fmt: skip
-    text = next((text for _, text in proved.problems), None) or next(left, None)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+    problem = next((text for _, text in result.problems), None) or next(outside, None)
+    return fail_if(problem, recipe, sample)
 
 
-def _numbers(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Check]:
+def _derive_number_cases(session: Session, recipe: Recipe, sample: Sample) -> Iterator[Case]:
     regimes = {Regime.PLAIN: "the q/dq form is near the model on calibration data"}
     if recipe.kernel is Kernel.STATIC:
-        regimes |= {regime: must for regime, must in REGIMES.items() if sample.in_regime(regime) is not None}
+        regimes |= {regime: must for regime, must in REGIMES.items() if sample.scale_to(regime) is not None}
     for regime, must in regimes.items():
         kind = "model" if regime is Regime.PLAIN else regime.value
-        yield Check(
+        run = SampleRun(recipe.name, sample, regime)
+        yield Case(
             id=f"numbers/{kind}/{sample.name}/{recipe.name}", subject=_operator(sample), must=must,
-            judge=partial(_near, session, recipe, sample, regime),
-            trials=(Trial(recipe.name, sample, regime),),
+            judge=partial(_judge_numbers, session, recipe, run), runs=(run,),
         )  # fmt: skip
 
 
-def _near(session: Session, recipe: Recipe, sample: Sample, regime: Regime) -> Verdict:
-    proved = session.proved_as(Trial(recipe.name, sample, regime))
-    if isinstance(proved, Failed):
-        return _refused(proved, recipe, sample)
-    if regime is Regime.PLAIN:
-        text = far_from_model(proved, recipe, narrowest_bits(recipe))
-    else:
-        text = differs(proved, recipe, None)
-    return None if text is None else Fault(message=text, sample=sample, recipe=recipe.name)
+def _judge_numbers(session: Session, recipe: Recipe, run: SampleRun) -> Judgment:
+    result = session.runs.get(run)
+    if isinstance(result, StageFailure):
+        return _skip(result, recipe, run.sample)
+    if run.regime is Regime.PLAIN:
+        return fail_if(compare_model(result, recipe), recipe, run.sample)
+    return fail_if(compare_runtime(result, recipe, None), recipe, run.sample)
 
 
-def _refused(proved: Failed, recipe: Recipe, sample: Sample) -> Verdict:
-    """Once is enough: the case of the operator in the area ``table`` tells it."""
-    return Skip(f"it does not lower, see table/operator/{sample.name}/{recipe.name}: {proved.short}")
+def _skip(failure: StageFailure, recipe: Recipe, sample: Sample) -> CaseSkip:
+    """The case of the operator in the area ``table`` reports the failure; once is enough."""
+    case = f"table/operator/{sample.name}/{recipe.name}"
+    return CaseSkip(f"it does not lower, see {case}: {failure.first_line}")
 
 
 def _operator(sample: Sample) -> str:
@@ -114,8 +116,8 @@ def _operator(sample: Sample) -> str:
 
 
 _OF_AREA = {
-    Area.TABLE: _table,
-    Area.QSPECS: _qspecs,
-    Area.PLACEMENT: _placement,
-    Area.NUMBERS: _numbers,
+    Area.TABLE: _derive_table_cases,
+    Area.QSPECS: _derive_qspec_cases,
+    Area.PLACEMENT: _derive_placement_cases,
+    Area.NUMBERS: _derive_number_cases,
 }

@@ -1,0 +1,1 @@
+"""Samples, the small modules that the suite runs, and what is built of them."""

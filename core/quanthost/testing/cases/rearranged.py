@@ -1,4 +1,4 @@
-"""Graphs with other names and in another order, which mean the same."""
+"""Renames and reorders the nodes of a graph without changing what it computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["rename", "shuffle"]
 
 
 def rename(graph_module: fx.GraphModule) -> None:
-    """Other names for all operators, as another tracer might give."""
+    """Rename all operators, as another tracer might name them."""
     for number, node in enumerate(graph_module.graph.nodes):
         if node.op == "call_function":
             node._rename(f"renamed_{number}")
@@ -19,8 +19,8 @@ def rename(graph_module: fx.GraphModule) -> None:
 
 
 def shuffle(graph_module: fx.GraphModule, seed: int) -> None:
-    """Another topological order, drawn by the seed; inputs stay in front."""
-    drawn = random.Random(seed)
+    """Put the nodes in another topological order, drawn by the seed; inputs stay in front."""
+    generator = random.Random(seed)
     nodes = list(graph_module.graph.nodes)
     end = nodes[-1]
     waiting = {node: len(node.all_input_nodes) for node in nodes[:-1]}
@@ -30,22 +30,22 @@ def shuffle(graph_module: fx.GraphModule, seed: int) -> None:
     ready = [node for node in ready if node not in set(fronts)]
     for front in fronts:
         order.append(front)
-        ready.extend(_released(front, waiting))
+        ready.extend(_release_users(front, waiting))
     while ready:
-        node = ready.pop(drawn.randrange(len(ready)))
+        node = ready.pop(generator.randrange(len(ready)))
         order.append(node)
-        ready.extend(_released(node, waiting))
+        ready.extend(_release_users(node, waiting))
     for node in order:
         end.prepend(node)
     graph_module.graph.lint()
     graph_module.recompile()
 
 
-def _released(node: fx.Node, waiting: dict[Any, int]) -> list[fx.Node]:
-    freed = []
+def _release_users(node: fx.Node, waiting: dict[Any, int]) -> list[fx.Node]:
+    ready = []
     for user in node.users:
         if user in waiting:
             waiting[user] -= 1
             if waiting[user] == 0:
-                freed.append(user)
-    return freed
+                ready.append(user)
+    return ready

@@ -1,4 +1,4 @@
-"""Small networks that ship with the suite: seeded weights, of the kinds that people quantize."""
+"""Small networks with seeded weights, of the kinds that people quantize."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 __all__ = ["NETWORKS"]
 
-Made = tuple[nn.Module, tuple[Tensor, ...]]
+_Network = tuple[nn.Module, tuple[Tensor, ...]]
+"""A module and its inputs."""
 
 
 class _Residual(nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -28,12 +29,12 @@ class _Residual(nn.Module):  # type: ignore[misc]  # torch is untyped here
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         x = torch.relu(x + self.block(x))
-        made: Tensor = self.head(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
-        return made
+        logits: Tensor = self.head(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+        return logits
 
 
-class _Inverted(nn.Module):  # type: ignore[misc]
-    """Inverted residuals with depthwise convolutions and a gate of channels."""
+class _InvertedResidual(nn.Module):  # type: ignore[misc]
+    """Inverted residuals with depthwise convolutions and squeeze-and-excite."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,12 +51,12 @@ class _Inverted(nn.Module):  # type: ignore[misc]
         x = self.stem(x)
         inner = self.depthwise(self.expand(x))
         x = x + self.project(inner * torch.sigmoid(self.gate(inner)))
-        made: Tensor = self.head(x.mean((2, 3)))
-        return made
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
 
 
 class _Transformer(nn.Module):  # type: ignore[misc]
-    """A block of two heads, written out, with norms before."""
+    """A pre-norm transformer block with two heads; attention is written out."""
 
     def __init__(self, width: int = 32, heads: int = 2) -> None:
         super().__init__()
@@ -68,17 +69,17 @@ class _Transformer(nn.Module):  # type: ignore[misc]
         return x.reshape(x.shape[0], x.shape[1], self.heads, self.size).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        given = self.norms[0](x)
-        query, key, value = (self._split(part(given)) for part in (self.query, self.key, self.value))
+        normed = self.norms[0](x)
+        query, key, value = (self._split(part(normed)) for part in (self.query, self.key, self.value))
         weights = torch.softmax(query @ key.transpose(-1, -2) / self.size**0.5, -1)
         mixed = (weights @ value).transpose(1, 2).reshape(x.shape)
         x = x + self.out(mixed)
-        made: Tensor = x + self.feed(self.norms[1](x))
-        return made
+        result: Tensor = x + self.feed(self.norms[1](x))
+        return result
 
 
-class _Joined(nn.Module):  # type: ignore[misc]
-    """Two inputs through one convolution, joined; two outputs, one of them read inside too."""
+class _TwoBranches(nn.Module):  # type: ignore[misc]
+    """Two inputs through one convolution, then concatenated; the network reads one of its two outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,8 +93,8 @@ class _Joined(nn.Module):  # type: ignore[misc]
         return mixed, self.head(mixed.mean((2, 3)))
 
 
-class _Twice(nn.Module):  # type: ignore[misc]
-    """One convolution for two inputs: what is made of its constants for one must be right for the other."""
+class _SharedConvolution(nn.Module):  # type: ignore[misc]
+    """One convolution for two inputs: its packed constants must be right for both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,26 +108,26 @@ def _image(*shape: int) -> Tensor:
     return torch.randn(shape)
 
 
-_MAKERS: dict[str, Callable[[], Made]] = {
+_BUILDERS: dict[str, Callable[[], _Network]] = {
     "residual": lambda: (_Residual(), (_image(2, 3, 24, 24),)),
-    "inverted_residual": lambda: (_Inverted(), (_image(2, 3, 20, 20),)),
+    "inverted_residual": lambda: (_InvertedResidual(), (_image(2, 3, 20, 20),)),
     "transformer": lambda: (_Transformer(), (_image(2, 6, 32),)),
-    "twice": lambda: (_Twice(), (_image(1, 3, 8, 8), 3 * _image(1, 3, 8, 8))),
-    "joined": lambda: (_Joined(), (_image(1, 3, 10, 10), _image(1, 3, 10, 10))),
+    "twice": lambda: (_SharedConvolution(), (_image(1, 3, 8, 8), 3 * _image(1, 3, 8, 8))),
+    "joined": lambda: (_TwoBranches(), (_image(1, 3, 10, 10), _image(1, 3, 10, 10))),
 }
 
 
-def _seeded(maker: Callable[[], Made]) -> Callable[[], Made]:
-    def make() -> Made:
+def _seed(build: Callable[[], _Network]) -> Callable[[], _Network]:
+    def build_seeded() -> _Network:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            module, inputs = maker()
+            module, inputs = build()
             return module.eval(), inputs
 
-    return make
+    return build_seeded
 
 
-NETWORKS: Mapping[str, Callable[[], Made]] = MappingProxyType(
-    {name: _seeded(maker) for name, maker in _MAKERS.items()}
+NETWORKS: Mapping[str, Callable[[], _Network]] = MappingProxyType(
+    {name: _seed(build) for name, build in _BUILDERS.items()}
 )
-"""By name; each call makes the network anew, the same each time."""
+"""By name; each call builds the network again, with the same weights and inputs."""

@@ -1,0 +1,1 @@
+"""Takes samples through the stages and judges the results."""

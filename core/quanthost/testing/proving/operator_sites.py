@@ -1,4 +1,4 @@
-"""What stands around each operator of a converted graph: the integers that it reads and makes."""
+"""Finds the quantization parameters at each operator of a converted graph: of operands and result."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import attrs
 import torch
 from torch import fx
 
-from quanthost.graph.operators import argument, arguments, operator_name
+from quanthost.graph.operators import arguments, operator_name
+from quanthost.graph.qdq import qdq_parameters
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant, is_dequantize, is_quantize
 
-__all__ = ["Integers", "Sited", "sites"]
+__all__ = ["OperatorSite", "TensorParameters", "find_sites"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Integers:
-    """Parameters on a quantize or dequantize, of one element or of each channel.
+class TensorParameters:
+    """The parameters of a quantize or dequantize, of one element or of each channel.
 
-    ``scales`` is ``None`` where they are computed at run time. ``constant`` says whether it is a weight.
+    ``scales`` is ``None`` if they are computed at run time. ``constant`` is set for a weight.
     """
 
     scales: torch.Tensor | None
@@ -46,20 +47,23 @@ class Integers:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Sited:
-    """An operator: its arguments that are tensors by schema name, and its result; ``None`` where float."""
+class OperatorSite:
+    """An operator with the parameters of its tensor arguments, by schema name, and of its result.
+
+    The parameters of a float tensor are ``None``.
+    """
 
     origin: str | None
     operator: str
     arguments: dict[str, Any]
-    operands: dict[str, Integers | None]
-    result: Integers | None
+    operands: dict[str, TensorParameters | None]
+    result: TensorParameters | None
 
 
-def sites(module: fx.GraphModule) -> list[Sited]:
-    """Each operator of a converted graph but quantize and dequantize, in order."""
+def find_sites(module: fx.GraphModule) -> list[OperatorSite]:
+    """Each operator of a converted graph except quantize and dequantize, in order."""
     return [
-        Sited(
+        OperatorSite(
             origin=origin(node), operator=operator_name(node), arguments=arguments(node),
             operands=dict(_operands(module, node)), result=_result(module, node),
         )
@@ -68,35 +72,35 @@ def sites(module: fx.GraphModule) -> list[Sited]:
     ]  # fmt: skip
 
 
-def _operands(module: fx.GraphModule, node: fx.Node) -> list[tuple[str, Integers | None]]:
-    found: list[tuple[str, Integers | None]] = []
+def _operands(module: fx.GraphModule, node: fx.Node) -> list[tuple[str, TensorParameters | None]]:
+    operands: list[tuple[str, TensorParameters | None]] = []
     for name, value in arguments(node).items():
         items = value if isinstance(value, (list, tuple)) else [value]
         for place, item in enumerate(items):
             if isinstance(item, fx.Node):
                 key = name if items is not value else f"{name}.{place}"
-                found.append((key, _integers(module, item) if is_dequantize(item) else None))
-    return found
+                operands.append((key, _read_parameters(module, item) if is_dequantize(item) else None))
+    return operands
 
 
-def _result(module: fx.GraphModule, node: fx.Node) -> Integers | None:
+def _result(module: fx.GraphModule, node: fx.Node) -> TensorParameters | None:
     readers = [user for user in node.users if is_quantize(user)]
-    return _integers(module, readers[0]) if readers and len(readers) == len(node.users) else None
+    return _read_parameters(module, readers[0]) if readers and len(readers) == len(node.users) else None
 
 
-def _integers(module: fx.GraphModule, node: fx.Node) -> Integers:
-    source = node.args[0]
-    return Integers(
-        scales=_number(module, argument(node, "scale", argument(node, "scales")), torch.float64),
-        zero_points=_number(module, argument(node, "zero_point", argument(node, "zero_points")), torch.int64),
-        axis=argument(node, "axis"), low=argument(node, "quant_min"), high=argument(node, "quant_max"),
-        dtype=argument(node, "dtype", argument(node, "input_dtype")),
+def _read_parameters(module: fx.GraphModule, node: fx.Node) -> TensorParameters:
+    source, parameters = node.args[0], qdq_parameters(node)
+    assert parameters is not None
+    return TensorParameters(
+        scales=_read_constant(module, parameters.scale, torch.float64),
+        zero_points=_read_constant(module, parameters.zero_point, torch.int64),
+        axis=parameters.axis, low=parameters.quant_min, high=parameters.quant_max, dtype=parameters.dtype,
         constant=isinstance(source, fx.Node) and source.op == "get_attr",
     )  # fmt: skip
 
 
-def _number(module: fx.GraphModule, value: Any, dtype: torch.dtype) -> torch.Tensor | None:
+def _read_constant(module: fx.GraphModule, value: Any, dtype: torch.dtype) -> torch.Tensor | None:
     if isinstance(value, fx.Node):
-        held = constant(module, value)
-        return None if held is None else held.detach().to(dtype)
+        tensor = constant(module, value)
+        return None if tensor is None else tensor.detach().to(dtype)
     return None if value is None else torch.tensor(value, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What a backend decides about samples, beside what its own table says at the same nodes."""
+"""Plans samples with a backend, and checks at the same nodes what its own table says."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from collections.abc import Sequence
 import attrs
 from torch import fx
 
-from quanthost.graph.matcher import answer
-from quanthost.graph.pattern import Binding, bind
+from quanthost.graph.evaluation import RowEvaluator
 from quanthost.graph.rewrite import origin
-from quanthost.graph.table import Row, Site, SupportTable
+from quanthost.graph.table import Site, SupportTable
 from quanthost.graph.view import GraphView
-from quanthost.hooks.backend import integer_operand
+from quanthost.hooks.backend import float_operands
 from quanthost.stages.capturing.capture import CapturedModel
-from quanthost.stages.preparing.planning import Chosen
+from quanthost.stages.preparing.planning import PlannedMatch
 from quanthost.stages.preparing.prepare import plan
 from quanthost.testing.cases.samples import Sample
-from quanthost.testing.proving.flow import branch
+from quanthost.testing.proving.programs import select_branch
 from quanthost.testing.proving.subject import Subject
-from quanthost.values import Decision, Kernel, Recipe, Role
+from quanthost.values import Decision, Kernel, Recipe
 
-__all__ = ["Met", "Seen", "seen_of"]
+__all__ = ["RowCheck", "SamplePlan", "check_rows", "plan_samples"]
 
 
 @attrs.frozen(kw_only=True)
-class Met:
-    """A row whose pattern is at a node, with the reasons of all constraints that refuse it there, by text.
+class RowCheck:
+    """A row whose pattern is at a node, and each constraint that refuses it there as text and reason.
 
-    ``whole`` is unset where a rewrite made more operators of these nodes than the pattern covers.
+    ``whole`` is unset if a rewrite made more operators of these nodes than the pattern covers.
     """
 
     row: str
@@ -43,76 +42,67 @@ class Met:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Seen:
-    """One sample: its decisions, what was chosen, what the table says; ``changes`` are those of graphs."""
+class SamplePlan:
+    """What the backend plans for one sample, and what its table says about the sample's nodes."""
 
     decisions: tuple[Decision, ...]
-    chosen: tuple[Chosen, ...]
-    met: tuple[Met, ...]
-    changes: tuple[str, ...]
+    matches: tuple[PlannedMatch, ...]
+    row_checks: tuple[RowCheck, ...]
 
-    def rows(self, name: str) -> tuple[Met, ...]:
+    def checks_of(self, row: str) -> tuple[RowCheck, ...]:
         """Where a row's pattern is."""
-        return tuple(each for each in self.met if each.row == name)
+        return tuple(check for check in self.row_checks if check.row == row)
 
-    def at(self, node: str) -> tuple[Met, ...]:
+    def checks_at(self, node: str) -> tuple[RowCheck, ...]:
         """The rows whose pattern covers a captured node."""
-        return tuple(each for each in self.met if node in each.nodes)
+        return tuple(check for check in self.row_checks if node in check.nodes)
 
 
-def seen_of(subject: Subject, recipe: str, samples: Sequence[Sample], captured: CapturedModel) -> list[Seen]:
-    """Plan the samples, which are branches of the captured program; nothing is inserted."""
-    plugins, watcher = subject.watched()
-    looked = plan(captured, plugins, subject.request(recipe))
-    found = [] if subject.table is None else met_in(looked.rewritten, subject.table, subject.recipe(recipe))
-    made = []
+def plan_samples(
+    subject: Subject, recipe: str, samples: Sequence[Sample], captured: CapturedModel
+) -> list[SamplePlan]:
+    """Plan the samples, which are the branches of the captured program; no observer is inserted."""
+    plugins, _ = subject.watch()
+    graph = plan(captured, plugins, subject.request(recipe))
+    checks = (
+        [] if subject.table is None else check_rows(graph.rewritten, subject.table, subject.recipe(recipe))
+    )
+    plans = []
     for number, _ in enumerate(samples):
-        decisions = branch(looked.decisions, number)
-        names = {decision.node for decision in decisions}
-        made.append(
-            Seen(
+        decisions = select_branch(graph.decisions, number)
+        nodes = {decision.node for decision in decisions}
+        plans.append(
+            SamplePlan(
                 decisions=decisions,
-                met=tuple(met for met in found if names.issuperset(met.nodes)),
-                chosen=tuple(c for c in looked.planned.chosen if (origin(c.nodes[0]) or "") in names),
-                changes=tuple(watcher.changes),
+                row_checks=tuple(check for check in checks if nodes.issuperset(check.nodes)),
+                matches=tuple(m for m in graph.plan.matches if (origin(m.nodes[0]) or "") in nodes),
             )
         )
-    return made
+    return plans
 
 
-def met_in(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe) -> list[Met]:
+def check_rows(graph_module: fx.GraphModule, table: SupportTable, recipe: Recipe) -> list[RowCheck]:
     """Each place where a row's pattern is, whatever its constraints say."""
-    view = GraphView(graph_module)
+    evaluator = RowEvaluator(
+        view=GraphView(graph_module), kernel=recipe.kernel, recipe=recipe,
+        accept=None if recipe.kernel is Kernel.FLOAT else float_operands,
+    )  # fmt: skip
     rows = [row for row in table if recipe.kernel in row.kernels and not row.converts]
     pieces = Counter(origin(n) or n.name for n in graph_module.graph.nodes if n.op == "call_function")
-    found = []
+    checks = []
     for node in graph_module.graph.nodes:
         if node.op != "call_function":
             continue
         for row in rows:
-            binding = bind(row.pattern, node)
-            if isinstance(binding, Binding):
-                met = _met(row, binding, view, recipe)
-                whole = sum(pieces[name] for name in met.nodes) == len(binding.nodes)
-                found.append(attrs.evolve(met, whole=whole))
-    return found
+            site = evaluator.site_at(row, node)
+            if isinstance(site, Site):
+                check = _check_row(site, evaluator)
+                whole = sum(pieces[name] for name in check.nodes) == len(site.nodes)
+                checks.append(attrs.evolve(check, whole=whole))
+    return checks
 
 
-def _met(row: Row, binding: Binding, view: GraphView, recipe: Recipe) -> Met:
-    site = Site(
-        row=row, kernel=recipe.kernel, view=view, nodes=binding.nodes, captures=binding.captures,
-        recipe=recipe,
-    )  # fmt: skip
-    refusals: list[tuple[str, str]] = []
-    for capture, role in row.roles:
-        if role in (Role.WEIGHT, Role.BIAS) and not site.is_constant(capture):
-            refusals.append(("constant", f"{capture} is computed, not a constant of the model"))
-    for rule in row.constraints:
-        reason = answer(rule, site) if rule.applies_to(recipe.kernel) else None
-        if reason is not None:
-            refusals.append((rule.text, reason))
-    if recipe.kernel is not Kernel.FLOAT and not refusals:
-        reason = integer_operand(site)
-        refusals.extend([] if reason is None else [("float operands", reason)])
-    nodes = tuple(dict.fromkeys(origin(node) or node.name for node in binding.nodes))
-    return Met(row=row.name, nodes=nodes, refusals=tuple(refusals))
+def _check_row(site: Site, evaluator: RowEvaluator) -> RowCheck:
+    refusals = tuple((refusal.rule, refusal.reason) for refusal in evaluator.refusals(site))
+    nodes = tuple(dict.fromkeys(origin(node) or node.name for node in site.nodes))
+    return RowCheck(row=site.row.name, nodes=nodes, refusals=refusals)

@@ -1,4 +1,4 @@
-"""The backend that is checked: its plugin object, what it says of itself, and managers that watch it."""
+"""Loads the backend under test and creates plugin managers that watch its hooks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WATCHER = "conformance"
 
 @attrs.frozen(kw_only=True, eq=False)
 class Subject:
-    """A backend by name, with what is installed of it, or a plugin object alone.
+    """The backend under test: an installed one, or a plugin object alone.
 
-    ``table`` is ``None`` where the plugin has none to derive cases from.
+    ``table`` is ``None`` if the plugin has no support table to derive cases from.
     """
 
     name: str
@@ -30,18 +30,19 @@ class Subject:
     installed: Installed | None = None
 
     @classmethod
-    def of(cls, given: str | object, policy: discovery.Policy | None = None) -> Subject:
-        """Load the backend of that name, or take the plugin object.
+    def load(cls, backend: str | object, policy: discovery.Policy | None = None) -> Subject:
+        """Load the backend of that name, or use the plugin object.
 
         Raises:
-            DiscoveryError: unknown, blocked, broken, taken by two, or a manifest that is missing or wrong.
+            DiscoveryError: unknown, blocked, broken, claimed by two distributions, or of a wrong manifest.
             HookError: a hook that does not exist, or an answer of the wrong type.
         """
-        plugin = discovery.load(given, policy) if isinstance(given, str) else given
-        name = given if isinstance(given, str) else getattr(getattr(given, "info", None), "name", "backend")
+        plugin = discovery.load(backend, policy) if isinstance(backend, str) else backend
+        info = getattr(backend, "info", None)
+        name = backend if isinstance(backend, str) else getattr(info, "name", "backend")
         info = Plugins([(name, plugin)]).info(name)
         installed = None
-        if isinstance(given, str):
+        if isinstance(backend, str):
             discovery.check_loaded(name, info, policy)
             installed = next((each for each in discovery.installed(policy) if each.name == name), None)
         table = getattr(plugin, "table", None)
@@ -54,23 +55,23 @@ class Subject:
     def version(self) -> str:
         return "" if self.installed is None else self.installed.version
 
-    def watched(self) -> tuple[Plugins, Watcher]:
-        """A manager of the backend alone, whose hooks are watched."""
+    def watch(self) -> tuple[Plugins, Watcher]:
+        """A plugin manager of the backend alone, and the watcher of its hooks."""
         watcher = Watcher(table=self.table)
         return Plugins([(self.name, self.plugin)], [(_WATCHER, watcher)]), watcher
 
-    def request(self, recipe: str, *, keeps: bool = False) -> Request:
-        """All that the backend can quantize is quantized, whether that pays or not.
+    def request(self, recipe: str, *, keeps_float: bool = False) -> Request:
+        """A request that quantizes all that the backend can quantize, whether that pays or not.
 
-        With ``keeps`` what lies in a module named ``kept`` stays in float.
+        With ``keeps_float`` an override keeps modules named ``kept`` in float.
         """
-        overrides = (Override(module_name="*.kept", keep_float=True),) if keeps else ()
+        overrides = (Override(module_name="*.kept", keep_float=True),) if keeps_float else ()
         return Request(backends=(self.name,), recipe=recipe, placement=Placement.ALL, overrides=overrides)
 
     def recipe(self, name: str) -> Recipe:
-        found = self.info.recipe(name)
-        assert found is not None
-        return found
+        recipe = self.info.recipe(name)
+        assert recipe is not None
+        return recipe
 
     def recipes(self, *, full: bool) -> tuple[Recipe, ...]:
         """All recipes, or the first of each kernel."""

@@ -23,19 +23,13 @@ from torch.export._trace import _ignore_backend_decomps
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from quanthost.graph.operator_facts import facts_of
 from quanthost.toolchain.fast.patching import Patch
 from quanthost.toolchain.fast.retrace import copy_graph
 
 __all__ = ["decomposed", "has_known_shapes", "is_functional", "local_decompositions"]
 
 Table = Mapping[Any, Callable[..., Any]]
-
-# made of operators that a table may keep whole: only torch, which sees the whole table, decides on those
-_SUMS = frozenset(("mm", "addmm", "bmm", "baddbmm", "convolution", "linear", "matmul"))
-_MAY_BECOME_SUMS = frozenset((
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
-    "matmul", "addmm", "mm", "bmm", "baddbmm",
-))  # fmt: skip
 
 
 class _Whole(Exception):
@@ -212,10 +206,17 @@ class _Expansion:
 
 
 def _hides_a_sum(target: OpOverload, made: fx.Node) -> bool:
-    base = target._schema.name.split("::")[1]
-    if base in _MAY_BECOME_SUMS or not isinstance(made.target, OpOverload):
+    """Whether an operator that sums no products itself is made of one that does.
+
+    A table may keep that one whole: only torch, which sees the whole table, decides on those.
+    """
+    return not _sums_products(target) and _sums_products(made.target)
+
+
+def _sums_products(target: Any) -> bool:
+    if not isinstance(target, OpOverload):
         return False
-    return made.target._schema.name.split("::")[1] in _SUMS
+    return facts_of(target._schema.name.split("::")[1]).factors is not None
 
 
 def _is_composite(op: Any) -> bool:

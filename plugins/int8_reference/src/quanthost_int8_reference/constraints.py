@@ -6,16 +6,13 @@ from typing import Any
 
 import torch
 
-from quanthost.api import Granularity, QSpec, Site, constraint
+from quanthost.api import Site, constraint
 
 __all__ = [
-    "alpha_is_one",
     "another_product",
     "evaluates",
     "float32",
-    "grouped",
     "no_conversion",
-    "not_grouped",
     "number_operand",
     "one_scale_a_row",
     "pads_inside_the_range",
@@ -34,39 +31,17 @@ def float32(site: Site) -> str | None:
     return None
 
 
-@constraint("groups == 1")
-def not_grouped(site: Site) -> str | None:
-    groups = site.argument("groups", 1)
-    return None if groups == 1 else f"groups is {groups}"
-
-
-def _has_scale_groups(site: Site) -> bool:
-    weight = site.recipe.weight if site.recipe is not None else None
-    return isinstance(weight, QSpec) and weight.granularity is Granularity.PER_GROUP
-
-
 @constraint("scales for groups of a row: the row is a multiple of 32")
 def scale_groups_fit(site: Site) -> str | None:
     columns = site.shape("weight")[-1]
-    if not _has_scale_groups(site) or columns % 32 == 0:
+    if not site.has_scale_groups or columns % 32 == 0:
         return None
     return f"{columns} input channels are no multiple of the group size 32"
 
 
 @constraint("no scales for groups of a row")
 def one_scale_a_row(site: Site) -> str | None:
-    return "scales for groups are for linear layers" if _has_scale_groups(site) else None
-
-
-@constraint("groups > 1")
-def grouped(site: Site) -> str | None:
-    return None if site.argument("groups", 1) > 1 else "groups is 1"
-
-
-@constraint("alpha is 1")
-def alpha_is_one(site: Site) -> str | None:
-    alpha = site.argument("alpha", 1)
-    return None if alpha == 1 else f"alpha is {alpha}"
+    return "scales for groups are for linear layers" if site.has_scale_groups else None
 
 
 @constraint("alpha and beta are 1, the bias has one dimension")
@@ -100,9 +75,9 @@ def number_operand(site: Site) -> str | None:
 
 @constraint("no other dtype is asked for")
 def no_conversion(site: Site) -> str | None:
-    asked = site.argument("dtype")
-    if asked not in (None, torch.float32) or site.argument("half_to_float"):
-        return f"it converts to {asked}"
+    dtype = site.argument("dtype")
+    if dtype not in (None, torch.float32) or site.argument("half_to_float"):
+        return f"it converts to {dtype}"
     return None
 
 

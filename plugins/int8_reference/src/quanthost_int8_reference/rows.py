@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import attrs
 
-from quanthost.api import Constraint, DType, FixedQSpec, Gain, Kernel, Op, Role, Row, SupportTable, op
+from quanthost.api import (
+    Constraint,
+    DType,
+    FixedQSpec,
+    Gain,
+    Kernel,
+    Op,
+    Role,
+    Row,
+    SupportTable,
+    alpha_is_one,
+    grouped,
+    not_grouped,
+    op,
+)
 from quanthost_int8_reference import constraints as c
 from quanthost_int8_reference.recipes import WEIGHT_PER_TENSOR
 
@@ -55,10 +69,10 @@ def _convolutions() -> list[Row]:
     turned = op("conv_transpose1d", "conv_transpose2d", input="input", weight="weight", bias="bias?")
     return [
         *_weighted("conv", plain, lowers_to="convolution"),
-        *_weighted("conv_transpose", turned, c.not_grouped, axis=1, lowers_to="convolution"),
+        *_weighted("conv_transpose", turned, not_grouped, axis=1, lowers_to="convolution"),
         # groups share the weight's axis of output channels, so that a scale would serve several channels
         *_weighted(
-            "conv_transpose_grouped", turned, c.grouped, axis=1, one_scale=True, lowers_to="convolution"
+            "conv_transpose_grouped", turned, grouped, axis=1, one_scale=True, lowers_to="convolution"
         ),
     ]
 
@@ -88,7 +102,7 @@ def _products() -> list[Row]:
 def _arithmetic() -> list[Row]:
     rows: list[Row] = []
     for name in ("add", "sub", "mul", "div"):
-        rules = (c.float32,) if name in ("mul", "div") else (c.float32, c.alpha_is_one)
+        rules = (c.float32,) if name in ("mul", "div") else (c.float32, alpha_is_one)
         target = f"{name}.Tensor"
         tensors = Row(
             name=name, pattern=op(target, self="input", other="other"), kernels=_KERNELS,

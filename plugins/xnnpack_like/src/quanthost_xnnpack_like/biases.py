@@ -1,4 +1,4 @@
-"""A bias for each layer: the delegate keeps one quantized form of a tensor, and layers differ in scale."""
+"""Gives each layer its own bias: the delegate quantizes a tensor once, but layers differ in scale."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from quanthost.api import Rewriter, argument, constant, operator_name
+from quanthost.api import Rewriter, argument, constant, operator_facts
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 __all__ = ["bias_for_each_layer"]
 
-_LAYERS = ("aten.conv1d.", "aten.conv2d.", "aten.conv_transpose1d.", "aten.conv_transpose2d.", "aten.linear.")
+# the result's channel axis in a linear layer, 1-d and 2-d convolutions: the delegate has no others
+_CHANNEL_AXES = (-1, -2, -3)
 
 
 def bias_for_each_layer(graph_module: GraphModule) -> None:
-    """Where several layers read one bias (a module called twice), all but the first get a copy."""
+    """If several layers read one bias (a module called twice), all but the first get a copy."""
     seen: set[int] = set()
     for node in list(graph_module.graph.nodes):
-        if node.op != "call_function" or not operator_name(node).startswith(_LAYERS):
+        if operator_facts(node).channel_axis not in _CHANNEL_AXES:
             continue
         bias = argument(node, "bias")
-        held = constant(graph_module, bias)
-        if held is None:
+        value = constant(graph_module, bias)
+        if value is None:
             continue
-        if id(held) in seen:
-            copied = held.detach().clone()
-            own = nn.Parameter(copied) if isinstance(held, nn.Parameter) else copied
+        if id(value) in seen:
+            copied = value.detach().clone()
+            own = nn.Parameter(copied) if isinstance(value, nn.Parameter) else copied
             node.replace_input_with(bias, Rewriter(graph_module, node).constant(own, "_own_bias"))
-        seen.add(id(held))
+        seen.add(id(value))
     graph_module.recompile()

@@ -7,23 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quanthost.api import (
-    Granularity,
-    Kernel,
-    QSpec,
-    Site,
-    argument,
-    constraint,
-    is_dequantize,
-    is_quantize,
-    tensor_meta,
-)
+from quanthost.api import Kernel, Site, constraint, qdq_parameters, tensor_meta
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
 __all__ = [
-    "alpha_is_one",
     "copies_alone",
     "exact_gelu",
     "float32",
@@ -77,12 +66,6 @@ def float32_weight(site: Site) -> str | None:
     return f"the weight is {str(dtype).removeprefix('torch.')}; its scales are float32"
 
 
-@constraint("alpha is 1")
-def alpha_is_one(site: Site) -> str | None:
-    alpha = site.argument("alpha", 1)
-    return None if alpha in (None, 1) else f"alpha is {alpha}"
-
-
 @constraint("at least two tensors")
 def two_or_more(site: Site) -> str | None:
     count = len(site.tensors("inputs"))
@@ -119,10 +102,10 @@ def one_dynamic_dimension(site: Site) -> str | None:
 
 @constraint("the memory layout stays as it is")
 def same_layout(site: Site) -> str | None:
-    source, made = (tensor_meta(node) for node in (site.anchor.all_input_nodes[0], site.anchor))
-    if source is None or made is None or source.dim_order() == made.dim_order():
+    source, result = (tensor_meta(node) for node in (site.anchor.all_input_nodes[0], site.anchor))
+    if source is None or result is None or source.dim_order() == result.dim_order():
         return None
-    return f"it changes the dimension order from {source.dim_order()} to {made.dim_order()}"
+    return f"it changes the dimension order from {source.dim_order()} to {result.dim_order()}"
 
 
 @constraint("nothing else reads what it copies", kernels={Kernel.FLOAT})
@@ -180,28 +163,23 @@ def resize_to_constant_size(site: Site) -> str | None:
     return None
 
 
-def _has_groups(site: Site) -> bool:
-    weight = site.recipe.weight if site.recipe is not None else None
-    return isinstance(weight, QSpec) and weight.granularity is Granularity.PER_GROUP
-
-
 @constraint("4-bit groups: the input channels are a multiple of 32")
 def int4_groups_fit(site: Site) -> str | None:
     channels = site.shape("weight")[-1]
-    if not _has_groups(site) or channels % 32 == 0:
+    if not site.has_scale_groups or channels % 32 == 0:
         return None
     return f"{channels} input channels are no multiple of the group size 32"
 
 
 @constraint("no 4-bit groups")
 def no_groups(site: Site) -> str | None:
-    return "the delegate has 4-bit groups for linear layers only" if _has_groups(site) else None
+    return "the delegate has 4-bit groups for linear layers only" if site.has_scale_groups else None
 
 
 def _scale(node: Node) -> float | None:
-    """The scale of a quantize or dequantize, ``None`` of everything else and of what is computed."""
-    found = argument(node, "scale") if is_quantize(node) or is_dequantize(node) else None
-    return found if isinstance(found, float) else None
+    """The scale on a quantize or dequantize, ``None`` for other nodes and for a computed scale."""
+    parameters = qdq_parameters(node)
+    return parameters.scale if parameters is not None and parameters.are_numbers else None
 
 
 @constraint("the product's scale is below 2^8 times the result's", kernels={Kernel.STATIC})

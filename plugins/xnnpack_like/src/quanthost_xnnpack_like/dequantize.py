@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quanthost.api import operator_name
+from quanthost.api import is_dequantize
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -23,9 +23,7 @@ def dequantize_for_each_reader(graph_module: GraphModule) -> Any:
 
     modified = False
     for node in list(graph_module.graph.nodes):
-        if node.op != "call_function" or not operator_name(node).startswith(
-            "quantized_decomposed.dequantize"
-        ):
+        if not is_dequantize(node):
             continue
         for reader in list(node.users)[1:]:
             with graph_module.graph.inserting_after(node):

@@ -1,4 +1,4 @@
-"""Hardsigmoid, which the delegate has no kernel for: its slope goes into the layer that it reads."""
+"""Folds a hardsigmoid into the layer before it, since the delegate has no kernel for it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from quanthost.api import Rewriter, argument, constant, operator_name
+from quanthost.api import Rewriter, argument, constant, operator_facts, operator_name
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 __all__ = ["hardsigmoid_into_layer"]
 
-_LAYERS = ("aten.conv1d.", "aten.conv2d.", "aten.linear.")
 _SLOPE, _OFFSET = 1 / 6, 0.5
 
 
@@ -24,7 +23,7 @@ def hardsigmoid_into_layer(graph_module: GraphModule) -> None:
         if node.op != "call_function" or not operator_name(node).startswith("aten.hardsigmoid."):
             continue
         layer = node.args[0]
-        if not operator_name(layer).startswith(_LAYERS) or len(layer.users) > 1:
+        if not _is_scalable(layer) or len(layer.users) > 1:
             continue
         scaled = _scaled(graph_module, layer)
         if scaled is None:
@@ -33,12 +32,16 @@ def hardsigmoid_into_layer(graph_module: GraphModule) -> None:
         rewriter.replace_with(rewriter.call(torch.ops.aten.hardtanh.default, scaled, 0.0, 1.0))
 
 
+def _is_scalable(layer: Node) -> bool:
+    """Whether it is a linear layer or a 1-d or 2-d convolution, with output channels along axis 0."""
+    facts = operator_facts(layer)
+    return facts.channel_axis in (-1, -2, -3) and facts.weight_axis == 0
+
+
 def _scaled(graph_module: GraphModule, layer: Node) -> Node | None:
-    """The layer with a sixth of its weight and bias, and a half more; ``None`` where they vary."""
-    held = argument(layer, "bias")
-    weight = constant(graph_module, argument(layer, "weight"))
-    bias = constant(graph_module, held) if held is not None else None
-    if weight is None or (held is not None and bias is None):
+    """The layer with a sixth of its weight and bias, and a half more; ``None`` where they are computed."""
+    weight, bias = (constant(graph_module, argument(layer, name)) for name in ("weight", "bias"))
+    if weight is None or (argument(layer, "bias") is not None and bias is None):
         return None
     offset = torch.full(weight.shape[:1], _OFFSET, dtype=weight.dtype)
     values = weight.detach() * _SLOPE, offset if bias is None else bias.detach() * _SLOPE + offset
@@ -48,6 +51,6 @@ def _scaled(graph_module: GraphModule, layer: Node) -> Node | None:
         rewriter.constant(nn.Parameter(value) if trains else value, name)
         for value, name in zip(values, ("_gate_weight", "_gate_bias"))
     )
-    made = rewriter.call(layer.target, layer.args[0], *constants, *layer.args[3:], **layer.kwargs)
-    rewriter.replace_with(made)
-    return made
+    scaled = rewriter.call(layer.target, layer.args[0], *constants, *layer.args[3:], **layer.kwargs)
+    rewriter.replace_with(scaled)
+    return scaled

@@ -1,4 +1,4 @@
-"""Hardswish and hardsigmoid in their written-out forms, which become one operator each."""
+"""Turns written-out hardswish and hardsigmoid into one operator each."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def written_out_hardsigmoid(graph_module: GraphModule) -> None:
 
 def _replace(graph_module: GraphModule, forms: Sequence[Op], target: Callable[..., object]) -> None:
     for node in list(graph_module.graph.nodes):
-        found = (bind(form, node) for form in forms)
-        binding = next((made for made in found if isinstance(made, Binding)), None)
+        results = (bind(form, node) for form in forms)
+        binding = next((result for result in results if isinstance(result, Binding)), None)
         if binding is not None:
             rewriter = Rewriter(graph_module, node)
             rewriter.replace_with(rewriter.call(target, binding.captures["x"]))
-    # the parts would count as readers of x
+    # the replaced parts would count as readers of x
     graph_module.graph.eliminate_dead_code()

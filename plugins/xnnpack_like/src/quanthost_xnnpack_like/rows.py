@@ -8,7 +8,21 @@ from __future__ import annotations
 
 import attrs
 
-from quanthost.api import Constraint, DType, FixedQSpec, Gain, Kernel, Op, Role, Row, SupportTable, op
+from quanthost.api import (
+    Constraint,
+    DType,
+    FixedQSpec,
+    Gain,
+    Kernel,
+    Op,
+    Role,
+    Row,
+    SupportTable,
+    alpha_is_one,
+    grouped,
+    not_grouped,
+    op,
+)
 from quanthost_xnnpack_like import constraints as c
 from quanthost_xnnpack_like import layout
 from quanthost_xnnpack_like import windows as w
@@ -64,12 +78,12 @@ def _gemm() -> list[Row]:
     )  # fmt: skip
     conv_transpose = Row(
         name="conv_transpose", pattern=_CONV_TRANSPOSE, kernels={FLOAT, STATIC}, roles=_GEMM_ROLES,
-        constraints=(c.float32, w.transposition, w.groups_is_one, w.conv_has_kernel, layout.float_around),
+        constraints=(c.float32, w.transposition, not_grouped, w.conv_has_kernel, layout.float_around),
         weight_axis=1, gain=Gain.DRIVES, lowers_to="deconvolution_2d",
     )  # fmt: skip
-    grouped = Row(
+    grouped_transpose = Row(
         name="conv_transpose_grouped", pattern=_CONV_TRANSPOSE, kernels={FLOAT, STATIC}, roles=_GEMM_ROLES,
-        constraints=(c.float32, w.transposition, w.grouped, w.conv_has_kernel, layout.float_around),
+        constraints=(c.float32, w.transposition, grouped, w.conv_has_kernel, layout.float_around),
         qspecs=_ONE_SCALE, gain=Gain.DRIVES, lowers_to="deconvolution_2d",
     )  # fmt: skip
     linear = Row(
@@ -81,7 +95,7 @@ def _gemm() -> list[Row]:
         *_with_activations(conv, {FLOAT, STATIC, DYNAMIC}),
         *_with_activations(trained, {STATIC}),
         *_with_activations(conv_transpose, {FLOAT, STATIC}),
-        *_with_activations(grouped, {FLOAT, STATIC}),
+        *_with_activations(grouped_transpose, {FLOAT, STATIC}),
         *_with_activations(linear, {FLOAT, STATIC, DYNAMIC}),
         Row(
             name="linear_weight_only", pattern=_LINEAR, kernels={WEIGHT_ONLY}, roles=_GEMM_ROLES,
@@ -104,7 +118,7 @@ def _gemm() -> list[Row]:
 def _binary() -> list[Row]:
     rows: list[Row] = []
     for name, kernel in (("add", "add2"), ("sub", "subtract"), ("mul", "multiply2")):
-        checks = (c.float32, c.product_fits if name == "mul" else c.alpha_is_one)
+        checks = (c.float32, c.product_fits if name == "mul" else alpha_is_one)
         row = Row(
             name=name, pattern=op(f"{name}.Tensor", self="input", other="other"), kernels={FLOAT, STATIC},
             constraints=checks, lowers_to=kernel,

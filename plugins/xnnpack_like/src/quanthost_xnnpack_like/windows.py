@@ -11,8 +11,6 @@ from quanthost_xnnpack_like.constraints import is_number
 __all__ = [
     "average_of_plain_window",
     "conv_has_kernel",
-    "grouped",
-    "groups_is_one",
     "maximum_over_height_or_width",
     "mean_over_height_and_width",
     "no_transposition",
@@ -46,17 +44,6 @@ def no_transposition(site: Site) -> str | None:
 @constraint("the convolution is transposed")
 def transposition(site: Site) -> str | None:
     return None if _is_transposed(site) else "it is no transposed convolution"
-
-
-@constraint("groups == 1")
-def groups_is_one(site: Site) -> str | None:
-    groups = site.argument("groups", 1)
-    return None if groups == 1 else f"groups is {groups}"
-
-
-@constraint("groups > 1")
-def grouped(site: Site) -> str | None:
-    return None if site.argument("groups", 1) > 1 else "groups is 1"
 
 
 @constraint("1-d or 2-d, with a batch dimension; no dilation together with output padding")

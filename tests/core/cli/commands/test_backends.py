@@ -28,7 +28,7 @@ _BROKEN = Installed(
 
 @pytest.fixture
 def _two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quanthost.cli.commands.backends.installed", lambda _: (_BROKEN, _GOOD))
+    monkeypatch.setattr("quanthost.host.discovery.installed", lambda _: (_BROKEN, _GOOD))
 
 
 @pytest.mark.usefixtures("_two")
@@ -83,6 +83,6 @@ def test_json_has_manifest_and_problem(cli: Cli) -> None:
 
 def test_nothing_installed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Says how to get a backend; for machines it is an empty list."""
-    monkeypatch.setattr("quanthost.cli.commands.backends.installed", lambda _: ())
+    monkeypatch.setattr("quanthost.host.discovery.installed", lambda _: ())
     assert "no backend is installed" in cli("backends").out
     assert json.loads(cli("backends", "--json").out) == []

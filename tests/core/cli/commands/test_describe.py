@@ -63,8 +63,9 @@ def _npu(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Installed(
         name="npu", group=Group.BACKENDS, distribution="d", version="1", entry_point="a:b", manifest=manifest
     )
-    monkeypatch.setattr("quanthost.host.requests.gather", lambda name, policy: Plugins([(name, _Hooks())]))
-    monkeypatch.setattr("quanthost.cli.commands.describe.installed", lambda _: (found,))
+    plugins = Plugins([("npu", _Hooks())])
+    monkeypatch.setattr("quanthost.host.requests.resolve", lambda target: (plugins, None))
+    monkeypatch.setattr("quanthost.host.discovery.installed", lambda _: (found,))
 
 
 @pytest.mark.usefixtures("_npu")

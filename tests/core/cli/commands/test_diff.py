@@ -16,7 +16,7 @@ def kept(cli: Cli, zoo: Path, tmp_path: Path) -> Path:
     ended = cli("decisions", f"{zoo / 'nets.py'}:build", "-b", BACKEND, "-o", str(target))
     assert ended.code == 0
     assert "float because of: 1 no row" in " ".join(ended.out.split())
-    assert f"keptin{target}" in "".join(ended.out.split())
+    assert f"savedto{target}" in "".join(ended.out.split())
     return target
 
 

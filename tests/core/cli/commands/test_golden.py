@@ -11,7 +11,7 @@ import torch
 from cli_kit import BACKEND, Cli
 
 import quanthost
-from quanthost.inspection.tensor_files import read_tensors
+from quanthost.debugging.tensor_files import read_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,6 @@ def test_a_program_without_intermediates(cli: Cli, asked: list[str], program: Pa
         (["--arithmetic", "gemlowp"], "the arithmetic profile 'gemlowp'"),
         (["--against", "nowhere.npz"], "nowhere.npz"),
         (["--against", "nowhere.pte"], "nowhere.pte"),
-        (["--placement", "some"], "some"),
     ],
 )
 def test_mistakes(cli: Cli, asked: list[str], changed: list[str], message: str) -> None:

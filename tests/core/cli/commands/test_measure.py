@@ -25,7 +25,7 @@ def test_measure_and_quantize(cli: Cli, model: str) -> None:
     assert ended.code == 0, ended.err
     assert "times faster than float, on " in ended.out
     assert re.search(r"^conv_relu +static +1 ", ended.out, re.MULTILINE)
-    assert ended.out.endswith("kept in costs.json\n")
+    assert ended.out.endswith("saved to costs.json\n")
     assert max(map(len, ended.out.splitlines()[1:])) <= 80
 
     data = model.replace(":build", ":batches")

@@ -112,7 +112,7 @@ def test_a_refusal_of_a_stage_leaves_no_file(cli: Cli, nets: str, workplace: Pat
         (("nets", "-o", "net.pte"), "needed: MODULE:CALLABLE"),
         (("{nets}:build", "-o", "net.pte", "-c", "nix.npz"), "error: no file or folder nix.npz"),
         (("{nets}:build", "-o", "net.pte", "--inputs", "x"), "where:  --inputs"),
-        (("{nets}:build", "-o", "net.pte", "--report", "xml"), "the report 'xml'"),
+        (("{nets}:build", "-o", "net.pte", "--report", "xml"), "report='xml'"),
         (("{nets}:build",), "error: no output"),
     ],
 )  # fmt: skip

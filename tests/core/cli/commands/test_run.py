@@ -14,9 +14,9 @@ import torch
 from cli_kit import Cli
 
 import quanthost
-from quanthost.cli.commands.run import summarize
+from quanthost.cli.program_tensors import summarize
+from quanthost.debugging.tensor_files import read_tensors
 from quanthost.graph.signature import Signature
-from quanthost.inspection.tensor_files import read_tensors
 
 _NAMES = ["output['scores']", "output['order']"]
 

@@ -78,7 +78,7 @@ def test_reason_names_the_tensors() -> None:
     driven, loose = chain.drive("conv", chain.float("x")), chain.float("mask")
     chain.add("add", driven, loose, loose)
     assert prune(chain.candidates.values()) == {
-        chain.candidates["add"]: "int8 brings nothing here: mask, add would be quantized for it alone"
+        chain.candidates["add"]: "left in float: no neighbouring operator uses mask or add as int8"
     }
 
 

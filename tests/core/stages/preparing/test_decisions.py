@@ -49,8 +49,15 @@ def summary(decision: Decision) -> tuple[Verdict, Cause, str | None, str]:
     return decision.verdict, decision.cause, decision.row, decision.reason
 
 
+class Cumsum(nn.Module):
+    """An operator that no backend has."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(1)
+
+
 FOLDED = "folded into the weights of its neighbour, or without effect on the outputs"
-NO_ROW = "no row of xnnpack_like has aten.{}.default as a static kernel"
+NO_ROW = "xnnpack_like has no int8 kernel for {}"
 EXPECTED = {
     "conv2d": (Verdict.QUANTIZED, Cause.ROW, "conv_relu", "row conv_relu, fused with 1 more"),
     "batch_norm": (Verdict.FOLDED, Cause.CONSTANT, None, FOLDED),
@@ -77,9 +84,9 @@ def test_verdict_cause_row_and_reason(kinds: dict[str, Decision], node: str) -> 
 
 
 def test_cost(kinds: dict[str, Decision]) -> None:
-    """What int8 brings nothing for says which tensors would be quantized for it alone."""
+    """An operator that costs more than it gains says which tensors nobody else uses as integers."""
     assert (kinds["add"].verdict, kinds["add"].cause) == (Verdict.FLOAT, Cause.COST)
-    assert kinds["add"].reason.startswith("int8 brings nothing here: ")
+    assert kinds["add"].reason.startswith("left in float: no neighbouring operator uses ")
 
 
 def test_quantized_nodes_know_their_backend_and_recipe(kinds: dict[str, Decision]) -> None:
@@ -197,9 +204,21 @@ def test_placement_in_part() -> None:
 
 
 def test_nothing_left() -> None:
-    """A node that lowering removed."""
-    made = placed(pieces=(("a",),))
+    """A node that lowering removed; the field says the same as the text."""
+    made = placed(("b", "aten.mul"), pieces=(("a",),))
     assert (made["c"].delegated, made["c"].placement) == (False, "nothing of it is left in the program")
+    assert {name: decision.in_program for name, decision in made.items()} == {
+        "a": True, "b": True, "c": False,
+    }  # fmt: skip
+
+
+def test_each_kind_of_kernel_has_a_name() -> None:
+    """The reason names the kernel that the recipe needs, and every backend that lacks it."""
+    for recipe, kernel in {
+        "int8_static": "int8", "int8_dynamic": "dynamic int8", "int8_weight_only": "weight-only",
+    }.items():  # fmt: skip
+        (decision,) = decisions(Cumsum(), rand(2, 4), recipe=recipe).values()
+        assert decision.reason == f"xnnpack_like has no {kernel} kernel for cumsum"
 
 
 def test_verdicts_stay_as_they_were() -> None:

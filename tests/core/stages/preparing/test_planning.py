@@ -31,10 +31,11 @@ from quanthost.api import (
 from quanthost.graph.provenance import node_infos
 from quanthost.graph.sharing import Point
 from quanthost.hooks.manager import Plugins
-from quanthost.host.requests import gather
-from quanthost.stages.preparing.planning import Planned, plan_quantization
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
+from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.toolchain.export import graph_module
-from quanthost.values import Cause, Override, Placement, Request, Symmetry
+from quanthost.values import Cause, Override, Placement, Refusal, Request, Symmetry
 
 X = rand(2, 8)
 IMAGE = images(1)[0]
@@ -42,7 +43,7 @@ IMAGE = images(1)[0]
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    return gather(BACKEND)
+    return resolve(Target(backend=BACKEND))[0]
 
 
 class Around(nn.Module):
@@ -61,7 +62,7 @@ class Around(nn.Module):
 
 def planned(
     model: nn.Module, *inputs: torch.Tensor, plugins: Plugins, **asked: Any
-) -> tuple[fx.GraphModule, Planned]:
+) -> tuple[fx.GraphModule, Plan]:
     """The plan for a captured model, and its graph; backends of the request are those of the plugins."""
     graph = graph_module(quanthost.capture(model, inputs).exported)
     nodes = node_infos(graph.graph)
@@ -78,14 +79,14 @@ def described(point: Point) -> str:
     return point.producer.name if point.consumer is None else f"{point.producer.name}->{point.consumer.name}"
 
 
-def groups(plan: Planned) -> list[list[str]]:
+def groups(plan: Plan) -> list[list[str]]:
     """The sharing groups in words."""
-    return [[described(point) for point in points] for points, _ in plan.plan.groups]
+    return [[described(point) for point in points] for points, _ in plan.quant_plan.groups]
 
 
-def spec_of(plan: Planned, node: str, capture: str) -> QSpec:
+def spec_of(plan: Plan, node: str, capture: str) -> QSpec:
     """The spec of a capture of the match whose first operator is that node."""
-    spec = next(made.qspecs[capture] for made in plan.chosen if made.nodes[0].name == node)
+    spec = next(made.qspecs[capture] for made in plan.matches if made.nodes[0].name == node)
     assert isinstance(spec, QSpec)
     return spec
 
@@ -95,9 +96,9 @@ def test_a_layer_has_an_input_a_weight_and_an_output(plugins: Plugins) -> None:
     model = nn.Sequential(OrderedDict(layer=nn.Linear(8, 8), act=nn.ReLU()))
     _, plan = planned(model, X, plugins=plugins)
     assert groups(plan) == [["layer_weight->linear"], ["input_1->linear"], ["relu"]]
-    assert [made.match.row for made in plan.chosen] == ["linear_relu"]
-    assert [node.name for node in plan.plan.operators] == ["linear", "relu"]
-    assert plan.refused == {}
+    assert [made.match.row for made in plan.matches] == ["linear_relu"]
+    assert [node.name for node in plan.quant_plan.operators] == ["linear", "relu"]
+    assert plan.refusals == {}
 
 
 def test_what_moves_data_shares_parameters(plugins: Plugins) -> None:
@@ -131,9 +132,9 @@ def test_specs_that_cannot_agree(plugins: Plugins) -> None:
     )  # fmt: skip
     backend = attrs.evolve(linear, table=SupportTable((*linear.table, row)))
     graph, plan = planned(Around(torch.add), X, plugins=Plugins([("b", backend)]), placement=Placement.ALL)
-    reason = "its tensors must share parameters, and their qspecs cannot agree"
-    assert plan.refused == {node_of(graph, "add"): (Cause.CONSTRAINT, reason)}
-    assert [made.match.row for made in plan.chosen] == ["linear"] * 3
+    reason = "its tensors must share quantization parameters, but their qspecs contradict each other"
+    assert plan.refusals == {node_of(graph, "add"): Refusal(cause=Cause.CONSTRAINT, reason=reason)}
+    assert [made.match.row for made in plan.matches] == ["linear"] * 3
 
 
 @pytest.mark.parametrize(("placement", "quantized"), [(Placement.COST, False), (Placement.ALL, True)])
@@ -145,13 +146,12 @@ def test_placement(plugins: Plugins, placement: Placement, quantized: bool) -> N
             return x + x * x
 
     graph, plan = planned(Adds(), X, plugins=plugins, placement=placement)
-    assert bool(plan.chosen) == quantized
+    assert bool(plan.matches) == quantized
     if not quantized:
-        cause, reason = plan.refused[node_of(graph, "add")]
-        assert cause is Cause.COST
-        assert reason == "int8 brings nothing here: x, mul, add would be quantized for it alone"
+        reason = "left in float: no neighbouring operator uses x or mul or add as int8"
+        assert plan.refusals[node_of(graph, "add")] == Refusal(cause=Cause.COST, reason=reason)
     else:
-        assert plan.refused == {}
+        assert plan.refusals == {}
 
 
 OTHER = QSpec(dtype=DType.INT8, quant_min=-127, symmetry=Symmetry.SYMMETRIC)
@@ -162,11 +162,9 @@ def test_keep_float_closes_a_node(plugins: Plugins) -> None:
     rule = Override(module_name="second", keep_float=True)
     graph, plan = planned(Around(torch.add), X, plugins=plugins, overrides=(rule,))
     node = next(n for n in graph.graph.nodes if n.name == "linear_1")
-    assert plan.refused[node] == (
-        Cause.OVERRIDE,
-        "kept in float by override(module_name='second', keep_float=True)",
-    )
-    assert [made.nodes[0].name for made in plan.chosen if made.match.row == "linear"] == [
+    reason = "kept in float by override(module_name='second', keep_float=True)"
+    assert plan.refusals[node] == Refusal(cause=Cause.OVERRIDE, reason=reason)
+    assert [made.nodes[0].name for made in plan.matches if made.match.row == "linear"] == [
         "linear",
         "linear_2",
     ]
@@ -178,7 +176,7 @@ def test_keep_float_of_an_inner_node_keeps_the_pair_apart(plugins: Plugins) -> N
     rule = Override(operator="aten.relu", keep_float=True)
     model = seeded(nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
     _, plan = planned(model, X, plugins=plugins, overrides=(rule,))
-    assert [made.match.row for made in plan.chosen] == ["linear"]
+    assert [made.match.row for made in plan.matches] == ["linear"]
 
 
 def test_a_recipe_for_some_nodes(plugins: Plugins) -> None:
@@ -188,7 +186,7 @@ def test_a_recipe_for_some_nodes(plugins: Plugins) -> None:
         Override(module_name="last", recipe="fp32"),
     )
     _, plan = planned(Around(torch.add), X, plugins=plugins, overrides=rules)
-    recipes = {made.nodes[0].name: made.recipe for made in plan.chosen if made.match.row == "linear"}
+    recipes = {made.nodes[0].name: made.recipe for made in plan.matches if made.match.row == "linear"}
     assert recipes == {"linear": "int8_static", "linear_1": "int8_static_per_tensor"}
     assert spec_of(plan, "linear", "weight").axis == 0
     assert spec_of(plan, "linear_1", "weight").axis is None
@@ -220,7 +218,7 @@ def test_masks_indices_and_counts_are_not_observed(
 ) -> None:
     """No point of the plan holds a tensor of integers or truth values."""
     _, plan = planned(Around(between), X, integers, plugins=plugins, placement=placement)
-    points = [point for group, _ in plan.plan.groups for point in group]
+    points = [point for group, _ in plan.quant_plan.groups for point in group]
     assert points
     assert all(point.producer.meta["val"].is_floating_point() for point in points)
 
@@ -237,9 +235,9 @@ def test_masked_scores_stay_float(plugins: Plugins) -> None:
     """A tensor that holds a mask's sentinel is refused with the node where it comes from."""
     between = Around(lambda y, m: y.masked_fill(m, float("-inf")).softmax(-1))
     graph, plan = planned(between, X, X > 0, plugins=plugins, placement=Placement.ALL)
-    cause, reason = plan.refused[node_of(graph, "masked_fill")]
-    assert cause is Cause.CONSTRAINT
-    assert reason == "touches a mask sentinel (beyond ±1e30) that comes from masked_fill"
+    reason = "it handles mask values beyond ±1e30, which come from masked_fill"
+    refusal = Refusal(cause=Cause.CONSTRAINT, reason=reason)
+    assert plan.refusals[node_of(graph, "masked_fill")] == refusal
 
 
 def a_backend(plugins: Plugins, name: str, *rows: str) -> TableBackend:
@@ -256,7 +254,7 @@ def test_the_first_backend_that_takes_a_node_has_it(plugins: Plugins) -> None:
     for order, adder in (((early, late), "early"), ((late, early), "late")):
         both = Plugins([(backend.info.name, backend) for backend in order])
         _, plan = planned(Around(torch.add), X, plugins=both)
-        owners = {made.match.row: made.match.backend for made in plan.chosen}
+        owners = {made.match.row: made.match.backend for made in plan.matches}
         assert owners == {"add": adder, "linear": "late"}
 
 
@@ -274,10 +272,11 @@ def test_a_later_backend_is_asked_about_what_an_earlier_one_refused(plugins: Plu
         for name, row in (("one", refusing), ("two", LINEAR))
     )
     graph, plan = planned(nn.Linear(8, 8), X, plugins=Plugins([one]))
-    assert plan.refused == {node_of(graph, "linear"): (Cause.CONSTRAINT, "row linear of one: not today")}
+    refusal = Refusal(cause=Cause.CONSTRAINT, reason="row linear of one: not today")
+    assert plan.refusals == {node_of(graph, "linear"): refusal}
     _, plan = planned(nn.Linear(8, 8), X, plugins=Plugins([one, two]))
-    assert [made.match.backend for made in plan.chosen] == ["two"]
-    assert plan.refused == {}
+    assert [made.match.backend for made in plan.matches] == ["two"]
+    assert plan.refusals == {}
 
 
 def test_a_derived_spec_names_its_sources(plugins: Plugins) -> None:
@@ -287,7 +286,7 @@ def test_a_derived_spec_names_its_sources(plugins: Plugins) -> None:
     info = attrs.evolve(plugins.info(BACKEND), name="b", recipes=(recipe,))
     backend = TableBackend(info=info, table=SupportTable((LINEAR,)))
     _, plan = planned(nn.Linear(8, 8), X, plugins=Plugins([("b", backend)]))
-    ((point, spec, sources),) = plan.plan.derived
+    ((point, spec, sources),) = plan.quant_plan.derived
     assert described(point) == "bias->linear"
     assert [described(source) for source in sources] == ["input_1->linear", "weight->linear"]
     assert spec.dtype is DType.INT32

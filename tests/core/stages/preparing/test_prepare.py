@@ -16,7 +16,8 @@ import quanthost
 from quanthost.api import Problem, TableBackend, hookimpl
 from quanthost.errors import RequestError, TableError
 from quanthost.hooks.manager import Plugins
-from quanthost.host.requests import gather
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
 from quanthost.stages.preparing.prepare import HostQuantizer, prepare, recipe_of
 from quanthost.toolchain.observers import RangeObserver
 from quanthost.values import Decision, Request, Verdict
@@ -26,7 +27,7 @@ IMAGE = images(1)[0]
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    return gather(BACKEND)
+    return resolve(Target(backend=BACKEND))[0]
 
 
 def backend_of(plugins: Plugins) -> TableBackend:

@@ -81,7 +81,7 @@ def test_a_delegate_reads_the_weights_of_the_model(monkeypatch: pytest.MonkeyPat
     quick = quanthost.lower(converted)
     assert set.union(*seen) >= mine
     seen.clear()
-    upstream = quanthost.lower(converted, lowering="upstream")
+    upstream = quanthost.lower(converted, toolchain="upstream")
     assert not set.union(*seen) & mine
     assert torch.equal(quick.run(X), upstream.run(X))
 

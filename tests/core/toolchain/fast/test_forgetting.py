@@ -16,12 +16,12 @@ from quanthost.toolchain.fast.forgetting import _CACHES, forgotten_graphs
 pytestmark = pytest.mark.slow
 
 
-def weights_after(lowering: str) -> list[torch.Tensor | None]:
+def weights_after(toolchain: str) -> list[torch.Tensor | None]:
     """The weights of a model that went all the way, once the model and what was made of it are dropped."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
     inputs = (torch.randn(1, 3, 8, 8),)
     prepared = quanthost.prepare(quanthost.capture(model, inputs), backend="xnnpack_like")
-    program = quanthost.lower(quanthost.convert(quanthost.calibrate(prepared, [inputs])), lowering=lowering)
+    program = quanthost.lower(quanthost.convert(quanthost.calibrate(prepared, [inputs])), toolchain=toolchain)
     program.run(*inputs)
     held = [weakref.ref(weight) for weight in (model[0].weight, model[3].weight)]
     del model, prepared, program
@@ -29,10 +29,10 @@ def weights_after(lowering: str) -> list[torch.Tensor | None]:
     return [each() for each in held]
 
 
-@pytest.mark.parametrize("lowering", ["quick", "upstream"])
-def test_weights_of_a_model_that_is_gone(lowering: str) -> None:
+@pytest.mark.parametrize("toolchain", ["fast", "upstream"])
+def test_weights_of_a_model_that_is_gone(toolchain: str) -> None:
     """They are freed: tens of runs in one process take the memory of one."""
-    assert weights_after(lowering) == [None, None]
+    assert weights_after(toolchain) == [None, None]
 
 
 def filled_then_stopped() -> None:
@@ -46,7 +46,7 @@ def filled_then_stopped() -> None:
 
 def test_what_is_forgotten() -> None:
     """Each cache is there, and is empty when the work is done, and also when it failed."""
-    weights_after("quick")
+    weights_after("fast")
     with pytest.raises(RuntimeError, match="stopped"):
         filled_then_stopped()
 

@@ -1,0 +1,33 @@
+"""``UsageError``: what was typed, or stands in the configuration file, cannot be understood or done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quanthost.errors import RequestError
+
+__all__ = ["UsageError", "refuse_existing"]
+
+
+class UsageError(RequestError):
+    """The command line or the configuration file is wrong; the process ends with exit code 2."""
+
+
+def refuse_existing(*paths: Path, force: bool) -> None:
+    """Refuse to replace a file without ``--force``, and to write into a folder that is not there.
+
+    Raises:
+        UsageError: a file exists, or its folder doesn't.
+    """
+    for path in paths:
+        if path.is_dir() or (path.exists() and not force):
+            raise UsageError(
+                f"{path}, which exists" + (" and is a folder" if path.is_dir() else ""), value=path,
+                needed="a path that is free", where="output",
+                remedy="choose another path" + ("" if path.is_dir() else ", or replace it with --force"),
+            )  # fmt: skip
+        if not path.parent.is_dir():
+            raise UsageError(
+                f"{path} in a folder that does not exist", needed="an existing folder", where="output",
+                remedy=f"make it first: mkdir -p {path.parent}", value=path,
+            )  # fmt: skip
