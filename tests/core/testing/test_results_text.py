@@ -46,7 +46,7 @@ def test_all_results() -> None:
         figures=(("joined, int8", "3 of 4"),),
     )  # fmt: skip
     file = io.StringIO()
-    Console(width=80, file=file).print(show_results(conformance))
+    Console(width=100, file=file).print(show_results(conformance))
     text = file.getvalue()
 
     assert "networks" not in text
