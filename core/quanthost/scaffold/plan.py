@@ -65,14 +65,6 @@ class Plan:
         return "".join(part.capitalize() for part in self.name.split("_"))
 
     @property
-    def states_tolerance(self) -> bool:
-        """Whether the target rescales otherwise than the reference delegate, which stands for it at first.
-
-        Without a delegate the program is the integer form, whose numbers are the profile's own.
-        """
-        return self.kind is Kind.DELEGATE and self.profile != FP32_HALF_EVEN
-
-    @property
     def runtime(self) -> str:
         """Id of the delegate; empty where there is none."""
         if self.wrapped is not None:
