@@ -5,10 +5,10 @@ BIN := .venv/bin
 PLUGINS := $(wildcard plugins/*/src)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check types pytest format docs tables api fingerprints clean
+.PHONY: help setup demo test test-isa check types pytest format docs tables api fingerprints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # Looks at contents, not at times: nothing is done, in an instant, where nothing that is installed changed.
 setup: ## make or update .venv: toolchain, host, plugins and tools
@@ -32,9 +32,21 @@ types: setup
 # Two test processes, each with a thread for every core, would wait for one another.
 pytest: export OMP_NUM_THREADS = 1
 pytest: check
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test: pytest ## run every check and every test, as CI does
+
+# Kernels add floats in another order with other instructions. Each pair is the widest that torch and oneDNN use.
+ISA := default:SSE41 avx2:AVX2
+COMPUTING := $(addprefix tests/core/,arith integer hooks stages toolchain testing) \
+	tests/flow tests/plugins tests/faulty tests/benchmarks tests/docs/test_examples.py
+
+test-isa: export OMP_NUM_THREADS = 1
+test-isa: setup ## run the tests that compute, as on processors with narrower instructions
+	@set -e; for isa in $(ISA); do \
+		echo "ATEN_CPU_CAPABILITY=$${isa%:*} DNNL_MAX_CPU_ISA=$${isa#*:}"; \
+		ATEN_CPU_CAPABILITY=$${isa%:*} DNNL_MAX_CPU_ISA=$${isa#*:} $(BIN)/pytest -n 2 --dist worksteal $(COMPUTING); \
+	done
 
 format: setup ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix

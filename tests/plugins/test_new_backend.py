@@ -36,12 +36,8 @@ import contextlib, pytest
 with contextlib.redirect_stdout(sys.stderr):
     code = pytest.main(["-q", "-p", "no:cacheprovider", "-W", "ignore", "{folder}/tests"])
 
-from pathlib import Path
 from quanthost.testing import check_backend
-golden = [
-    check_backend("{name}", only="numbers/golden/*", expected=given and Path("{folder}", given)).conforms
-    for given in {expectations}
-]
+golden = {golden} and check_backend("{name}", only="numbers/golden/*").conforms
 
 import torch
 from torch import nn
@@ -70,26 +66,24 @@ class Option:
     arguments: tuple[str, ...] = ()
     arithmetic: str = "fp32_half_even"
     pieces: tuple[str, ...] = ()
-    golden: dict[str | None, bool] = attrs.field(factory=dict)
-    """Whether the numbers are those of the profile, by the file of expectations."""
+    golden: bool = True
+    """Whether its programs have the integers of the profile, with no tolerance."""
 
 
 OPTIONS = (
-    Option(name="mynpu", pieces=("MynpuBackend",), golden={None: True}),
+    Option(name="mynpu", pieces=("MynpuBackend",)),
     Option(
         name="plain_npu",
         arguments=("--no-delegate", "--profile", "gemmlowp"),
         arithmetic="gemmlowp",
-        golden={None: True},
     ),
     Option(
         name="other_npu",
         arguments=("--profile", "gemmlowp"),
         arithmetic="gemmlowp",
         pieces=("OtherNpuBackend",),
-        golden={"conformance.toml": True, None: False},
     ),
-    Option(name="wrapped", arguments=("--wrap", *WRAPPED), pieces=("XnnpackBackend",)),
+    Option(name="wrapped", arguments=("--wrap", *WRAPPED), pieces=("XnnpackBackend",), golden=False),
 )
 
 
@@ -119,7 +113,7 @@ def test_it_installs_and_its_own_tests_pass(
         name=option.name,
         package=f"quanthost_{option.name}",
         folder=folder,
-        expectations=list(option.golden),
+        golden=option.golden,
     )
     said = ask(site, script)
 
@@ -129,9 +123,7 @@ def test_it_installs_and_its_own_tests_pass(
     assert said["tests"] == 0
     assert said["arithmetic"] == option.arithmetic
     assert tuple(said["pieces"]) == option.pieces
-    # with the tolerance that is stated for the delegate that stands for the target's, and without
-    assert said["golden"] == list(option.golden.values())
-    assert (folder / "conformance.toml").exists() == ("conformance.toml" in option.golden)
+    assert said["golden"] is option.golden
     assert said["same"]
     assert said["portable"]
     assert 1e-5 < said["error"] < 0.05

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from quanthost.toolchain.simulator.interpreter import Interpreter
+    from quanthost.values import ArithmeticProfile
 
 __all__ = ["Runner", "compile_portable", "execute_portable", "simulated_runner"]
 
@@ -65,21 +66,25 @@ class _Simulated:
         return self._interpreter(inputs)
 
 
-def compile_portable(partition: ExportedProgram) -> bytes:
+def compile_portable(partition: ExportedProgram, arithmetic: ArithmeticProfile | None = None) -> bytes:
     """A partition as a ``.pte`` of its own, on ExecuTorch's portable and quantized kernels.
 
-    It computes what the partition says: floats between ``dequantize`` and ``quantize``. A ``preprocess``
-    that returns it, and ``execute_portable``, make a delegate to begin with.
+    A ``preprocess`` that returns it, and ``execute_portable``, make a delegate to begin with. Without
+    ``arithmetic`` the program computes what the partition says: floats between ``dequantize`` and
+    ``quantize``. The order in which a machine adds floats then decides some of the integers. With
+    ``arithmetic`` the integers are those of the golden form on every machine.
 
     Args:
         partition: The edge program that ``preprocess`` is given; it stays as it is.
+        arithmetic: The profile that the backend declares. Operators without an integer form stay float.
 
     Raises:
         LoweringError: a size that the partition takes as an input is not the size of an input tensor.
+        ConversionError: a number does not fit the profile.
     """
     from quanthost.toolchain import portable
 
-    return portable.compile_portable(partition)
+    return portable.compile_portable(partition, arithmetic)
 
 
 def execute_portable(blob: bytes, inputs: Sequence[Any]) -> list[Tensor]:

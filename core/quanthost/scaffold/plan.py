@@ -64,14 +64,6 @@ class Plan:
         return "".join(part.capitalize() for part in self.name.split("_"))
 
     @property
-    def states_tolerance(self) -> bool:
-        """Whether the target rescales differently from the reference delegate that replaces it at first.
-
-        Without a delegate, the program is the integer form, which has the profile's numbers.
-        """
-        return self.kind is Kind.DELEGATE and self.profile != FP32_HALF_EVEN
-
-    @property
     def runtime(self) -> str:
         """The id of the delegate; empty if there is none."""
         if self.wrapped is not None:

@@ -20,8 +20,6 @@ _FOLDERS = {
     Kind.PORTABLE: ("common", "table", "portable"),
     Kind.WRAP: ("common", "wrap"),
 }
-# for a backend whose arithmetic differs from that of the kernels on this machine
-_STATED = ("stated",)
 _RECIPES = {Kind.WRAP: ("int8_static",)}
 _SUMMARIES = {
     Kind.DELEGATE: "Convolutions in int8 on a delegate",
@@ -65,11 +63,10 @@ def render(plan: Plan) -> dict[str, str]:
         "profile": {"name": plan.profile.name, "constant": plan.profile.name.upper()},
         "summary": _SUMMARIES[plan.kind], "recipes": _RECIPES.get(plan.kind, ("int8_static", "fp32")),
         "files": _REPLACED[plan.kind], "host": _host(), "untyped": _untyped(plan),
-        "expected": " --expected conformance.toml" if plan.states_tolerance else "",
     }  # fmt: skip
     root = files("quanthost.scaffold") / "templates"
     content: dict[str, str] = {}
-    for folder in _FOLDERS[plan.kind] + (_STATED if plan.states_tolerance else ()):
+    for folder in _FOLDERS[plan.kind]:
         for path, template in _walk(root / folder):
             content[_target(path, plan)] = environment.from_string(template).render(values)
     return content

@@ -9,14 +9,19 @@ from typing import Any
 
 import torch
 from executorch.exir import EdgeCompileConfig, to_edge
-from torch import Tensor, fx
-from torch.export import ExportedProgram
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils._pytree import tree_structure
 
 from quanthost.errors import LoweringError
+from quanthost.graph.operators import overload
+from quanthost.integer.conversion import to_integers
+from quanthost.integer.kernels import Form, set_form
+from quanthost.toolchain.export import dynamic_shapes, export
 from quanthost.toolchain.quiet import quiet
 from quanthost.toolchain.runtime import Executor, register_kernels
+from quanthost.values import ArithmeticProfile, Rescaling
 
 __all__ = ["compile_portable", "execute_portable"]
 
@@ -25,18 +30,56 @@ _KERNELS = ("executorch.kernels.quantized",)
 _KEPT = 64
 
 
-def compile_portable(partition: ExportedProgram) -> bytes:
+def compile_portable(partition: ExportedProgram, arithmetic: ArithmeticProfile | None = None) -> bytes:
     """The partition of an edge program as a ``.pte`` of portable and quantized kernels.
+
+    With ``arithmetic`` its operators compute in that profile's integers.
 
     Raises:
         LoweringError: a size that the partition takes as an input is not the size of an input tensor.
+        ConversionError: a number does not fit the profile.
     """
     register_kernels(_KERNELS)
     own = copy.deepcopy(partition)
     _sizes_from_tensors(own)
+    if arithmetic is not None:
+        own = _in_integers(own, arithmetic)
     with quiet():
         edge = to_edge(own, compile_config=EdgeCompileConfig(_check_ir_validity=False))
         return bytes(edge.to_executorch().buffer)
+
+
+def _in_integers(partition: ExportedProgram, profile: ArithmeticProfile) -> ExportedProgram:
+    """The partition with integer operators between dequantize and quantize."""
+    module = partition.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    # traced again, an edge operator would refuse what is no edge program
+    for node in module.graph.nodes:
+        node.target = overload(node) or node.target
+    to_integers(module, profile)
+    # float32 rounds the same product in far fewer operators
+    in_float32 = profile.rescaling is Rescaling.FP32_HALF_EVEN
+    set_form(module, Form.REFERENCE if in_float32 else Form.PORTABLE)
+    inputs = [node.meta["val"] for node in module.graph.find_nodes(op="placeholder")]
+    examples = [torch.zeros([_example_size(size) for size in x.shape], dtype=x.dtype) for x in inputs]
+    # the range of a size may go beyond what torch can prove of an integer operator
+    shapes = dynamic_shapes(partition, Dim.AUTO)
+    return export(_Positional(module), examples, dynamic_shapes=None if shapes is None else (shapes,))
+
+
+class _Positional(nn.Module):  # type: ignore[misc]
+    """A graph whose inputs are one tuple: the signature of its own code is unknown until it is compiled."""
+
+    def __init__(self, partition: fx.GraphModule) -> None:
+        super().__init__()
+        self.partition = partition
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.partition(*inputs)
+
+
+def _example_size(size: int | torch.SymInt) -> int:
+    return size if isinstance(size, int) else int(size.node.hint)
 
 
 def execute_portable(blob: bytes, inputs: Sequence[Any]) -> list[Tensor]:

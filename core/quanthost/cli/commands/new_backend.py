@@ -63,12 +63,11 @@ def new_backend(
     if json:
         write_json({"folder": str(folder), "distribution": plan.distribution, "files": sorted(content)})
         return
-    expected = f" --expected '{folder / 'conformance.toml'}'" if plan.states_tolerance else ""
     for path in sorted(content):
         typer.echo(f"  {folder / path}")
     typer.echo(
         f"\nThe backend {name!r} is in {folder}. Next:\n"
         f"  pip install --editable '{folder}[dev]'\n"
-        f"  quanthost check-backend {name}{expected}\n"
+        f"  quanthost check-backend {name}\n"
         f"Its README.md says which file to replace first."
     )
