@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_structure
 from quanthost.errors import LoweringError
 from quanthost.graph.operators import overload
 from quanthost.integer.conversion import to_integers
-from quanthost.integer.kernels import Form, set_form
+from quanthost.integer.kernels.forms import Form, set_form
 from quanthost.toolchain.export import dynamic_shapes, export
 from quanthost.toolchain.quiet import quiet
 from quanthost.toolchain.runtime import Executor, register_kernels
