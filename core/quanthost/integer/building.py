@@ -1,4 +1,4 @@
-"""What every rule of conversion is built with: operands, modules on integers, functions as tables."""
+"""The builder that the rules of conversion use: operands, modules on integers, functions as tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from quanthost.integer.numbers import (
 from quanthost.integer.sites import Island, Operand, base_name, numbers_of, title, weight_of
 from quanthost.values import ArithmeticProfile
 
-__all__ = ["Builder", "Rule", "each", "held", "static_count"]
+__all__ = ["Builder", "Rule", "constant_or", "each", "static_count"]
 
 # functions that XNNPACK computes in another order of steps than torch, for other last bits in float32:
 # src/reference/unary-elementwise.cc
@@ -37,13 +37,13 @@ _SINGLE: Mapping[str, Callable[[Tensor], Tensor]] = {
 class Builder:
     """A graph between its q/dq form and its integer form.
 
-    ``made`` says of captured names what became of them, ``integers`` are the nodes that have integers
-    without being a call of an operator of this package; ``moves`` allows operators that only move data.
+    ``forms`` describes the integer form of captured nodes, by name. ``integers`` are nodes that hold
+    integers but call no operator of this package. ``moves`` allows operators that only move data.
     """
 
     def __init__(self, module: fx.GraphModule, profile: ArithmeticProfile, *, moves: bool) -> None:
         self.module, self.profile, self.moves = module, profile, moves
-        self.made: dict[str, str] = {}
+        self.forms: dict[str, str] = {}
         self.moved: dict[fx.Node, Operand] = {}
         self.integers: set[fx.Node] = set()
 
@@ -51,7 +51,7 @@ class Builder:
         return [self.operand(node, before) for node in nodes]
 
     def operand(self, node: object, before: fx.Node) -> Operand:
-        """The integers behind a float node, also through operators that only move data."""
+        """The integers before a dequantize, also through operators that only move data."""
         if not isinstance(node, fx.Node):
             raise Island(f"an operand is {node!r}")
         if is_dequantize(node):
@@ -65,21 +65,21 @@ class Builder:
         if not operator_facts(node).moves or not self.moves:
             raise Island(f"it reads {title(node)}, which is not quantized")
         source = self.operand(node.args[0], before)
-        made = self.same(node, node, node.target, source.node, *node.args[1:], **node.kwargs)
-        self.made[title(node)] = "moves integers"
-        self.moved[node] = Operand(made, source.numbers)
+        moved = self.same(node, node, node.target, source.node, *node.args[1:], **node.kwargs)
+        self.forms[title(node)] = "moves integers"
+        self.moved[node] = Operand(moved, source.numbers)
         return self.moved[node]
 
     def call(self, before: fx.Node, core: fx.Node, operator: nn.Module, *operands: fx.Node) -> fx.Node:
-        """A call of an operator, which has the name of what it stands for."""
+        """A call of an integer operator, named after the captured node that it replaces."""
         name = f"{title(core)}_integer"
         while hasattr(self.module, name):
             name += "_"
         self.module.add_module(name, operator)
         with self.module.graph.inserting_before(before):
-            made = self.module.graph.call_module(name, operands)
-        made.meta = {key: value for key, value in core.meta.items() if key != "val"}
-        return made
+            call = self.module.graph.call_module(name, operands)
+        call.meta = {key: value for key, value in core.meta.items() if key != "val"}
+        return call
 
     def output(
         self,
@@ -92,7 +92,7 @@ class Builder:
         averages: bool = False,
         products: int | None = None,
     ) -> ops.Output:
-        """The way from an accumulator of the scale ``Π factors`` to the result.
+        """Rescales an accumulator of the scale ``Π factors`` to the result.
 
         Several scales broadcast over the accumulator in ``shape``.
         """
@@ -128,10 +128,10 @@ class Builder:
         return self.call(quantize, core, lookup, operand.node)
 
     def _values(self, chain: Sequence[fx.Node], real: Tensor) -> Tensor:
-        """What functions behind each other make of real numbers, in their dtype."""
+        """The values of a chain of functions for real numbers, in their dtype."""
         for node in chain:
             args = [constant(self.module, a) if isinstance(a, fx.Node) else a for a in node.args]
-            args = [real if given is node.args[0] else a for given, a in zip(node.args, args)]
+            args = [real if arg is node.args[0] else value for arg, value in zip(node.args, args)]
             single = _SINGLE.get(base_name(node)) if real.dtype is torch.float32 else None
             real = node.target(*args, **node.kwargs) if single is None else single(real)
         return real
@@ -152,7 +152,7 @@ class Builder:
         return self.call(quantize, chain[-1], operator, operand.node)
 
     def requantized(self, before: fx.Node, operand: Operand, out: Numbers) -> fx.Node:
-        """An operand in the numbers of the result."""
+        """The operand with the result's scale and zero point."""
         if operand.numbers == out:
             return operand.node
         return self.function(before, operand, (), out)
@@ -160,15 +160,15 @@ class Builder:
     def same(self, before: fx.Node, core: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """A call of an operator that moves integers, in the place of a float one."""
         with self.module.graph.inserting_before(before):
-            made = self.module.graph.call_function(target, args, kwargs)
-        made.meta = {key: value for key, value in core.meta.items() if key != "val"}
-        self.integers.add(made)
-        return made
+            call = self.module.graph.call_function(target, args, kwargs)
+        call.meta = {key: value for key, value in core.meta.items() if key != "val"}
+        self.integers.add(call)
+        return call
 
-    def taken(self, before: fx.Node, core: fx.Node, node: fx.Node, dim: int, places: Tensor) -> fx.Node:
+    def select(self, before: fx.Node, core: fx.Node, node: fx.Node, dim: int, places: Tensor) -> fx.Node:
         """The elements at some places along a dimension."""
-        kept = Rewriter(self.module, before).constant(places, f"_{title(core)}_places")
-        return self.same(before, core, torch.ops.aten.index_select.default, node, dim, kept)
+        index = Rewriter(self.module, before).constant(places, f"_{title(core)}_places")
+        return self.same(before, core, torch.ops.aten.index_select.default, node, dim, index)
 
     def accumulate(
         self,
@@ -188,15 +188,15 @@ class Builder:
     def bias(self, core: fx.Node, node: object, operand: Operand, scale: Tensor | float) -> Tensor | None:
         if node is None:
             return None
-        held = constant(self.module, node)
-        if held is None:
+        bias = constant(self.module, node)
+        if bias is None:
             assert isinstance(node, fx.Node)
-            if not is_dequantize(node) or (kept := constant(self.module, node.args[0])) is None:
+            if not is_dequantize(node) or (integers := constant(self.module, node.args[0])) is None:
                 raise Island("its bias is computed")
-            return kept.detach().to(torch.int64)
-        made = quantize_bias(held.detach(), operand.numbers.scale, scale)
-        check_width(made.abs(), 32, operator=f"bias of {title(core)}")
-        return made
+            return integers.detach().to(torch.int64)
+        quantized = quantize_bias(bias.detach(), operand.numbers.scale, scale)
+        check_width(quantized.abs(), 32, operator=f"bias of {title(core)}")
+        return quantized
 
 
 def _label(chain: Sequence[fx.Node]) -> str:
@@ -205,7 +205,7 @@ def _label(chain: Sequence[fx.Node]) -> str:
 
 def static_count(sizes: Sequence[Any]) -> int:
     if not all(isinstance(size, int) for size in sizes):
-        raise Island("the number of elements that it averages is not known beforehand")
+        raise Island("the number of elements that it averages is dynamic")
     return int(torch.Size(sizes).numel())
 
 
@@ -216,20 +216,20 @@ def each(value: Any, rank: int, default: int) -> list[int]:
     return values * rank if len(values) == 1 else values
 
 
-def held(b: Builder, node: object, shape: Sequence[int], fill: float) -> Tensor:
-    """A constant, also one that was quantized, or ``fill`` where there is none."""
+def constant_or(b: Builder, node: object, shape: Sequence[int], fill: float) -> Tensor:
+    """A constant, quantized or not; a tensor of ``fill`` where the node is ``None``."""
     if node is None:
         return torch.full(tuple(shape), fill)
-    kept = constant(b.module, node)
-    if kept is not None:
-        return kept.detach()
+    value = constant(b.module, node)
+    if value is not None:
+        return value.detach()
     weight = weight_of(b.module, node)
     scale = weight.scale if isinstance(weight.scale, float) else weight.scale.double()
     return weight.values.double() * scale
 
 
 Rule = Callable[[Builder, fx.Node, fx.Node, Numbers], fx.Node]
-"""Makes an operator's integer form: of a builder, the quantize node, the operator and the result's numbers.
+"""Builds an operator's integer form from a builder, the quantize node, the operator and the result's numbers.
 
-It returns the node of integers, and raises ``Island`` where there is none.
+It returns the node of integers, and raises ``Island`` where there is no integer form.
 """

@@ -1,4 +1,4 @@
-"""From q/dq form to integer form: what lies between dequantize and quantize becomes exact operators."""
+"""Converts a q/dq graph to integer form: operators between dequantize and quantize become exact ones."""
 
 from __future__ import annotations
 
@@ -39,23 +39,22 @@ ACCUMULATING = frozenset(PRODUCTS)
 
 @attrs.frozen
 class IntegerForms:
-    """What became of the operators: ``made`` describes the integer ones, ``islands`` tells why others
-    stay float.
+    """The form of each operator, by the captured node's name.
 
-    Both go by the captured node's name.
+    ``integer`` describes the operators in integer form, ``islands`` says why the others stay float.
     """
 
-    made: dict[str, str]
+    integer: dict[str, str]
     islands: dict[str, str]
 
 
 def to_integers(
     module: fx.GraphModule, profile: ArithmeticProfile, only: frozenset[str] | None = None
 ) -> IntegerForms:
-    """Rewrite a q/dq graph that the caller owns; ``only`` names the operators to take, all where ``None``.
+    """Rewrite a q/dq graph that the caller owns; ``only`` names the operators to convert, ``None`` all.
 
-    What lies between the dequantized operands of an operator and the quantize after it becomes one module on
-    integers. Float operators that have no such form stay, between dequantize and quantize: islands.
+    An operator, with its dequantized operands and the quantize after it, becomes one module on integers.
+    Float operators that have no such form stay between dequantize and quantize: islands.
 
     Raises:
         ArithmeticRangeError: an accumulator, a multiplier or a bias does not fit the profile.
@@ -83,7 +82,7 @@ class _Conversion:
         self.module.recompile()
         left = {title(node) for node in self._floats()}
         return IntegerForms(
-            made=self.builder.made,
+            integer=self.builder.forms,
             islands={n: self.islands.get(n, "its result is not quantized") for n in left},
         )
 
@@ -105,25 +104,25 @@ class _Conversion:
         try:
             if out is None:
                 raise Island("its result is not quantized with one static range")
-            made = self._made(quantize, chain, core, out)
+            result = self._build(quantize, chain, core, out)
         except Island as reason:
             self.islands.update(dict.fromkeys((title(n) for n in (*chain, core)), str(reason)))
             return
-        quantize.replace_all_uses_with(made)
-        if made.op != "placeholder" and site_of(made) is None:
-            mark_site(made, quantize)
+        quantize.replace_all_uses_with(result)
+        if result.op != "placeholder" and site_of(result) is None:
+            mark_site(result, quantize)
         for node in (*chain, core):
             if node.op == "call_function" and not is_dequantize(node):
-                self.builder.made.setdefault(title(node), f"integers, {self.profile.name}")
+                self.builder.forms.setdefault(title(node), f"integers, {self.profile.name}")
         self.module.graph.erase_node(quantize)
 
     def _chain(self, node: fx.Node) -> Iterator[fx.Node]:
-        """Functions of one tensor that lie behind each other, the last first."""
+        """The chain of functions of one tensor that ends at a node, the last first."""
         while is_function_of_one(self.module, node) and not is_quantize(node) and not is_dequantize(node):
             yield node
             node = node.args[0]
 
-    def _made(self, quantize: fx.Node, chain: Sequence[fx.Node], core: fx.Node, out: Numbers) -> fx.Node:
+    def _build(self, quantize: fx.Node, chain: Sequence[fx.Node], core: fx.Node, out: Numbers) -> fx.Node:
         if self.only is not None and base_name(core) not in self.only:
             raise Island("the reference representation has no integer form of it")
         bounds = [clamp_bounds(node) for node in chain]
@@ -142,7 +141,7 @@ class _Conversion:
 
 
 def _drop_unread(module: fx.GraphModule) -> None:
-    """Remove the constants that the graph no longer reads: a program would hold them all the same."""
+    """Remove the constants that the graph no longer reads, so that the program does not contain them."""
     read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
     called = {str(node.target) for node in module.graph.find_nodes(op="call_module")}
     for path, owner in list(module.named_modules()):

@@ -11,7 +11,7 @@ from quanthost.arith.bounds import check_width
 from quanthost.graph.operators import argument
 from quanthost.graph.view import constant
 from quanthost.integer import kernels as ops
-from quanthost.integer.building import Builder, Rule, held, static_count
+from quanthost.integer.building import Builder, Rule, constant_or, static_count
 from quanthost.integer.normalizing import LayerNorm, Softmax
 from quanthost.integer.numbers import Numbers, function_table
 from quanthost.integer.sites import Island, base_name, title, weight_of
@@ -97,7 +97,7 @@ def _layer_norm(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> f
     shape = argument(core, "normalized_shape")
     count = static_count(shape)
     weight, bias = (
-        held(b, argument(core, key), shape, fill) for key, fill in (("weight", 1.0), ("bias", 0.0))
+        constant_or(b, argument(core, key), shape, fill) for key, fill in (("weight", 1.0), ("bias", 0.0))
     )
     operator = LayerNorm(
         operand.numbers, out, count=count, rank=len(shape), weight=weight, bias=bias,

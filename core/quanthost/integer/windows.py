@@ -133,7 +133,7 @@ def _places(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers, rank: in
         made = _of_itself(core, _along(torch.arange(size, dtype=torch.float32), dim, sizes))
         taken = made.movedim(dim, 0).reshape(made.shape[dim], -1)[:, 0].to(torch.int64)
         if not torch.equal(taken, torch.arange(size)):
-            node = b.taken(quantize, core, node, dim - rank, taken)
+            node = b.select(quantize, core, node, dim - rank, taken)
     return b.requantized(quantize, Operand(node, operand.numbers), out)
 
 
