@@ -58,10 +58,10 @@ def graph_text(graph_module: fx.GraphModule) -> str:
 def _graph_lines(graph_module: fx.GraphModule, indent: str = "") -> Iterator[str]:
     for node in graph_module.graph.nodes:
         if node.op == "get_attr":
-            held = getattr(graph_module, str(node.target), None)
-            if isinstance(held, fx.GraphModule):
+            inner = getattr(graph_module, str(node.target), None)
+            if isinstance(inner, fx.GraphModule):
                 yield f"{indent}{node.name}:"
-                yield from _graph_lines(held, f"{indent}  ")
+                yield from _graph_lines(inner, f"{indent}  ")
                 continue
         yield indent + node_line(node)
 

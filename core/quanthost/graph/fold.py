@@ -1,4 +1,4 @@
-"""Batch norm in evaluation, folded into the weights of the layer before it."""
+"""Folds batch norms in evaluation into the weights of the layers before them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 
 def fold_batch_norms(graph_module: fx.GraphModule) -> None:
-    """Fold each batch norm that alone reads a convolution or linear layer with constant weights, in place.
+    """Fold, in place, each batch norm that is the only reader of a layer with constant weights.
 
     With s = weight / sqrt(running_var + eps) for each channel, the layer's weight becomes weight·s and its
     bias (bias - running_mean)·s + the norm's bias. The layer gets constants of its own: others that read
@@ -43,11 +43,11 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> None:
 
 
 def not_trainable(graph_module: fx.GraphModule) -> list[tuple[fx.Node, str]]:
-    """Convolutions that torchao 0.18 cannot train with the batch norm behind them, each with the reason.
+    """Convolutions that torchao 0.18 cannot train with the batch norm after them, each with the reason.
 
-    It folds the norm into the parameter that the weight is, whoever else reads it.
+    It folds the norm into the weight's parameter, even if other operators read it.
     """
-    found = []
+    layers = []
     for norm in graph_module.graph.nodes:
         if norm.op != "call_function" or operator_name(norm) != _BATCH_NORMS[0]:
             continue
@@ -56,14 +56,14 @@ def not_trainable(graph_module: fx.GraphModule) -> list[tuple[fx.Node, str]]:
             continue
         weight = argument(layer, "weight")
         if not isinstance(constant(graph_module, weight), nn.Parameter):
-            found.append((layer, "its weight is no parameter"))
+            layers.append((layer, "its weight is no parameter"))
         elif len(weight.users) > 1:
-            found.append((layer, "other operators read its weight"))
+            layers.append((layer, "other operators read its weight"))
         elif "transpose" in operator_name(layer) and argument(layer, "groups", 1) != 1:
-            found.append((layer, "it is transposed and has groups"))
+            layers.append((layer, "it is transposed and has groups"))
         elif argument(norm, "running_mean") is None:
-            found.append((layer, "the batch norm keeps no running statistics"))
-    return found
+            layers.append((layer, "the batch norm keeps no running statistics"))
+    return layers
 
 
 def _results(norm: fx.Node) -> list[fx.Node] | None:
@@ -83,11 +83,11 @@ def _is_foldable(layer: fx.Node, norm: fx.Node, view: GraphView) -> bool:
     if not all(node is None or view.is_constant(node) for node in read):
         return False
     weight, mean, variance = read[0], *read[-2:]
-    meta, held = tensor_meta(layer), constant(view.graph_module, weight)
-    if None in (mean, variance) or meta is None or held is None:
+    meta, weight_tensor = tensor_meta(layer), constant(view.graph_module, weight)
+    if None in (mean, variance) or meta is None or weight_tensor is None:
         return False
     # else the channels of the layer are not those of the norm: no batch, or rows of rows
-    return bool(meta.dim() == held.dim())
+    return bool(meta.dim() == weight_tensor.dim())
 
 
 def _statistics(norm: fx.Node) -> list[Any]:
@@ -103,15 +103,15 @@ def _fold(graph_module: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> None:
     with torch.no_grad():
         scale = torch.rsqrt(variance + argument(norm, "eps"))
         scale = scale if factor is None else scale * factor
-        moved = -mean * scale if bias is None else (bias - mean) * scale
-        moved = moved if shift is None else moved + shift
+        new_bias = -mean * scale if bias is None else (bias - mean) * scale
+        new_bias = new_bias if shift is None else new_bias + shift
         folded = (weight * _along_outputs(layer, scale, weight)).to(weight.dtype)
     rewriter = Rewriter(graph_module, argument(layer, "weight"))
-    made = [
+    constants = [
         rewriter.constant(nn.Parameter(tensor, weight.requires_grad), f"_{layer.name}_{name}")
-        for name, tensor in (("folded_weight", folded), ("folded_bias", moved.to(weight.dtype)))
+        for name, tensor in (("folded_weight", folded), ("folded_bias", new_bias.to(weight.dtype)))
     ]
-    layer.args = (layer.args[0], *made, *layer.args[3:])
+    layer.args = (layer.args[0], *constants, *layer.args[3:])
 
 
 def _along_outputs(layer: fx.Node, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The garbage collector while a stage makes graphs: it looks at what the stage makes, and at nothing else."""
+"""Limits the garbage collector, while a stage builds graphs, to the objects that the stage creates."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 
 __all__ = ["collecting_rarely"]
 
-# objects made before the collector looks at the young ones again; Python's own 700 are a graph's first nodes
+# new objects between two collections; with Python's own 700, the first nodes of a graph trigger one
 _YOUNG = 20_000
 
 
 @contextlib.contextmanager
 def collecting_rarely() -> Iterator[None]:
-    """While entered, what was alive before is not searched for garbage, and what is new less often.
+    """While entered, the collector skips older objects, and searches new ones less often.
 
-    Beside torch and ExecuTorch, half a million objects live as long as the process, and each full
-    collection walks them all; the graphs of a large network cause dozens. A caller that has frozen objects
-    itself keeps them, and a collector that is off stays off.
+    With torch and ExecuTorch loaded, half a million objects live as long as the process. Each full
+    collection walks them all, and the graphs of a large network cause dozens. Objects that the caller froze
+    stay frozen, and a collector that is off stays off.
     """
     if not gc.isenabled() or gc.get_freeze_count():
         yield

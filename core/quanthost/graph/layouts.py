@@ -1,4 +1,4 @@
-"""Memory layouts: a program has none but the contiguous one, and what asks for another is left out."""
+"""Removes requests for memory layouts from a graph: all tensors of a program are contiguous."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["forget_layouts"]
 
 
 def forget_layouts(graph_module: fx.GraphModule) -> None:
-    """Leave out, in place in the graph, what asks for an order of dimensions in memory.
+    """Remove, in place in the graph, each request for an order of dimensions in memory.
 
-    A program's tensors are contiguous, weights too, so that such a request has no effect on values; what
-    was a view of memory in the asked order becomes a reshape, which copies where it must.
+    A program's tensors are contiguous, weights too, so that such a request has no effect on values. A view
+    of memory in that order becomes a reshape, which copies where it must.
     """
     for node in list(graph_module.graph.nodes):
         if node.op == "get_attr":
@@ -41,13 +41,13 @@ def forget_layouts(graph_module: fx.GraphModule) -> None:
 def _make_contiguous(graph_module: fx.GraphModule, path: str) -> None:
     owner_path, _, name = path.rpartition(".")
     owner = graph_module.get_submodule(owner_path)
-    held = getattr(owner, name)
-    if not isinstance(held, torch.Tensor) or held.is_contiguous():
+    tensor = getattr(owner, name)
+    if not isinstance(tensor, torch.Tensor) or tensor.is_contiguous():
         return
-    made = held.detach().contiguous()
-    if isinstance(held, nn.Parameter):
-        made = nn.Parameter(made, requires_grad=held.requires_grad)
-    setattr(owner, name, made)
+    contiguous = tensor.detach().contiguous()
+    if isinstance(tensor, nn.Parameter):
+        contiguous = nn.Parameter(contiguous, requires_grad=tensor.requires_grad)
+    setattr(owner, name, contiguous)
 
 
 def _only_moves(node: fx.Node, source: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Groups of nodes that can be one piece each: as few pieces as there are without a cycle between them."""
+"""Merges groups of nodes into as few pieces as possible without a cycle between the pieces."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _levels(graph: fx.Graph, owner: dict[fx.Node, _Unit]) -> tuple[dict[int, int
 
 
 def _parted(graph: fx.Graph, owner: dict[fx.Node, _Unit], levels: dict[int, int]) -> list[int]:
-    """Groups with an element of a tuple that is made at another level: no piece hands a tuple on."""
+    """Groups that read an element of a tuple from another level: pieces cannot pass a tuple on."""
     parted = []
     for node in graph.find_nodes(op="call_function", target=operator.getitem):
         reader, maker = owner.get(node), owner.get(node.all_input_nodes[0])
@@ -80,7 +80,7 @@ def _parted(graph: fx.Graph, owner: dict[fx.Node, _Unit], levels: dict[int, int]
 
 def _peeled(readers: dict[_Unit, set[_Unit]], sources: dict[_Unit, set[_Unit]]) -> list[_Unit]:
     """Units whose readers all come before them in the list; what lies on or before a cycle is not in it."""
-    waiting = {unit: len(found) for unit, found in readers.items()}
+    waiting = {unit: len(units) for unit, units in readers.items()}
     ready = [unit for unit, count in waiting.items() if count == 0]
     order = []
     while ready:

@@ -82,8 +82,8 @@ def draws(node: fx.Node) -> bool:
     op = overload(node)
     if op is None or torch.Tag.nondeterministic_seeded not in op.tags:
         return False
-    given = arguments(node)
-    is_off = given.get("train", given.get("training")) is False or given.get("dropout_p") == 0.0
+    values = arguments(node)
+    is_off = values.get("train", values.get("training")) is False or values.get("dropout_p") == 0.0
     return not is_off
 
 
@@ -92,16 +92,16 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     op = overload(node)
     if op is None:
         return {str(i): value for i, value in enumerate(node.args)}
-    given, count = node.args, len(node.args)
+    values, count = node.args, len(node.args)
     named: dict[str, Any] = {}
     for name, place, default in _parameters(op):
-        named[name] = given[place] if place < count else node.kwargs.get(name, default)
+        named[name] = values[place] if place < count else node.kwargs.get(name, default)
     return named
 
 
 @functools.cache
 def _parameters(op: OpOverload) -> tuple[tuple[str, int, Any], ...]:
-    """Name, position (beyond all for what is given by name alone) and default of each."""
+    """Name, position (beyond all others for keyword-only ones) and default of each parameter."""
     beyond = len(op._schema.arguments)
     return tuple(
         (each.name, beyond if each.kwarg_only else place,

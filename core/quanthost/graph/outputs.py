@@ -1,4 +1,4 @@
-"""Outputs of a program: which leaves it computes, and which the host puts in their place when it runs."""
+"""Plans the outputs of a program: the leaves that it computes, and those that the host adds when it runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["assemble", "plan_outputs"]
 def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
     """Reduce the graph's outputs, in place, to distinct tensors that it computes.
 
-    A tensor returned twice is returned once; inputs that are passed through, ``None`` and other constants
-    are not returned by the program at all, for delegates refuse them. The plan says how to put the
-    structure of the model together again. The graph then takes and returns its leaves flat.
+    The program returns each tensor once. It does not return inputs that are passed through, ``None`` or
+    other constants, since delegates refuse them. The plan says how to rebuild the model's structure. The
+    graph then takes and returns its leaves flat.
     """
     graph = graph_module.graph
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     result = graph.output_node()
-    kept: dict[fx.Node, int] = {}
+    computed: dict[fx.Node, int] = {}
     leaves = []
     for leaf in pytree.tree_leaves(result.args[0], is_leaf=lambda value: value is None):
         if not isinstance(leaf, fx.Node):
@@ -32,7 +32,7 @@ def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
         elif leaf in inputs:
             leaves.append(OutputLeaf(source=LeafSource.INPUT, index=inputs.index(leaf)))
         else:
-            number = kept.setdefault(leaf, len(kept))
+            number = computed.setdefault(leaf, len(computed))
             leaves.append(OutputLeaf(source=LeafSource.PROGRAM, index=number))
     result.args = (tuple(_computed(graph_module, leaf, result) for leaf in kept),)
     graph.set_codegen(CodeGen())
@@ -41,7 +41,7 @@ def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
 
 
 def _computed(graph_module: fx.GraphModule, leaf: fx.Node, result: fx.Node) -> fx.Node:
-    """A weight or constant that is returned must be copied, for a program returns what it computes."""
+    """The leaf, or a copy of a weight or constant: a program returns only what it computes."""
     if leaf.op != "get_attr":
         return leaf
     with graph_module.graph.inserting_before(result):

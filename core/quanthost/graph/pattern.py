@@ -43,11 +43,11 @@ class Op:
 
     def captures(self) -> tuple[str, ...]:
         """Names of the captures, without marks, in order of first appearance."""
-        found: dict[str, None] = {}
+        captures: dict[str, None] = {}
         for _, part in self.operands:
             names = part.captures() if isinstance(part, Op) else (part,) if isinstance(part, str) else ()
-            found.update(dict.fromkeys(name.rstrip("?*") for name in names))
-        return tuple(found)
+            captures.update(dict.fromkeys(name.rstrip("?*") for name in names))
+        return tuple(captures)
 
     def __str__(self) -> str:
         inner = ", ".join(str(part) for _, part in self.operands)
@@ -90,11 +90,11 @@ class Mismatch:
 
 
 def bind(pattern: Op, node: fx.Node) -> Binding | Mismatch:
-    """Match the pattern with ``node`` as its output. Pure: nothing of the graph changes.
+    """Match the pattern with ``node`` as its output. Pure: the graph does not change.
 
-    Inner operators must have no other use, since a fused kernel keeps no intermediate result; a
-    capture that appears twice must be the same node both times. Where nothing holds, the mismatch is the
-    deepest one of all orders of commutative operands.
+    Inner operators must have no other use, since a fused kernel keeps no intermediate result. A capture
+    that appears twice must be the same node both times. If the pattern does not match, the result is the
+    deepest mismatch over all orders of commutative operands.
     """
     stopped: list[Mismatch] = []
     binding = next(_bind_operator(pattern, node, {}, 0, stopped), None)
@@ -104,18 +104,18 @@ def bind(pattern: Op, node: fx.Node) -> Binding | Mismatch:
 def _bind_operator(
     pattern: Op, node: fx.Node, captures: dict[str, Any], depth: int, stopped: list[Mismatch]
 ) -> Iterator[Binding]:
-    """Each way in which the pattern holds at a node; where a way ended is added to ``stopped``."""
+    """Each way in which the pattern matches at a node; ``stopped`` collects where attempts ended."""
     name = operator_name(node) if node.op == "call_function" else node.op
     if node.op != "call_function" or not any(name_matches(wanted, name) for wanted in pattern.names):
         stopped.append(Mismatch(depth=depth, node=node.name, found=name, expected="|".join(pattern.names)))
         return
     values = arguments(node)
     for operands in _orders(pattern):
-        given = [
+        pairs = [
             (part, next((values[name] for name in key.split("|") if name in values), None))
             for key, part in operands
         ]
-        for inner in _bind_operands(given, node, captures, depth + 1, stopped):
+        for inner in _bind_operands(pairs, node, captures, depth + 1, stopped):
             yield attrs.evolve(inner, nodes=(*inner.nodes, node))
 
 
@@ -127,17 +127,17 @@ def _orders(pattern: Op) -> Iterator[tuple[tuple[str, _Operand], ...]]:
 
 
 def _bind_operands(
-    given: list[tuple[_Operand, Any]],
+    pairs: list[tuple[_Operand, Any]],
     reader: fx.Node,
     captures: dict[str, Any],
     depth: int,
     stopped: list[Mismatch],
 ) -> Iterator[Binding]:
-    """Each way in which all operands of ``reader`` hold, with what was captured before them."""
-    if not given:
+    """Each way in which all operands of ``reader`` match; ``pairs`` are patterns with the actual values."""
+    if not pairs:
         yield Binding(nodes=(), captures=captures)
         return
-    (part, value), *rest = given
+    (part, value), *rest = pairs
     for head in _bind_operand(part, value, reader, captures, depth, stopped):
         for tail in _bind_operands(rest, reader, head.captures, depth, stopped):
             yield attrs.evolve(tail, nodes=(*head.nodes, *tail.nodes))
@@ -190,14 +190,14 @@ def _uses(node: fx.Node) -> int:
     """How often a node is read: by how many users, or how many arguments of one (``add(x, x)``)."""
     if len(node.users) != 1:
         return len(node.users)
-    found: list[fx.Node] = []
+    read: list[fx.Node] = []
     for user in node.users:
-        fx.map_arg((user.args, user.kwargs), found.append)
-    return found.count(node)
+        fx.map_arg((user.args, user.kwargs), read.append)
+    return read.count(node)
 
 
 def _capture_misfit(part: str, value: Any, captures: dict[str, Any]) -> str | None:
-    """What is expected where the value does not fit a capture, ``None`` where it fits."""
+    """What the capture needs instead of the value, ``None`` where the value fits."""
     name = part.rstrip("?*")
     if value is None:
         fits = part.endswith("?")

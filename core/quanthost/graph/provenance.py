@@ -1,4 +1,4 @@
-"""Where a node comes from: operator, module and line of the user's code, as tracing recorded them."""
+"""Finds where a node comes from: operator, module and line of the user's code, as tracing recorded them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Location:
 
     @property
     def portable(self) -> str:
-        """``package/file.py:line``: the same on every machine, for what is kept.
+        """``package/file.py:line``: the same on every machine, for stored records.
 
         Relative to the entry of ``sys.path`` or the working directory that the file lies deepest under,
         the file's name alone where it lies under none.
@@ -75,7 +75,7 @@ class Location:
 
 @attrs.frozen(kw_only=True)
 class NodeInfo:
-    """What is known of one call node.
+    """The operator of a call node, and where it comes from.
 
     ``operator`` is the aten name with overload. ``module`` is the dotted path of the innermost module
     whose forward was running, ``""`` for the model itself; ``module_type`` its class, with its Python

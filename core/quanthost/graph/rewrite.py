@@ -1,4 +1,4 @@
-"""Rewriting a graph in place, keeping what tracing knows: fake tensors, origin, module and source line."""
+"""Rewrites graphs in place and keeps what tracing recorded: fake tensors, origin, module and source line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from quanthost.graph.view import storage, tensor_meta
 __all__ = ["ORIGIN", "Rewriter", "drop_idle_dropout", "functionalize", "origin", "tag_origins"]
 
 ORIGIN = "quanthost"
-_KEPT = ("custom", "nn_module_stack", "stack_trace", "source_fn_stack", "from_node")
+_INHERITED = ("custom", "nn_module_stack", "stack_trace", "source_fn_stack", "from_node")
 
 
 def tag_origins(graph_module: fx.GraphModule) -> None:
@@ -44,22 +44,22 @@ def origin(node: fx.Node) -> str | None:
 
 
 class Rewriter:
-    """Inserts nodes before one node, each with its fake tensor and the metadata of the replaced node."""
+    """Inserts nodes before a node that they replace, with fake tensors and that node's metadata."""
 
     def __init__(self, graph_module: fx.GraphModule, node: fx.Node) -> None:
         self.graph_module = graph_module
         self.node = node
-        self._meta = {key: node.meta[key] for key in _KEPT if key in node.meta}
+        self._meta = {key: node.meta[key] for key in _INHERITED if key in node.meta}
 
     def call(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """Insert a call and compute its fake result."""
         with self.graph_module.graph.inserting_before(self.node):
-            made = self.graph_module.graph.call_function(target, args, kwargs)
-        made.meta = dict(self._meta)
+            call = self.graph_module.graph.call_function(target, args, kwargs)
+        call.meta = dict(self._meta)
         fake = _fake_result(target, args, kwargs)
         if fake is not None:
-            made.meta["val"] = fake
-        return made
+            call.meta["val"] = fake
+        return call
 
     def constant(self, value: torch.Tensor, name: str) -> fx.Node:
         """Insert a constant tensor under a free name that starts with ``name``: a buffer, or a parameter."""
@@ -73,15 +73,15 @@ class Rewriter:
         else:
             self.graph_module.register_buffer(free, value)
         with self.graph_module.graph.inserting_before(self.node):
-            made = self.graph_module.graph.get_attr(free)
-        made.meta = dict(self._meta)
+            node = self.graph_module.graph.get_attr(free)
+        node.meta = dict(self._meta)
         mode = _fake_mode(self.node.meta.get("val"))
-        made.meta["val"] = value if mode is None else mode.from_tensor(value, static_shapes=True)
-        return made
+        node.meta["val"] = value if mode is None else mode.from_tensor(value, static_shapes=True)
+        return node
 
-    def replace_with(self, made: fx.Node) -> None:
-        """Give all users of the node the new one, and remove the node."""
-        self.node.replace_all_uses_with(made)
+    def replace_with(self, replacement: fx.Node) -> None:
+        """Let all users of the node read the replacement, and remove the node."""
+        self.node.replace_all_uses_with(replacement)
         self.graph_module.graph.erase_node(self.node)
 
 
@@ -91,7 +91,7 @@ def _fake_mode(values: Any) -> Any | None:
 
 
 def _fake_result(target: Callable[..., Any], args: Any, kwargs: Any) -> Any | None:
-    """What a call gives for the fake tensors of its arguments, ``None`` where tracing left none."""
+    """The result of a call for the fake tensors of its arguments, ``None`` where tracing left none."""
     nodes = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, fx.Node)]
     if any("val" not in node.meta for node in nodes):
         return None
@@ -106,11 +106,10 @@ def _fake_result(target: Callable[..., Any], args: Any, kwargs: Any) -> Any | No
 def functionalize(graph_module: fx.GraphModule) -> tuple[fx.Node, ...]:
     """Turn in-place activations and arithmetic into their functional twins, in place in the graph.
 
-    Later users of the changed tensor read the twin's result, as eager execution would. An operator is
-    left alone where that is not all: it changes a view of another tensor; memory that outlives the call
-    or that another node reads later; or its twin would promote the dtype. Those that are left and write
-    into a tensor of the call are returned: a copy of what they change, as quantization makes it, would
-    not see the change.
+    Later users of the changed tensor read the twin's result, as in eager execution. An operator is left
+    alone if it changes a view of another tensor, memory that outlives the call or that another node reads
+    later, or if its twin would promote the dtype. The operators that are left and write into a tensor of
+    the call are returned: quantization copies tensors, and a copy would not see the change.
     """
     order = {node: i for i, node in enumerate(graph_module.graph.nodes)}
     sharers: dict[int | None, list[fx.Node]] = defaultdict(list)
@@ -136,7 +135,7 @@ def functionalize(graph_module: fx.GraphModule) -> tuple[fx.Node, ...]:
 
 
 def drop_idle_dropout(graph_module: fx.GraphModule) -> None:
-    """Dropout that does not train gives its input itself; decomposed, it would give a copy."""
+    """Replace dropout in evaluation by its input; decomposed, it would copy it."""
     for node in list(graph_module.graph.nodes):
         if operator_facts(node).is_dropout and not argument(node, "train"):
             node.replace_all_uses_with(argument(node, "input"))
@@ -159,9 +158,9 @@ def _writers(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
         op = overload(node) if node.op == "call_function" else None
         if op is None or not op._schema.is_mutable or torch.Tag.inplace_view in op.tags:
             continue
-        given = arguments(node)
-        written = (given[parameter.name] for parameter in op._schema.arguments if parameter.is_write)
-        if any(isinstance(held, fx.Node) and _memory(held) not in outliving for held in written):
+        values = arguments(node)
+        written = (values[parameter.name] for parameter in op._schema.arguments if parameter.is_write)
+        if any(isinstance(value, fx.Node) and _memory(value) not in outliving for value in written):
             yield node
 
 

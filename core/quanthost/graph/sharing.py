@@ -1,4 +1,4 @@
-"""Which tensors have one set of quantization parameters: sharing groups as one system, whatever the order."""
+"""Finds which tensors share quantization parameters; the result does not depend on the order of the graph."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class DisjointSets(Generic[_T]):
 
     def groups(self) -> list[list[_T]]:
         """The sets, in order of their first item."""
-        found: dict[_T, list[_T]] = {}
+        groups: dict[_T, list[_T]] = {}
         for item in self._parent:
-            found.setdefault(self.find(item), []).append(item)
-        return list(found.values())
+            groups.setdefault(self.find(item), []).append(item)
+        return list(groups.values())
 
 
 @attrs.frozen(kw_only=True)
@@ -62,12 +62,11 @@ def solve_sharing(
 ) -> Sharing:
     """Solve the sharing constraints of a graph.
 
-    ``specs`` are the wishes of all points, ``required`` the tuples of points that a kernel needs equal.
-    A tensor's result and its uses are joined where their specs agree, since then one quantize serves
-    all. A fixed spec is the group's; two different fixed specs, or specs that differ, under ``required``
-    make a conflict, of the required points alone. Where joining a result with its use would bring two
-    fixed specs together, no such join is made in that group, so that the answer does not depend on the
-    order of the graph.
+    ``specs`` are the qspecs that the points ask for, ``required`` tuples of points that a kernel needs
+    equal. A tensor's result and its uses are joined where their specs agree, since one quantize then serves
+    all. A fixed spec decides for its group. Required points conflict if two of them have different fixed
+    specs, or specs that differ. If joining a result with its use would bring two fixed specs together, the
+    whole group is not joined so, which makes the result independent of the order of the graph.
     """
     pairs = [(points[0], point) for points in required for point in points[1:]]
     solved = _united(specs, pairs)
@@ -116,7 +115,7 @@ def _agree(first: AnyQSpec, second: AnyQSpec) -> bool:
 
 
 def _takes(spec: AnyQSpec, fixed: AnyQSpec) -> bool:
-    """Whether a tensor that would have a range of its own can have the fixed one."""
+    """Whether a tensor with a range of its own can take the fixed range instead."""
     if not isinstance(spec, QSpec) or not isinstance(fixed, FixedQSpec):
         return False
     one_static = spec.timing is Timing.STATIC and spec.granularity is Granularity.PER_TENSOR

@@ -34,7 +34,7 @@ _REGISTER = (
 
 @attrs.frozen(kw_only=True)
 class Signature:
-    """What a program takes and gives.
+    """The inputs and outputs of a program.
 
     ``inputs`` are the leaves of ``(args, kwargs)``, in the order of the call that was captured: positional
     arguments, then keyword arguments. ``outputs`` are the leaves of the result. ``parameters`` are the
@@ -183,11 +183,11 @@ class Signature:
             remedy="pass the same arguments, by position and by name as they were captured", value=args,
         )  # fmt: skip
 
-    def _first_difference(self, given: int, named: Mapping[str, Any]) -> str:
+    def _first_difference(self, count: int, named: Mapping[str, Any]) -> str:
         in_args, in_kwargs = self.in_spec.children()
-        if given < in_args.num_children:
-            return f"{self._positional(given)} is missing"
-        if given > in_args.num_children:
+        if count < in_args.num_children:
+            return f"{self._positional(count)} is missing"
+        if count > in_args.num_children:
             return f"argument {in_args.num_children} is one too many"
         missing = [key for key in _keys(in_kwargs) if key not in named]
         extra = [key for key in named if key not in _keys(in_kwargs)]

@@ -1,4 +1,4 @@
-"""The support table: rows of pattern, constraints, roles and kernels, the one place where support is said."""
+"""The support table: rows of pattern, constraints, roles and kernels, the only declaration of support."""
 
 from __future__ import annotations
 
@@ -135,17 +135,17 @@ def _specs(
 class Row:
     """One thing that a backend supports.
 
-    ``roles`` says what each capture is to the operator; what is not named is an activation.
-    ``kernels`` are the arithmetics in which the target has it. ``shares`` are captures (and
-    ``"output"``) that must have one set of quantization parameters. ``qspecs`` replace the recipe's for
-    single captures (a fixed output range). ``weight_axis`` is the axis of the output channels of the
-    weight. ``lowers_to`` tells a reader what the target runs.
+    ``roles`` gives the role of each capture; captures without one are activations. ``kernels`` are the
+    arithmetics in which the target runs it. ``shares`` are captures (and ``"output"``) that must have one
+    set of quantization parameters. ``qspecs`` replace the recipe's for single captures (a fixed output
+    range). ``weight_axis`` is the axis of the weight's output channels. ``lowers_to`` tells a reader what
+    the target runs.
 
-    ``delegated`` is false where the runtime's own kernels run the row, and the partitioner leaves it.
-    ``keeps`` names operators that the delegate has as they are, and that ExecuTorch would decompose.
-    ``converts`` marks a mere conversion (quantize, dequantize), not worth a partition by itself.
-    ``requantizes`` says of what only moves or joins values that its kernel brings them to the result's own
-    parameters; without it they must share one set.
+    ``delegated`` is false if the runtime's own kernels run the row, so that the partitioner leaves it.
+    ``keeps`` names operators that the delegate takes whole, but ExecuTorch would decompose. ``converts``
+    marks a mere conversion (quantize, dequantize), not worth a partition by itself. ``requantizes`` marks
+    a row that moves or joins values whose kernel converts them to the result's own parameters; without it
+    they must share one set.
     """
 
     name: str = attrs.field(validator=checks.identifier())

@@ -34,7 +34,7 @@ def is_dequantize(node: object) -> bool:
 
 
 def tensor_meta(node: fx.Node) -> torch.Tensor | None:
-    """The fake tensor that tracing left on a node, ``None`` where it makes no single tensor."""
+    """The fake tensor that tracing left on a node, ``None`` where its result is no single tensor."""
     value = node.meta.get("val")
     return value if isinstance(value, torch.Tensor) else None
 
@@ -82,16 +82,16 @@ class GraphView:
     @cached_property
     def _written(self) -> frozenset[int | None]:
         """Memory that an operator of the graph writes into, itself or through a view."""
-        found: set[int | None] = set()
+        memory: set[int | None] = set()
         for node in self.graph_module.graph.nodes:
             op = overload(node) if node.op == "call_function" else None
             # such operators change sizes and strides, or detach, but no values
             if op is None or not op._schema.is_mutable or torch.Tag.inplace_view in op.tags:
                 continue
-            given = arguments(node)
-            written = (given[parameter.name] for parameter in op._schema.arguments if parameter.is_write)
-            found.update(storage(value) for value in written if isinstance(value, fx.Node))
-        return frozenset(found - {None})
+            values = arguments(node)
+            written = (values[parameter.name] for parameter in op._schema.arguments if parameter.is_write)
+            memory.update(storage(value) for value in written if isinstance(value, fx.Node))
+        return frozenset(memory - {None})
 
     @cached_property
     def order(self) -> dict[fx.Node, int]:
@@ -117,5 +117,5 @@ class GraphView:
         if self.exported is None or node.name not in self._lifted:
             return None
         name = self._lifted[node.name]
-        held = self.exported.state_dict.get(name, self.exported.constants.get(name))
-        return held if isinstance(held, torch.Tensor) else None
+        value = self.exported.state_dict.get(name, self.exported.constants.get(name))
+        return value if isinstance(value, torch.Tensor) else None

@@ -1,4 +1,4 @@
-"""Running a graph over several batches at once, node by node, so that one node can be judged on all."""
+"""Runs a graph over several batches at once, node by node, so that each node is seen with all batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quanthost.graph.view import constant
 __all__ = ["walk"]
 
 Visit = Callable[[fx.Node, list[Any]], list[Any]]
-# what a node that calls a module gives for its arguments
+# the result of a node that calls a module, for its arguments
 Called = Callable[[fx.Node, tuple[Any, ...]], Any]
 
 
@@ -30,16 +30,16 @@ def walk(
 ) -> list[list[Any]]:
     """The flat outputs for each batch of flat inputs.
 
-    ``visit`` sees each call of a function or module with its results for all batches, and returns what
-    its users shall read. ``called`` stands in for modules that are called (observers); they pass their first
-    argument on where it is left out. A result is kept only as long as it has users, so that the memory is
-    that of the live tensors of all batches.
+    ``visit`` sees each call of a function or module with its results for all batches, and returns the
+    results that its users read. ``called`` replaces the calls of modules (observers); by default they pass
+    their first argument on. A result is freed after its last user, so that memory holds only the live
+    tensors of all batches.
     """
     numbers = range(len(batches))
     values: dict[fx.Node, list[Any]] = {}
     last_user = {source: node for node in graph_module.graph.nodes for source in node.all_input_nodes}
     inputs = iter(range(len(batches[0])) if batches else ())
-    # what constants alone make, such as dequantized weights, is the same for all batches
+    # computed from constants alone, such as dequantized weights: the same for all batches
     fixed: set[fx.Node] = set()
     for node in graph_module.graph.nodes:
         if node.op == "output":

@@ -1,4 +1,4 @@
-"""Which of a program's inputs, buffers and parameters its graph writes into, directly or through views."""
+"""Finds the inputs, buffers and parameters that a program writes into, directly or through views."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def find_writes(exported: ExportedProgram) -> tuple[Write, ...]:
         if node.op == "placeholder" and node.name in specs and not _is_copied_first(node)
     }
     by_storage = {_storage(node): node for node in holders if _storage(node) is not None}
-    found: dict[str, Write] = {}
+    writes: dict[str, Write] = {}
     for node, written, statistics in _written(exported.graph_module):
         holder = written if written in holders else by_storage.get(_storage(written))
         if holder is not None:
             write = _write(specs[holder.name], node, statistics)
-            found.setdefault(write.name, write)
+            writes.setdefault(write.name, write)
     for write in _copied_back(exported):
-        found.setdefault(write.name, write)
-    return _with_counters(found)
+        writes.setdefault(write.name, write)
+    return _with_counters(writes)
 
 
 def _is_copied_first(holder: fx.Node) -> bool:
@@ -91,14 +91,14 @@ def _written(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, b
             # such operators change sizes and strides, or detach, but no values
             if op is None or torch.Tag.inplace_view in op.tags:
                 continue
-            given = arguments(node)
+            values = arguments(node)
             for parameter in op._schema.arguments:
-                if parameter.is_write and isinstance(given[parameter.name], fx.Node):
-                    yield node, given[parameter.name], False
+                if parameter.is_write and isinstance(values[parameter.name], fx.Node):
+                    yield node, values[parameter.name], False
             switch = operator_facts(node).statistics_switch
-            for name in _STATISTICS if switch is not None and given[switch] is True else ():
-                if isinstance(given[name], fx.Node):
-                    yield node, given[name], True
+            for name in _STATISTICS if switch is not None and values[switch] is True else ():
+                if isinstance(values[name], fx.Node):
+                    yield node, values[name], True
 
 
 def _copied_back(exported: ExportedProgram) -> Iterator[Write]:
@@ -108,12 +108,12 @@ def _copied_back(exported: ExportedProgram) -> Iterator[Write]:
             yield Write(kind=_MUTATIONS[spec.kind], name=spec.target, node=nodes[spec.arg.name])
 
 
-def _with_counters(found: dict[str, Write]) -> tuple[Write, ...]:
+def _with_counters(writes: dict[str, Write]) -> tuple[Write, ...]:
     """Mark the batch counter beside running statistics as the statistics that it is."""
-    counted = {write.name.rpartition(".")[0] for write in found.values() if write.statistics}
+    counted = {write.name.rpartition(".")[0] for write in writes.values() if write.statistics}
     return tuple(
         attrs.evolve(write, statistics=True)
         if write.name.rpartition(".")[2] == _COUNTER and write.name.rpartition(".")[0] in counted
         else write
-        for write in found.values()
+        for write in writes.values()
     )

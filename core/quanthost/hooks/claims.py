@@ -155,7 +155,8 @@ def _surroundings(site: Site) -> Iterable[fx.Node]:
         quantize = node.args[0]
         if node not in weights and site.kernel is Kernel.DYNAMIC and isinstance(quantize, fx.Node):
             yield quantize
-            for parameter in quantize.args[1:3]:
+            parameters = qdq_parameters(quantize)
+            for parameter in () if parameters is None else (parameters.scale, parameters.zero_point):
                 if isinstance(parameter, fx.Node):
                     yield parameter
                     yield from (p for p in parameter.all_input_nodes if p.op == "call_function")

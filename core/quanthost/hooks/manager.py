@@ -27,7 +27,7 @@ __all__ = ["Plugins"]
 _PREFIX = "quanthost_"
 _MARK = f"{PROJECT}_impl"
 _NAMES = tuple(hook.__name__ for hook in HOOKS)
-# What one answer to a hook is, and what the items of a list are; partitioners are the toolchain's.
+# the type of an answer to a hook, and of the items of a list; partitioners are a type of the toolchain
 _ANSWERS: dict[str, tuple[type, ...]] = {
     "quanthost_backend_info": (BackendInfo,),
     "quanthost_choose_qspecs": (QSpecChoice, Refusal),
@@ -42,8 +42,8 @@ _ITEMS: dict[str, tuple[type, ...]] = {
 class Plugins:
     """Backends in order of priority, then extensions; one pluggy manager for one run.
 
-    Answers are checked as they are given, so that the error names the plugin that gave the wrong one.
-    ``unregistered`` names the backends that the caller has as objects, of no distribution.
+    Each answer is checked at once, so that the error names the plugin that gave a wrong one.
+    ``unregistered`` names the backends that the caller passed as objects, which no distribution offers.
 
     Raises:
         HookError: a plugin has a hook of an unknown name or with an argument that the hook does not have.
@@ -109,8 +109,8 @@ class Plugins:
         from torch.fx import GraphModule as Graph
 
         for impl in reversed(self._manager.hook.quanthost_transform_for_annotation.get_hookimpls()):
-            given = {"graph_module": graph_module, "request": request}
-            result = impl.function(*(given[name] for name in impl.argnames))
+            arguments = {"graph_module": graph_module, "request": request}
+            result = impl.function(*(arguments[name] for name in impl.argnames))
             if not isinstance(result, Graph):
                 raise _wrong_type(
                     impl.plugin_name, "quanthost_transform_for_annotation", result, "GraphModule"
@@ -133,8 +133,8 @@ class Plugins:
         choice: QSpecChoice | Refusal = result
         return choice
 
-    def validate(self, **given: Any) -> list[Problem]:
-        return self._collect(None, "quanthost_validate", **given)
+    def validate(self, **arguments: Any) -> list[Problem]:
+        return self._collect(None, "quanthost_validate", **arguments)
 
     def partitioners(self, request: Request, kind: type) -> list[Any]:
         """The partitioners of all backends in order of priority, then of extensions."""
@@ -143,10 +143,10 @@ class Plugins:
 
     def lowering_options(self, request: Request) -> list[LoweringOptions]:
         """The options of each backend, in order of priority; the host merges them."""
-        found = (
+        answers = (
             self._first(backend, "quanthost_lowering_options", request=request) for backend in self.backends
         )
-        return [options for options in found if options is not None]
+        return [options for options in answers if options is not None]
 
     def runner(
         self, program: bytes, request: Request, pieces: tuple[PieceRecord, ...]
@@ -163,22 +163,22 @@ class Plugins:
         others = [self._manager.get_plugin(name) for name in self.backends if name != backend]
         return self._manager.subset_hook_caller(hook, remove_plugins=others)
 
-    def _first(self, backend: str | None, hook: str, **given: Any) -> Any:
+    def _first(self, backend: str | None, hook: str, **arguments: Any) -> Any:
         caller = self._caller(backend, hook)
-        result = caller(**given)
+        result = caller(**arguments)
         self._check(_wrappers(caller), hook, result)
         return result
 
-    def _collect(self, backend: str | None, hook: str, **given: Any) -> list[Any]:
+    def _collect(self, backend: str | None, hook: str, **arguments: Any) -> list[Any]:
         caller = self._caller(backend, hook)
-        answers = caller(**given)
+        answers = caller(**arguments)
         if not isinstance(answers, list):
             raise _wrong_type(_wrappers(caller), hook, answers, "a list of answers")
-        found: list[Any] = []
+        items: list[Any] = []
         for result in answers:
             self._check(_wrappers(caller), hook, result)
-            found.extend(result)
-        return found
+            items.extend(result)
+        return items
 
     def _check(self, plugin: str, hook: str, result: Any) -> None:
         """Refuse an answer of the wrong type; ``None`` is no answer."""
@@ -199,7 +199,7 @@ class Plugins:
 
 
 class _Hooks:
-    """What is registered for a plugin: its hooks as attributes."""
+    """The object that is registered for a plugin: its hooks as attributes."""
 
 
 def _wraps(function: object) -> bool:
@@ -208,7 +208,7 @@ def _wraps(function: object) -> bool:
 
 
 def _wrappers(caller: pluggy.HookCaller) -> str:
-    """Who can have changed an answer after it was given."""
+    """The plugins that can have changed an answer."""
     return ", ".join(impl.plugin_name for impl in caller.get_hookimpls() if impl.wrapper or impl.hookwrapper)
 
 
@@ -257,9 +257,9 @@ def _warn_of_old(name: str, function: Callable[..., Any]) -> None:
 
 
 def _is_marked(plugin: object, name: str) -> bool:
-    """Whether a function of any name is meant as a hook; no property is run to find out."""
-    found = inspect.getattr_static(plugin, name, None)
-    function = getattr(found, "__func__", found)
+    """Whether a function of any name is marked as a hook; properties are not evaluated."""
+    attribute = inspect.getattr_static(plugin, name, None)
+    function = getattr(attribute, "__func__", attribute)
     return inspect.isroutine(function) and hasattr(function, _MARK)
 
 

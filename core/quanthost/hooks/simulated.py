@@ -1,4 +1,4 @@
-"""For authors without hardware: programs run here, with a function in place of the delegate."""
+"""Runs programs without the backend's hardware, with a function in place of the delegate."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def simulated_runner(
 
 
 class _Simulated:
-    """The runner; it reads its program when it is first called, since many programs are never run here."""
+    """The runner; it reads its program at the first call, since many programs are never run here."""
 
     def __init__(
         self, program: bytes, pieces: Sequence[PieceRecord], delegates: Mapping[str, Callable[..., Any]]
     ) -> None:
-        self._given = (program, pieces, delegates)
+        self._arguments = (program, pieces, delegates)
         self._interpreter: Interpreter | None = None
         self._lock = Lock()
 
@@ -62,7 +62,7 @@ class _Simulated:
 
         with self._lock:
             if self._interpreter is None:
-                self._interpreter = Interpreter(*self._given)
+                self._interpreter = Interpreter(*self._arguments)
         return self._interpreter(inputs)
 
 
@@ -88,10 +88,10 @@ def compile_portable(partition: ExportedProgram, arithmetic: ArithmeticProfile |
 
 
 def execute_portable(blob: bytes, inputs: Sequence[Any]) -> list[Tensor]:
-    """Run what ``compile_portable`` made in the ExecuTorch runtime of this machine.
+    """Run a program of ``compile_portable`` in the ExecuTorch runtime of this machine.
 
     Args:
-        blob: The ``.pte``; a loaded one is kept for the next call.
+        blob: The ``.pte``; it stays loaded for the next call.
         inputs: The partition's inputs in order; sizes among them are left out.
 
     Raises:

@@ -29,7 +29,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @attrs.frozen(kw_only=True)
 class RowMiss:
-    """A row whose pattern held at a node of the captured graph, and the constraint that refused it."""
+    """A row whose pattern matched at a node of the captured graph, and why a constraint refused it."""
 
     node: str
     row: str
@@ -38,7 +38,7 @@ class RowMiss:
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """Something that ``quanthost_validate`` will not let pass: which node, what is wrong, what to do."""
+    """A reason why ``quanthost_validate`` refuses the graph: the node, what is wrong, what to do."""
 
     node: str
     message: str
@@ -47,7 +47,7 @@ class Problem:
 
 @attrs.frozen(kw_only=True)
 class LoweringOptions:
-    """What a backend wants of the way to its program; unset parts keep the toolchain's defaults.
+    """How a backend's program is lowered; unset parts keep the toolchain's defaults.
 
     ``passes`` are edge passes run before partitioning; ``edge_compile_config`` and ``backend_config`` are
     ExecuTorch's ``EdgeCompileConfig`` and ``ExecutorchBackendConfig``; ``around`` makes a context manager
@@ -89,9 +89,9 @@ def quanthost_annotate(
 ) -> list[Match | RowMiss]:
     """Find the places where a row of the backend holds for the recipe ``request.recipe``.
 
-    Pure: the graph is not changed. Matches cover nodes of ``open_nodes`` only (an override or a backend of
-    higher priority has closed the others), and no node twice. Each row whose pattern held but whose
-    constraint refused it is returned as ``RowMiss``, so that the reason reaches the user.
+    Pure: the graph is not changed. Matches cover only nodes of ``open_nodes`` (an override or a backend of
+    higher priority has closed the others), and no node twice. A row whose pattern matched but whose
+    constraint refused it is returned as ``RowMiss``, so that the user sees the reason.
     """
     raise NotImplementedError
 
@@ -100,8 +100,9 @@ def quanthost_annotate(
 def quanthost_choose_qspecs(match: Match, request: Request) -> QSpecChoice | Refusal:
     """Give each captured tensor of a match its qspec, or refuse the match with a reason.
 
-    Captures that are absent from the choice stay float. Wrap this hook (``hookimpl(wrapper=True)``) to
-    change the choice of another plugin: that is how overrides, accuracy guards and mixed precision work.
+    Captures that are absent from the choice stay float. An extension can wrap this hook
+    (``hookimpl(wrapper=True)``) to change the choice of a backend, for mixed precision or to guard the
+    accuracy. The host itself applies overrides to the choice, after all wrappers.
     """
     raise NotImplementedError
 
@@ -110,13 +111,13 @@ def quanthost_choose_qspecs(match: Match, request: Request) -> QSpecChoice | Ref
 def quanthost_validate(
     graph_module: GraphModule, decisions: tuple[Decision, ...], request: Request
 ) -> list[Problem]:
-    """Check the annotated graph against what the target can do; return what must not pass."""
+    """Check the annotated graph against the target; return the reasons to refuse it."""
     raise NotImplementedError
 
 
 @hookspec
 def quanthost_create_partitioners(request: Request) -> list[Partitioner]:
-    """Make the ExecuTorch partitioners that hand the graph to the backend's delegate, in order.
+    """Create the ExecuTorch partitioners that give the graph to the backend's delegate, in order.
 
     An empty list leaves everything to the runtime's portable and quantized kernels.
     """
@@ -125,7 +126,7 @@ def quanthost_create_partitioners(request: Request) -> list[Partitioner]:
 
 @hookspec(firstresult=True)
 def quanthost_lowering_options(request: Request) -> LoweringOptions:
-    """Say how the edge program is made: passes, configurations, what the program needs at run time."""
+    """Say how the program is lowered: passes, configurations, and what it needs at run time."""
     raise NotImplementedError
 
 
@@ -135,8 +136,8 @@ def quanthost_create_runner(
 ) -> Callable[[list[Any]], list[Any]]:
     """Return a callable that runs the ``.pte`` on a flat list of tensors, where ExecuTorch's runtime can't.
 
-    ``pieces`` are the program's delegated calls, in order. Return ``None`` to have the ExecuTorch runtime of
-    this machine execute it. Called when the program is made, and when one that was run so is loaded again.
+    ``pieces`` are the program's delegated calls, in order. Return ``None`` to let the ExecuTorch runtime of
+    this machine execute it. Called after lowering, and when a program with such a runner is loaded.
     """
     raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""The program that calibration runs for each batch: the observed graph, and nothing that shows nothing."""
+"""The program that calibration runs for each batch: the observed graph, pruned to what observers need."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from quanthost.toolchain.observers import RangeObserver
 
 __all__ = ["collecting", "density"]
 
-# each takes in the tensors of one observer
+# each receives the tensors of one observer
 _Takers = Sequence[Callable[[torch.Tensor], None]]
 
-# multiplications that take ten times as long as to count one value
+# so many multiplications take ten times as long as counting one value
 _FOR_A_VALUE = 1024
 
 
 def collecting(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> Callable[..., object]:
-    """A function of what takes in the tensors of these observers, in their order, and of the flat inputs.
+    """A function whose arguments are a taker for each observer, in their order, and the flat inputs.
 
-    Straight code: observers are called without the ways of a module, those of constants and of what
-    ranges at run time are left out, and so is whatever no observer needs. Where tensors share an observer
-    it looks at what a reshape or a maximum pooling reads, not at what it gives, since those are the
-    same values again. The function changes nothing, so that several threads may call it at once.
+    The function calls each taker with the tensors of its observer. It calls no observer modules, and it
+    leaves out observers of constants, of dynamic ranges, and whatever no observer needs. If the operand and
+    the result of a reshape or a maximum pool share an observer, only the operand is observed, since the
+    result has the same values. The function has no state, so that several threads may call it at once.
     """
-    made = fx.GraphModule(module, _copy(module, observers))
-    for node in list(made.graph.nodes):
-        _scale_channels(made, node)
-    made.graph.eliminate_dead_code(is_impure_node=_does_something)
-    made.recompile()
-    forward: Callable[..., object] = made.forward
+    program = fx.GraphModule(module, _copy(module, observers))
+    for node in list(program.graph.nodes):
+        _scale_channels(program, node)
+    program.graph.eliminate_dead_code(is_impure_node=_does_something)
+    program.recompile()
+    forward: Callable[..., object] = program.forward
     return forward
 
 
 def density(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> float:
-    """How densely sketches are to sample, see ``RangeSketch.update``: a value of each for each 1,024 of the
-    multiplications that the graph spends on it, so that counting takes a tenth of what computing takes.
+    """The density with which sketches sample, see ``RangeSketch.update``.
 
-    Of the graph alone, so that all shares of the data are sampled alike.
+    One value per 1,024 multiplications of the graph, so that counting takes a tenth of the time of
+    computing. It depends on the graph alone, so that all shares of the data are sampled alike.
     """
 
     def tensor_of(node: object) -> torch.Tensor | None:
         while isinstance(node, fx.Node) and observer_of(module, node) is not None:
             node = node.args[0]
-        held = constant(module, node)
-        return tensor_meta(node) if held is None and isinstance(node, fx.Node) else held
+        tensor = constant(module, node)
+        return tensor_meta(node) if tensor is None and isinstance(node, fx.Node) else tensor
 
     total = sum(multiplications(node, tensor_of) for node in module.graph.nodes)
     return max(1.0, total / _FOR_A_VALUE / max(len(observers), 1) / SAMPLE_SIZE)
@@ -92,9 +92,9 @@ def _repeats(module: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _scale_channels(module: fx.GraphModule, node: fx.Node) -> None:
-    """A convolution of each channel with one number, as batch norms become, by torch's batch norm.
+    """Replace a convolution that scales each channel by one number, as batch norms become, by a batch norm.
 
-    Torch calls as many convolutions as there are channels, and takes a hundred times as long.
+    Torch would call as many convolutions as there are channels, and take a hundred times as long.
     """
     if not operator_facts(node).is_convolution or operator_facts(node).weight_axis != 0:
         return

@@ -1,4 +1,4 @@
-"""``convert``: observers become quantize and dequantize, in the representation that was asked for."""
+"""``convert``: replaces observers by quantize and dequantize, or by integer operators."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def convert(
     representation: Representation | str = Representation.QDQ,
     arithmetic: ArithmeticProfile | str | None = None,
 ) -> ConvertedModel:
-    """Make the quantized graph, which runs in eager torch.
+    """Convert to the quantized graph, which runs in eager torch.
 
-    A ``PreparedModel`` serves where no data is needed: after training with ``qat=True``, or with a recipe
+    A ``PreparedModel`` is enough if no data is needed: after training with ``qat=True``, or with a recipe
     without static ranges. Batch norm and dropout are switched to evaluation.
 
     Args:
@@ -52,10 +52,10 @@ def convert(
         CalibrationError: a static range has seen no data.
         ConversionError: torchao could not convert the graph, or a number of it does not fit the profile.
     """
-    wanted = _representation(representation)
+    form = _representation(representation)
     if isinstance(calibrated, PreparedModel):
         calibrated = _without_data(calibrated)
-    profile = _profile(arithmetic, wanted, calibrated.prepared)
+    profile = _profile(arithmetic, form, calibrated.prepared)
     module = pt2e.deep_copy(calibrated.module)
     if calibrated.prepared.request.qat:
         pt2e.switch_to_eval(module)
@@ -75,7 +75,7 @@ def convert(
         ) from error  # fmt: skip
     decisions = calibrated.prepared.decisions
     if profile is not None:
-        only = ACCUMULATING if wanted is Representation.REFERENCE else None
+        only = ACCUMULATING if form is Representation.REFERENCE else None
         forms = to_integers(converted, profile, only)
         decisions = tuple(_with_form(decision, forms) for decision in decisions)
     return ConvertedModel(
@@ -102,43 +102,43 @@ def _converted(
     return refine(module, calibrated.sample)
 
 
-def _representation(given: Representation | str) -> Representation:
+def _representation(value: Representation | str) -> Representation:
     try:
-        return Representation(given)
+        return Representation(value)
     except ValueError:
         raise RequestError(
-            f"the representation {given!r}", stage="convert", value=given,
+            f"the representation {value!r}", stage="convert", value=value,
             needed="one of " + ", ".join(r.value for r in Representation), remedy="choose one of these",
         ) from None  # fmt: skip
 
 
 def _profile(
-    given: ArithmeticProfile | str | None, wanted: Representation, prepared: PreparedModel
+    arithmetic: ArithmeticProfile | str | None, form: Representation, prepared: PreparedModel
 ) -> ArithmeticProfile | None:
-    """How integer forms rescale; ``None`` where there are none."""
-    if wanted is Representation.QDQ:
-        if given is None:
+    """How integer forms rescale; ``None`` for the q/dq form, which has none."""
+    if form is Representation.QDQ:
+        if arithmetic is None:
             return None
         raise RequestError(
-            "an arithmetic profile for the representation qdq", stage="convert", value=given,
+            "an arithmetic profile for the representation qdq", stage="convert", value=arithmetic,
             needed="the representation reference or integer: q/dq form computes in float",
             remedy="leave the profile out, or choose representation='integer'",
         )  # fmt: skip
-    if isinstance(given, str):
-        profile = PROFILES.get(given)
+    if isinstance(arithmetic, str):
+        profile = PROFILES.get(arithmetic)
         if profile is None:
             raise RequestError(
-                f"the arithmetic profile {given!r}", stage="convert", value=given,
+                f"the arithmetic profile {arithmetic!r}", stage="convert", value=arithmetic,
                 needed="one of " + ", ".join(PROFILES),
                 remedy="choose one of these, or pass an ArithmeticProfile",
             )  # fmt: skip
     else:
-        profile = given if given is not None else _own_profile(prepared)
-    if wanted is Representation.REFERENCE and profile.rescaling is not Rescaling.FP32_HALF_EVEN:
+        profile = arithmetic if arithmetic is not None else _own_profile(prepared)
+    if form is Representation.REFERENCE and profile.rescaling is not Rescaling.FP32_HALF_EVEN:
         raise RequestError(
             f"the arithmetic profile {profile.name} for the representation reference", stage="convert",
-            needed=f"{FP32_HALF_EVEN.name}: the reference representation rescales in float32", value=given,
-            remedy="choose representation='integer' for other profiles",
+            needed=f"{FP32_HALF_EVEN.name}: the reference representation rescales in float32",
+            value=arithmetic, remedy="choose representation='integer' for other profiles",
         )  # fmt: skip
     return profile
 

@@ -1,4 +1,4 @@
-"""Refinement at convert: which estimator serves the model's outputs best, and corrected biases."""
+"""Refinement at convert: chooses the estimator that serves the outputs best, and corrects biases."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["refine"]
 
 Batches = Sequence[Sequence[Any]]
 Outputs = Sequence[Sequence[Any]]
-# means of what a node gives, by its name, float64 ``[channels]``
+# the means of a node's result, by its name, float64 ``[channels]``
 Means = dict[str, torch.Tensor]
-# what is added to the results of a node, by its name, float ``[channels]``
+# offsets to add to a node's result, by its name, float ``[channels]``
 Offsets = dict[str, torch.Tensor]
-# what AUTO stands for; a percentile clips what calibration saw too seldom, and may lose unseen data
+# the estimators that AUTO stands for; a percentile clips rare values, and may lose unseen data
 _ESTIMATORS = (RangeEstimator(kind=Estimator.MINMAX), RangeEstimator(kind=Estimator.MSE))
-# a correction that brings less than this on unseen data may as well be chance
+# a correction that gains less than this on unseen data may be chance
 _WORTH_DB = 1.0
 
 
 def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, Refinement | None]:
-    """Convert with the estimator that serves best of those that ``AUTO`` stands for, and correct biases.
+    """Convert with the best of the estimators that ``AUTO`` stands for, and correct biases.
 
     ``observed`` is a calibrated graph that the caller owns, ``sample`` flat inputs that calibration saw.
     Correcting a bias adds the mean difference, channel by channel, between the float and the quantized
     result (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
-    section 4.2, with means from data). All candidates are judged by every other batch, biases corrected by
-    the rest; a correction is kept where it brings a decibel over the best plain candidate, and made with the
-    whole sample then. Without sample or ``AUTO`` nothing is tried; a single batch proves no correction.
+    section 4.2, with means from data). Every other batch judges the candidates, and the rest corrects their
+    biases. A correction is used if it gains a decibel over the best plain candidate; the whole sample then
+    determines it. Without a sample or without ``AUTO`` nothing is tried; with a single batch, no correction.
     """
     automatic = [m for m in observed.modules() if isinstance(m, RangeObserver) and _is_auto(m)]
     if not sample or not automatic:
@@ -51,18 +51,18 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
         best = max(plain, key=_level)
         finalist = max(fixed, key=_level, default=best)
         keep = finalist.sqnr_db - best.sqnr_db >= _WORTH_DB
-        taken = finalist if keep else best
-        judge.choose(_ESTIMATORS[(fixed if keep else plain).index(taken)])
+        choice = finalist if keep else best
+        judge.choose(_ESTIMATORS[(fixed if keep else plain).index(choice)])
         offsets = judge.offsets() if keep else {}
         # it holds every weight once more, rounded
         del judge
         converted = pt2e.convert(observed)
         _add_to_biases(converted, offsets)
-    return converted, Refinement(trials=(*plain, *fixed), choice=taken.name, bias_corrected=keep)
+    return converted, Refinement(trials=(*plain, *fixed), choice=choice.name, bias_corrected=keep)
 
 
 class _Judge:
-    """Compares what a calibrated graph would give, were it converted, with what it gives in float."""
+    """Compares the outputs that a calibrated graph would have after conversion with its float outputs."""
 
     def __init__(self, observed: fx.GraphModule, automatic: Sequence[RangeObserver], sample: Batches) -> None:
         self._observed, self._automatic, self._sample = observed, automatic, sample
@@ -73,7 +73,7 @@ class _Judge:
         self._reference = reference[1::2] or reference
 
     def choose(self, estimator: RangeEstimator) -> None:
-        """Let each observer that has no estimator of its own have this one."""
+        """Set the estimator of each observer that has none of its own."""
         for observer in self._automatic:
             observer.chosen = estimator
         pt2e.leave_room_for_biases(self._observed)
@@ -90,7 +90,7 @@ class _Judge:
         return self._trial(f"{estimator.kind.value}, biases corrected", offsets)
 
     def offsets(self) -> Offsets:
-        """What corrects the biases by the whole sample, with the estimator that was chosen last."""
+        """The offsets that correct the biases, from the whole sample, with the estimator chosen last."""
         return self._correct(self._sample, self._means)
 
     def _trial(self, name: str, offsets: Offsets) -> EstimatorTrial:
@@ -105,24 +105,24 @@ class _Judge:
         return walk(self._observed, batches, visit, called=self._rounding)
 
     def _correct(self, batches: Batches, means: Means) -> Offsets:
-        """What makes each channel's mean that of the float model, in order of execution.
+        """The offsets that give each channel the mean of the float model, in order of execution.
 
-        Each correction is added to what its layer gives before the next layer is looked at.
+        Each offset is added to its layer's result before the next layer runs.
         """
-        made: Offsets = {}
+        offsets: Offsets = {}
 
         def visit(node: fx.Node, results: list[Any]) -> list[Any]:
             axis = operator_facts(node).channel_axis
             if axis is None or not self._can_correct(node):
                 return results
-            made[node.name] = (means[node.name] - _channel_mean(results, axis)).to(results[0].dtype)
-            return _plus(results, made[node.name], node)
+            offsets[node.name] = (means[node.name] - _channel_mean(results, axis)).to(results[0].dtype)
+            return _plus(results, offsets[node.name], node)
 
         walk(self._observed, batches, visit, called=self._rounding)
-        return made
+        return offsets
 
     def _can_correct(self, node: fx.Node) -> bool:
-        """With a float weight nothing was quantized here, and an integer bias has no room."""
+        """Whether the layer is quantized and its bias is float, so that it can take an offset."""
         bias = argument(node, "bias")
         quantized_bias = isinstance(bias, fx.Node) and constant(self._observed, bias) is None
         return not quantized_bias and constant(self._observed, node.args[1]) is None
@@ -148,12 +148,12 @@ def _quality(outputs: Outputs, reference: Outputs) -> float:
     """Mean over the outputs of 10·log10(Σ reference² / Σ (reference - output)²) in dB, at most 200."""
     signal: dict[int, float] = {}
     noise: dict[int, float] = {}
-    for got, wanted in zip(outputs, reference):
-        for number, (made, true) in enumerate(zip(got, wanted)):
+    for batch, expected in zip(outputs, reference):
+        for number, (output, true) in enumerate(zip(batch, expected)):
             if isinstance(true, torch.Tensor) and true.is_floating_point():
                 exact = true.double()
                 signal[number] = signal.get(number, 0.0) + float(exact.square().sum())
-                noise[number] = noise.get(number, 0.0) + float((exact - made.double()).square().sum())
+                noise[number] = noise.get(number, 0.0) + float((exact - output.double()).square().sum())
     levels = [_decibel(signal[number], noise[number]) for number in signal]
     return sum(levels) / len(levels) if levels else 0.0
 
@@ -194,9 +194,9 @@ def _add_to_biases(module: fx.GraphModule, offsets: Offsets) -> None:
 
 
 def _add_to_bias(module: fx.GraphModule, node: fx.Node, offset: torch.Tensor) -> None:
-    held = constant(module, argument(node, "bias"))
+    own_bias = constant(module, argument(node, "bias"))
     name = f"_{node.name}_corrected_bias"
-    module.register_buffer(name, offset if held is None else held.detach() + offset)
+    module.register_buffer(name, offset if own_bias is None else own_bias.detach() + offset)
     with module.graph.inserting_before(node):
         bias = module.graph.get_attr(name)
     args = [*node.args, *([None] * (3 - len(node.args)))]

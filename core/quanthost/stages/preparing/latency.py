@@ -1,8 +1,8 @@
-"""Placement for latency: of the operators that could be integer, those where it pays on a measured machine.
+"""Placement for latency: chooses the operators that are faster in integers on a measured machine.
 
-Each operator costs what its kernel takes; each tensor that is made on one side and read on the other costs
-a conversion, once for its readers together. The placement of least sum is a minimum cut between the integer
-and the float side (Kolmogorov and Zabih, "What energy functions can be minimized via graph cuts?", 2004).
+Each operator costs the time of its kernel. Each tensor that is written on one side and read on the other
+costs a conversion, once for all its readers. The cheapest placement is a minimum cut between the integer and
+the float side (Kolmogorov and Zabih, "What energy functions can be minimized via graph cuts?", 2004).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _INTEGER, _FLOAT = "integer", "float"
 class Priced:
     """An operator that could be integer: its nodes, its varying inputs, and its time on both sides.
 
-    Times are seconds, ``None`` where none was measured: then it stays integer. ``converts`` is false of
-    kernels that take and make float tensors themselves (dynamic, weight-only).
+    Times are seconds; an operator without measured times (``None``) stays integer. ``converts`` is false
+    for kernels that read and write float tensors themselves (dynamic, weight-only).
     """
 
     nodes: tuple[fx.Node, ...]
@@ -47,12 +47,12 @@ def sizes_of(
 ) -> Sizes | None:
     """The sizes of a matched place; ``None`` where a shape is not known as a number."""
     shapes = [_shape(node) for node in (*inputs, output)]
-    held = () if weight is None else _shape(weight)
-    if held is None or any(shape is None for shape in shapes):
+    weight_shape = () if weight is None else _shape(weight)
+    if weight_shape is None or any(shape is None for shape in shapes):
         return None
     rest = ";".join(",".join(_plain(value) for value in node.args) for node in nodes)
     known = [shape for shape in shapes if shape is not None]
-    return Sizes(inputs=known[:-1], weight=held, output=known[-1], arguments=rest)
+    return Sizes(inputs=known[:-1], weight=weight_shape, output=known[-1], arguments=rest)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...] | None:
@@ -103,7 +103,7 @@ def _reason(priced: Priced) -> str:
 
 @attrs.frozen(eq=False)
 class _Tensor:
-    """A tensor at which sides may meet: who makes it, who reads it as integers or float, its conversion."""
+    """A tensor between two sides: its maker, its readers in integers or float, the time of its conversion."""
 
     maker: Priced | None
     readers: tuple[Priced, ...]
@@ -117,7 +117,7 @@ class _Cut:
     def __init__(self, priced: Sequence[Priced], prices: Prices) -> None:
         self._priced = priced
         converting = [each for each in priced if each.converts]
-        made = {each.output: each for each in converting}
+        makers = {each.output: each for each in converting}
         readers: dict[fx.Node, list[Priced]] = defaultdict(list)
         for each in converting:
             for node in each.inputs:
@@ -125,10 +125,10 @@ class _Cut:
         inside = {node for each in converting for node in each.nodes}
         self._tensors = [
             _Tensor(
-                made.get(node), tuple(readers[node]),
+                makers.get(node), tuple(readers[node]),
                 any(user not in inside for user in node.users), prices.conversion(_elements(node)),
             )
-            for node in dict.fromkeys((*made, *readers))
+            for node in dict.fromkeys((*makers, *readers))
         ]  # fmt: skip
 
     def seconds(self, in_float: set[Priced]) -> float:
@@ -170,9 +170,9 @@ def _elements(node: fx.Node) -> int:
 def _adder(graph: Any) -> Callable[[object, object, float], None]:
     def add(source: object, target: object, seconds: float) -> None:
         # whole nanoseconds: sums of floats would leave residues that no flow can fill
-        held = graph.get_edge_data(source, target, {}).get("capacity", 0)
+        capacity = graph.get_edge_data(source, target, {}).get("capacity", 0)
         more = seconds if math.isinf(seconds) else round(seconds * 1e9)
-        graph.add_edge(source, target, capacity=held + more)
+        graph.add_edge(source, target, capacity=capacity + more)
 
     return add
 

@@ -1,4 +1,4 @@
-"""Which rule an app developer gave for which node: first match wins, one without effect is an error."""
+"""Finds the override of each node: the first match wins, and an override without effect is an error."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def _of_type(wanted: str, module_type: str | None) -> bool:
 
 
 def _unused(override: Override, nodes: list[NodeInfo]) -> OverrideError:
-    """The error for a rule that matches nothing; it blames the selector that matches nothing by itself."""
-    given = [name for name in _READ if getattr(override, name) is not None]
-    for name in given:
-        others: dict[str, Any] = dict.fromkeys(set(given) - {name})
+    """The error for an override that matches nothing; names the selector that alone matches nothing."""
+    selectors = [name for name in _READ if getattr(override, name) is not None]
+    for name in selectors:
+        others: dict[str, Any] = dict.fromkeys(set(selectors) - {name})
         alone = attrs.evolve(override, **others)
         if not any(_selects(alone, node) for node in nodes):
             label, read = _READ[name]
@@ -102,7 +102,7 @@ def _unused(override: Override, nodes: list[NodeInfo]) -> OverrideError:
             needed, remedy = f"a selector that matches; {label} of this model: {shown}", f"correct {name}"
             break
     else:
-        needed = f"one node that {' and '.join(given)} all match; each matches others"
+        needed = f"one node that {' and '.join(selectors)} all match; each matches others"
         remedy = "leave one of them out"
     return OverrideError(
         f"{override} matches no node", needed=needed, stage="prepare", value=override,
@@ -124,7 +124,7 @@ def _check_honoured(override: Override, request: Request, plugins: Plugins) -> N
 
 
 def _check_spec(override: Override, role: Role, spec: AnyQSpec, info: BackendInfo, request: Request) -> None:
-    """A backend honours the storage formats that its own recipes of that kernel have for the role."""
+    """Refuse a storage format that no recipe of the backend has for the role and kernel."""
     base = info.recipe(request.recipe)
     kernel = base.kernel if base is not None else Kernel.FLOAT
     offered = [recipe.for_role(role) for recipe in info.recipes if recipe.kernel is kernel]
@@ -149,8 +149,8 @@ def _format(spec: AnyQSpec) -> str:
 def apply_qspecs(choice: QSpecChoice, override: Override, roles: dict[str, Role]) -> QSpecChoice:
     """The choice with the override's qspecs in place of the recipe's; ``roles`` by capture name.
 
-    A fixed or shared range is not the recipe's but the kernel's, and stays. So does the axis of a weight's
-    channels, which the row knows.
+    A fixed or shared range comes from the kernel, not from the recipe, and stays. The axis of a weight's
+    channels comes from the row, and stays as well.
     """
     return QSpecChoice(
         qspecs={

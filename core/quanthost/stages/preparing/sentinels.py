@@ -18,10 +18,10 @@ SENTINEL = 1e30
 
 
 def nodes_with_sentinels(graph_module: fx.GraphModule) -> dict[fx.Node, str]:
-    """Call nodes that take or make such a tensor, with the node where the sentinel comes from.
+    """Call nodes that read or write such a tensor, with the node where the sentinel comes from.
 
-    A forward walk: a sentinel is a number or constant beyond ±1e30, and passes through every operator
-    that does not bound its result.
+    A forward walk: a sentinel is a number or constant beyond ±1e30. It passes through every operator that
+    does not bound its result.
     """
     view = GraphView(graph_module)
     holds: dict[fx.Node, str] = {}

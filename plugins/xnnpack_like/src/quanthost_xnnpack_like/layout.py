@@ -1,7 +1,7 @@
-"""Where the delegate holds a tensor channels-last, and the constraints that follow from it.
+"""Constraints that follow from the memory layouts that the delegate gives its tensors.
 
-Its compiler gives each 4-d tensor a layout: some operators want channels-last, some contiguous, the
-others take the layout of what they read. Source: ``ChannelsLastTaggedReshapePass`` of
+Its compiler gives each 4-d tensor a layout: some operators need channels-last, some contiguous, the
+others take the layout of their operands. Source: ``ChannelsLastTaggedReshapePass`` of
 ``executorch.backends.xnnpack`` 1.5.1.
 """
 
@@ -37,7 +37,7 @@ def _base(node: Node) -> str:
 
 
 def _maker(node: Node) -> Node | None:
-    """The operator by which a tensor comes to be channels-last, ``None`` where it is contiguous."""
+    """The operator that makes a tensor channels-last, ``None`` where it is contiguous."""
     waiting, seen = [node], {node}
     while waiting:
         current = waiting.pop()
@@ -70,13 +70,13 @@ def contiguous(site: Site) -> str | None:
 def reads_alone(site: Site) -> str | None:
     """With ranges at run time the compiler turns the whole chain before a convolution channels-last.
 
-    It does so for all readers of that chain's first tensor, whatever layout they were given before.
+    It does so for all readers of that chain's first tensor, whatever their layout was.
     """
     reader, node = site.anchor, _float_source(site.tensors("input")[0])
     while True:
         others = [user for user in node.users if user is not reader and _base(user) not in _RANGE_AT_RUN_TIME]
         if others or len(_chains(node)) > 1:
-            return f"{node.name} has other readers, which would get it channels-last"
+            return f"{node.name} has other readers, which would read it channels-last"
         if node.op == "placeholder" or _base(node) in _CHANNELS_LAST:
             return None
         if _base(node) not in _ACTIVATIONS:
@@ -90,7 +90,7 @@ def _chains(node: Node) -> list[Node]:
 
 @constraint("1-d: float tensors before and behind", kernels={Kernel.FLOAT})
 def float_around(site: Site) -> str | None:
-    """The delegate makes it a 2-d one, which it takes for quantized where a tensor next to it is.
+    """The delegate turns it into a 2-d one, and treats that as quantized if a tensor next to it is.
 
     Source: ``Conv1dUnsqueezePass`` of ``executorch.backends.xnnpack`` 1.5.1.
     """
@@ -120,13 +120,13 @@ def _maximum_before(site: Site) -> str | None:
 
 @constraint("no maximum of a window directly before", kernels={Kernel.STATIC})
 def not_of_maximum(site: Site) -> str | None:
-    """The delegate's runtime puts the bounds into the pool before, which then writes in these parameters.
+    """The delegate's runtime merges the bounds into the pool before them, which then uses their parameters.
 
-    But a pool does not rescale: in parameters of their own the results would be wrong. Seen with
-    executorch 1.5.1; in float, where there is nothing to rescale, it is right.
+    But a pool does not rescale: with different parameters the results are wrong. Seen with executorch
+    1.5.1; in float there is nothing to rescale, and the results are right.
     """
     name = _maximum_before(site)
-    return None if name is None else f"it reads {name}, with which the runtime joins it"
+    return None if name is None else f"it reads {name}, and the runtime merges the two"
 
 
 @constraint("a maximum of a window directly before")

@@ -71,7 +71,7 @@ def _gemm() -> list[Row]:
         ),
         gain=Gain.DRIVES, lowers_to="convolution_2d, depthwise_convolution_2d",
     )  # fmt: skip
-    # in evaluation form the norm is in the weights before this table is asked
+    # in evaluation the norm is folded into the weights before annotation
     trained = attrs.evolve(
         conv, name="conv_batch_norm", pattern=op("batch_norm", input=_CONV, training=True), kernels={STATIC},
         delegated=False, lowers_to="after training the norm lies in the weights, see conv",
