@@ -7,20 +7,18 @@ its versions to ``PROVED`` in ``quanthost/toolchain/shortcuts.py``. Without, wha
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
 
 from quanthost.toolchain.fast import constants, decompose, lazy_code, lookups, naming, passes, retrace
 from quanthost.toolchain.fast.proved import FINGERPRINTS
-from quanthost.toolchain.fingerprints import Fingerprints, fingerprint, name_of
+from quanthost.toolchain.fingerprints import Fingerprints, name_of
 from quanthost.toolchain.replacement import Replacement
 from quanthost_xnnpack_like import preprocess
 
-__all__ = ["RECORDS", "code", "missing", "record", "replacements"]
+__all__ = ["RECORDS", "code"]
 
 _REPLACING = (constants, decompose, lazy_code, lookups, naming, retrace)
 RECORDS = (FINGERPRINTS, preprocess.FINGERPRINTS)
@@ -40,36 +38,21 @@ def passes_of(record: Fingerprints) -> tuple[type, ...]:
     return (*retrace.BASES, *passes.TWINS, *passes.concerns())
 
 
-def code(record: Fingerprints) -> Iterator[tuple[str, Any]]:
+def code(record: Fingerprints) -> dict[str, Any]:
     """All code of a record, by name."""
-    yield from ((each.target, each.original()) for each in replacements(record))
-    yield from ((name_of(each), each) for each in passes_of(record))
-
-
-def missing(record: Fingerprints) -> dict[str, str]:
-    """The installed code's fingerprints that are not recorded."""
-    digests = {name: fingerprint(each) for name, each in code(record)}
-    return {name: digest for name, digest in digests.items() if digest not in record.accepted.get(name, ())}
-
-
-def record(fingerprints: Fingerprints) -> None:
-    """Add the installed code's fingerprints to the file."""
-    content = {name: list(digests) for name, digests in fingerprints.accepted.items()}
-    for name, digest in missing(fingerprints).items():
-        content.setdefault(name, []).append(digest)
-    text = json.dumps(dict(sorted(content.items())), indent=2)
-    fingerprints.path.write_text(f"{text}\n", encoding="utf-8")
+    functions = {each.target: each.original() for each in replacements(record)}
+    return functions | {name_of(each): each for each in passes_of(record)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="add what is missing")
     options = parser.parse_args()
-    unrecorded = [name for each in RECORDS for name in missing(each)]
     if options.write:
         for each in RECORDS:
-            record(each)
+            each.record(code(each))
         return 0
+    unrecorded = [name for each in RECORDS for name in each.missing(code(each))]
     print("\n".join(unrecorded), end="\n" * bool(unrecorded))
     return 1 if unrecorded else 0
 

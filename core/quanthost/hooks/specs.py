@@ -51,7 +51,8 @@ class LoweringOptions:
 
     ``passes`` are edge passes run before partitioning; ``edge_compile_config`` and ``backend_config`` are
     ExecuTorch's ``EdgeCompileConfig`` and ``ExecutorchBackendConfig``; ``around`` makes a context manager
-    that is entered while the program is lowered; ``runtime_modules`` are importable modules that register
+    that is entered while the program is lowered (``Replacement.entered``, to replace a function of the
+    toolchain in this thread alone); ``runtime_modules`` are importable modules that register
     what the program needs at run time (``executorch.kernels.quantized``).
     """
 

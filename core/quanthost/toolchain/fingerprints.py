@@ -8,7 +8,7 @@ import inspect
 import json
 import linecache
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Fingerprints:
     """The accepted fingerprints of functions and classes, by name, from a JSON file.
 
     The file maps ``"package.module:Class.function"`` to a list of fingerprints, one for each version of the
-    code with which a shortcut was proved.
+    code with which a shortcut was proved. ``record`` writes it, ``accept`` asks it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,6 +50,19 @@ class Fingerprints:
             note(f"{name} is not as it was when its shortcut was proved")
         return self._known[name]
 
+    def missing(self, code: Mapping[str, Any]) -> dict[str, str]:
+        """The fingerprints of functions and classes, by name, that are not in the file."""
+        digests = {name: fingerprint(each) for name, each in code.items()}
+        return {name: digest for name, digest in digests.items() if digest not in self.accepted.get(name, ())}
+
+    def record(self, code: Mapping[str, Any]) -> None:
+        """Add what is missing to the file; fingerprints of other versions stay."""
+        content = {name: list(digests) for name, digests in self.accepted.items()}
+        for name, digest in self.missing(code).items():
+            content.setdefault(name, []).append(digest)
+        text = json.dumps(dict(sorted(content.items())), indent=2)
+        self.path.write_text(f"{text}\n", encoding="utf-8")
+
 
 def name_of(code: Any) -> str:
     """The name of a function or class in files of fingerprints."""
@@ -63,7 +76,7 @@ def fingerprint(code: Any) -> str:
     library is known by its name: its source changes with the version of Python. Without source: ``""``.
     """
     if isinstance(code, type):
-        digests = [_digest_of_module(kind.__module__) for kind in code.__mro__ if not _is_pythons(kind)]
+        digests = [_digest_of_file(_file(kind)) for kind in code.__mro__ if not _is_pythons(kind)]
         return _digest(" ".join(digests).encode()) if all(digests) else ""
     function = inspect.unwrap(_plain(code))
     if _is_pythons(function):
@@ -85,9 +98,13 @@ def _is_pythons(code: Any) -> bool:
     return str(code.__module__).partition(".")[0] in sys.stdlib_module_names
 
 
+def _file(kind: type) -> str:
+    return getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+
+
 @functools.cache
-def _digest_of_module(module: str) -> str:
-    path = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+def _digest_of_file(file: str) -> str:
+    path = Path(file)
     return _digest(path.read_bytes()) if path.suffix == ".py" and path.exists() else ""
 
 

@@ -12,7 +12,7 @@ import attrs
 from quanthost.errors import RequestError
 from quanthost.values import Toolchain, ToolchainRecord
 
-__all__ = ["VARIABLE", "Way", "current", "note", "using"]
+__all__ = ["VARIABLE", "Way", "current", "note", "toolchain_of", "using"]
 
 VARIABLE = "QUANTHOST_TOOLCHAIN"
 
@@ -74,6 +74,25 @@ def using(toolchain: Toolchain, stage: str, before: ToolchainRecord | None = Non
         _WAY.reset(token)
 
 
+def toolchain_of(value: Toolchain | str, argument: str, stage: str) -> Toolchain:
+    """The toolchain that a user names.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    try:
+        return Toolchain(value)
+    except ValueError:
+        raise _unknown(f"{argument}={value!r}", value, stage) from None
+
+
+def _unknown(seen: str, value: Toolchain | str, stage: str | None) -> RequestError:
+    return RequestError(
+        seen, needed="one of " + ", ".join(each.value for each in Toolchain), stage=stage, value=value,
+        remedy="choose one of these",
+    )  # fmt: skip
+
+
 def _from_environment() -> str | None:
     """The reason for upstream's toolchain that the environment gives, ``None`` if it gives none."""
     value = os.environ.get(VARIABLE, "")
@@ -81,7 +100,4 @@ def _from_environment() -> str | None:
         return None
     if value == Toolchain.UPSTREAM.value:
         return f"{VARIABLE}={value}"
-    raise RequestError(
-        f"{VARIABLE}={value}", needed="one of " + ", ".join(each.value for each in Toolchain), value=value,
-        remedy="correct or unset the environment variable",
-    )  # fmt: skip
+    raise _unknown(f"{VARIABLE}={value}", value, None)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from quanthost.graph.signature import Signature
-from quanthost.toolchain import export as exporting
 from quanthost.toolchain.export import dynamic_shapes, export, graph_module
+from quanthost.toolchain.fast import naming
 
 unflatten = sys.modules["torch.export.unflatten"]
 
@@ -241,7 +241,7 @@ def test_names_of_shared_modules_are_told_apart() -> None:
     for base in ("1", "11", "a", "1@1"):
         for name in names:
             wanted = unflatten._is_call_name(name, base)
-            assert exporting._is_call_name(None, name, base) == wanted, (name, base)
+            assert naming._is_call_name(None, name, base) == wanted, (name, base)
 
 
 def test_torch_has_its_own_name_test_again() -> None:

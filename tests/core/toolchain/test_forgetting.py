@@ -8,10 +8,10 @@ import weakref
 
 import pytest
 import torch
-from quanthost.toolchain.forgetting import _CACHES, forgotten_graphs
 from torch import nn
 
 import quanthost
+from quanthost.toolchain.forgetting import _CACHES, forgotten_graphs
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from quanthost.stages.capturing.diagnose import diagnose
 from quanthost.stages.capturing.untouched import left_as_it_was
 from quanthost.toolchain.export import dynamic_shapes as dynamic_shapes_of
 from quanthost.toolchain.export import export
-from quanthost.toolchain.ways import using
+from quanthost.toolchain.ways import toolchain_of, using
 from quanthost.values import Toolchain, ToolchainRecord
 
 __all__ = ["CapturedModel", "capture"]
@@ -73,7 +73,7 @@ def capture(
     dynamic_shapes: Any = None,
     *,
     train: bool = False,
-    toolchain: Toolchain = Toolchain.FAST,
+    toolchain: Toolchain | str = Toolchain.FAST,
 ) -> CapturedModel:
     """Trace a model with ``torch.export``, or take a program that is already exported.
 
@@ -93,10 +93,10 @@ def capture(
         CaptureError: the model cannot be traced, or it changes an input, buffer or attribute; the message
             names the line, the construct and the usual rewrite.
         InputError: inputs that do not fit the exported program.
-        RequestError: dynamic shapes for a program that is already exported.
+        RequestError: dynamic shapes for a program that is already exported, or an unknown toolchain.
     """
     args, named = _arguments(inputs, kwargs)
-    with using(toolchain, "capture") as way:
+    with using(toolchain_of(toolchain, "toolchain", "capture"), "capture") as way:
         exported, args, named = _exported(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)

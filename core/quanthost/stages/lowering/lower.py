@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx.graph import CodeGen
 
 from quanthost.deprecation import Deprecated, warn_caller
-from quanthost.errors import LoweringError, QuanthostError, RequestError
+from quanthost.errors import LoweringError, QuanthostError
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
@@ -35,7 +35,7 @@ from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
-from quanthost.toolchain.ways import using
+from quanthost.toolchain.ways import toolchain_of, using
 from quanthost.values import (
     Latency,
     OutputLeaf,
@@ -133,13 +133,7 @@ def _toolchain(lowering: Toolchain | str) -> Toolchain:
     if lowering == "quick":
         warn_caller(_QUICK)
         return Toolchain.FAST
-    try:
-        return Toolchain(lowering)
-    except ValueError:
-        raise RequestError(
-            f"lowering={lowering!r}", needed="one of " + ", ".join(each.value for each in Toolchain),
-            stage="lower", remedy="choose one of these", value=lowering,
-        ) from None  # fmt: skip
+    return toolchain_of(lowering, "lowering", "lower")
 
 
 @attrs.frozen(kw_only=True, eq=False)
