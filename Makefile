@@ -5,10 +5,10 @@ BIN := .venv/bin
 PLUGINS := $(wildcard plugins/*/src)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check types pytest format docs tables api fingerprints clean
+.PHONY: help setup demo test check types pytest test-toolchains format docs tables api fingerprints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 # Looks at contents, not at times: nothing is done, in an instant, where nothing that is installed changed.
 setup: ## make .venv with the toolchain, the host, its plugins and the tools
@@ -36,6 +36,9 @@ pytest: check
 
 test: pytest ## run every check and every test, as CI does
 
+test-toolchains: setup ## run the smoke tests with each supported release of the toolchain
+	$(BIN)/python scripts/toolchains.py --write
+
 format: setup ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -56,4 +59,4 @@ docs: setup ## build the site into site/, a warning being an error
 	@echo "site/index.html"
 
 clean: ## remove .venv and all that was made
-	rm -rf .venv site out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .toolchains site out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

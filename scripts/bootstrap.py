@@ -38,9 +38,9 @@ def fingerprint() -> str:
 
 
 def toolchain() -> list[str]:
-    """The pinned torch and executorch."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return list(project["optional-dependencies"]["toolchain"])
+    """The pinned torch, torchao and executorch; the extra of this name allows more releases."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    return list(groups["toolchain"])
 
 
 def pip(*arguments: str) -> None:

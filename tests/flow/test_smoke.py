@@ -1,4 +1,4 @@
-"""What a toolchain must do to count as proved: small networks through all stages, both ways, and the commands.
+"""What a toolchain must do to be proved: small networks through all stages, both ways, and the commands.
 
 ``make test-toolchains`` runs these tests with each release that is supported.
 """

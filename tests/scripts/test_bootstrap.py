@@ -27,7 +27,7 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     plugin.mkdir(parents=True)
     (plugin / "pyproject.toml").write_text("[project]\n")
     (tmp_path / "pyproject.toml").write_text(
-        '[project.optional-dependencies]\ntoolchain = ["torch==1", "executorch==2"]\n'
+        '[dependency-groups]\ntoolchain = ["torch==1", "executorch==2"]\n'
     )
     (tmp_path / "benchmarks").mkdir()
     for name in ("requirements.txt", "requirements-no-deps.txt"):
