@@ -5,10 +5,10 @@ BIN := .venv/bin
 PLUGINS := $(wildcard plugins/*/src)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-isa check types pytest format docs tables api fingerprints clean
+.PHONY: help setup demo test test-isa test-toolchains check types pytest format docs tables api fingerprints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 # Looks at contents, not at times: nothing is done, in an instant, where nothing that is installed changed.
 setup: ## make or update .venv: toolchain, host, plugins and tools
@@ -47,6 +47,8 @@ test-isa: setup ## run the tests that compute, as on processors with narrower in
 		echo "ATEN_CPU_CAPABILITY=$${isa%:*} DNNL_MAX_CPU_ISA=$${isa#*:}"; \
 		ATEN_CPU_CAPABILITY=$${isa%:*} DNNL_MAX_CPU_ISA=$${isa#*:} $(BIN)/pytest -n 2 --dist worksteal $(COMPUTING); \
 	done
+test-toolchains: setup ## run the smoke tests with each supported release of the toolchain
+	$(BIN)/python scripts/toolchains.py --write
 
 format: setup ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix
@@ -68,4 +70,4 @@ docs: setup ## build the site into site/, a warning being an error
 	@echo "site/index.html"
 
 clean: ## remove .venv and all that was made
-	rm -rf .venv site out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .toolchains site out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -63,7 +63,11 @@ def fingerprint() -> str:
 
 
 def requirements() -> tuple[list[str], list[str]]:
-    """What builds the distributions of this checkout, and what they require except for one another."""
+    """What builds the distributions of this checkout, and what they require except for one another.
+
+    The dependency group ``toolchain`` pins the release that the tests run with; the extra of this name
+    allows more releases.
+    """
     # late: older Pythons lack it
     import tomllib
 
@@ -74,8 +78,8 @@ def requirements() -> tuple[list[str], list[str]]:
     build = [each for document in documents for each in document.get("build-system", {}).get("requires", [])]
     projects = [document["project"] for document in documents]
     names = {project.get("name") for project in projects}
-    extras = projects[0]["optional-dependencies"]
-    needed = [*extras["toolchain"], *extras.get("demo", [])]
+    needed = [*documents[0]["dependency-groups"]["toolchain"]]
+    needed += projects[0].get("optional-dependencies", {}).get("demo", [])
     needed += [each for project in projects for each in project.get("dependencies", [])]
     others = [each for each in needed if re.split(r"[^\w.-]", each, maxsplit=1)[0] not in names]
     return list(dict.fromkeys(build)), list(dict.fromkeys(others))

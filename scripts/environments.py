@@ -30,13 +30,17 @@ class Environment:
         self.bin = folder / "bin"
 
     @classmethod
-    def make(cls, folder: Path) -> Environment:
-        """A new one."""
-        venv.create(folder, symlinks=True)
+    def make(cls, folder: Path, *, clear: bool = False, without: Sequence[str] = ()) -> Environment:
+        """A new one, in place of what is in the folder if ``clear``.
+
+        ``without`` names import packages and distributions that are not linked.
+        """
+        venv.create(folder, symlinks=True, clear=clear)
         made = cls(folder)
         site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
         for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if not entry.name.startswith((*_OWN, "__pycache__")):
+            own = entry.name.startswith((*_OWN, "__pycache__"))
+            if not own and entry.name.partition("-")[0] not in without:
                 (site / entry.name).symlink_to(entry)
         return made
 

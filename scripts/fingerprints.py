@@ -7,6 +7,7 @@ its versions to ``PROVED`` in ``quanthost/toolchain/shortcuts.py``. Without, wha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import Any
 
@@ -40,7 +41,11 @@ def passes_of(record: Fingerprints) -> tuple[type, ...]:
 
 def code(record: Fingerprints) -> dict[str, Any]:
     """All code of a record, by name."""
-    functions = {each.target: each.original() for each in replacements(record)}
+    functions: dict[str, Any] = {}
+    for each in replacements(record):
+        # what a release lacks is not replaced there
+        with contextlib.suppress(ImportError, AttributeError):
+            functions[each.target] = each.original()
     return functions | {name_of(each): each for each in passes_of(record)}
 
 

@@ -33,8 +33,8 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     )
     (tmp_path / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools>=77"]\n[project]\nname = "host"\n'
-        'dependencies = ["attrs>=24"]\n[project.optional-dependencies]\n'
-        'toolchain = ["torch==1", "executorch==2"]\ndemo = ["picture"]\n'
+        'dependencies = ["attrs>=24"]\n[project.optional-dependencies]\ndemo = ["picture"]\n'
+        '[dependency-groups]\ntoolchain = ["torch==1", "executorch==2"]\n'
     )
     (tmp_path / "benchmarks").mkdir()
     for name in ("requirements.txt", "requirements-no-deps.txt"):

@@ -34,7 +34,7 @@ def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
         else:
             number = computed.setdefault(leaf, len(computed))
             leaves.append(OutputLeaf(source=LeafSource.PROGRAM, index=number))
-    result.args = (tuple(_computed(graph_module, leaf, result) for leaf in kept),)
+    result.args = (tuple(_computed(graph_module, leaf, result) for leaf in computed),)
     graph.set_codegen(CodeGen())
     graph_module.recompile()
     return tuple(leaves)

@@ -249,7 +249,7 @@ def test_each_pass_may_have_changed(monkeypatch: pytest.MonkeyPatch, wanted: Low
 @pytest.mark.usefixtures("anew")
 def test_versions_that_are_not_proved(monkeypatch: pytest.MonkeyPatch, wanted: LoweredProgram) -> None:
     """All is upstream's own way then; the suffix of a build is no other version."""
-    (proved,) = shortcuts.PROVED
+    proved = shortcuts.PROVED[0]
     monkeypatch.setattr(shortcuts, "PROVED", (attrs.evolve(proved, torch="1.0.0"),))
     made = program()
     assert same(made, wanted)

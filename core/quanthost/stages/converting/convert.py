@@ -79,7 +79,7 @@ def convert(
         forms = to_integers(converted, profile, only)
         decisions = tuple(_with_form(decision, forms) for decision in decisions)
     return ConvertedModel(
-        calibrated=calibrated, module=converted, representation=wanted, arithmetic=profile,
+        calibrated=calibrated, module=converted, representation=form, arithmetic=profile,
         decisions=decisions, refinement=refinement, toolchain=way.record(),
     )  # fmt: skip
 
