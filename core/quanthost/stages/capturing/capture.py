@@ -98,7 +98,7 @@ def capture(
             unknown.
     """
     args, named = _arguments(inputs, kwargs)
-    with using(choose(Toolchain, toolchain, "toolchain"), "capture") as way:
+    with using(choose(Toolchain, toolchain, "toolchain")) as way:
         exported, args, named = _exported(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)
