@@ -21,7 +21,7 @@ from quanthost.hooks.manager import Plugins
 from quanthost.hooks.specs import LoweringOptions, hookimpl
 from quanthost.host import discovery
 from quanthost.host.requests import resolve
-from quanthost.host.target import Backend, Target
+from quanthost.host.target import Backend, Target, TargetSettings, as_target
 from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.capturing.capture import CapturedModel, capture
 from quanthost.stages.converting import convert as _convert
@@ -75,8 +75,8 @@ def measure_costs(
         DiscoveryError: the backend is unknown, blocked or broken.
     """
     progress = silent() if progress is None else progress
-    target = backend if isinstance(backend, Target) else Target(backend=backend, policy=policy)
-    measuring = _Measuring.of(target)
+    settings: TargetSettings = {} if policy is None else {"policy": policy}
+    measuring = _Measuring.of(as_target(measure_costs, backend, None, (), settings))
     with progress.stage("measure"):
         measuring.measure_call()
         for example in _counted(measuring.examples(models), progress):

@@ -143,24 +143,27 @@ def as_target(
     Raises:
         RequestError: a target and keywords, an unknown keyword, or a target that cannot be.
     """
-    known = [*inspect.signature(function).parameters]
-    known = [*(name for name in known if name != "settings"), *TargetSettings.__annotations__]
-    name = function.__name__
     for keyword in settings:
-        if keyword not in known:
-            close = nearest(keyword, known)
-            raise RequestError(
-                f"{name}() with the unknown keyword {keyword!r}", needed=f"one of {', '.join(known)}",
-                remedy="remove it" if close is None else f"write {close}", value=keyword,
-            )  # fmt: skip
+        if keyword not in TargetSettings.__annotations__:
+            raise _unknown_keyword(function, keyword)
     if not isinstance(backend, Target):
         return Target(backend=backend, recipe=recipe, overrides=overrides, **settings)
     positional = {"recipe": recipe is not None, "overrides": len(overrides) > 0}
     beside = [*(field for field, is_given in positional.items() if is_given), *settings]
     if beside:
         raise RequestError(
-            f"{name}() with a Target and also {', '.join(beside)}", value=backend,
+            f"{function.__name__}() with a Target and also {', '.join(beside)}", value=backend,
             needed="a Target, or its fields as keywords",
             remedy=f"put them into the target: attrs.evolve(target, {beside[0]}=...)",
         )  # fmt: skip
     return backend
+
+
+def _unknown_keyword(function: Callable[..., Any], keyword: str) -> RequestError:
+    parameters = [name for name in inspect.signature(function).parameters if name != "settings"]
+    known = [*parameters, *TargetSettings.__annotations__]
+    close = nearest(keyword, known)
+    return RequestError(
+        f"{function.__name__}() with the unknown keyword {keyword!r}", needed=f"one of {', '.join(known)}",
+        remedy="remove it" if close is None else f"write {close}", value=keyword,
+    )  # fmt: skip

@@ -181,3 +181,11 @@ def test_a_type_checker_sees_the_keywords(tmp_path: Path, monkeypatch: pytest.Mo
         int(line.split(":")[1]) for line in report.splitlines() if f"{file}:" in line and ": error:" in line
     ]
     assert refused == [n for n, line in enumerate(CALLS.splitlines(), 1) if line.endswith("# error")]
+
+
+def test_costs_are_those_of_one_backend() -> None:
+    """Measuring takes a target; several backends, or a policy beside a target, are refused."""
+    with pytest.raises(RequestError, match=f"the backends {BACKEND}, int8_reference\n  needed: one backend"):
+        quanthost.measure_costs([BACKEND, "int8_reference"])
+    with pytest.raises(RequestError, match=r"measure_costs\(\) with a Target and also policy"):
+        quanthost.measure_costs(TARGET, policy=Policy())
