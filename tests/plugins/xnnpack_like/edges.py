@@ -12,7 +12,7 @@ from builders import Apply
 from torch import Tensor, nn
 from torch.export import Dim
 
-from quanthost.api import Constraint
+from quanthost.api import Constraint, alpha_is_one, grouped, not_grouped
 from quanthost_xnnpack_like import constraints as c
 from quanthost_xnnpack_like import layout
 from quanthost_xnnpack_like import windows as w
@@ -120,9 +120,9 @@ _WINDOWS = (
           "it is a transposed convolution", instead="conv_transpose"),
     _edge(w.transposition, "conv_transpose", "int8_static", _Convolution(transposed=True), _Convolution(),
           "it is no transposed convolution", instead="conv"),
-    _edge(w.groups_is_one, "conv_transpose", "int8_static", nn.ConvTranspose2d(4, 4, 2),
+    _edge(not_grouped, "conv_transpose", "int8_static", nn.ConvTranspose2d(4, 4, 2),
           nn.ConvTranspose2d(4, 4, 2, groups=2), "groups is 2", instead="conv_transpose_grouped"),
-    _edge(w.grouped, "conv_transpose_grouped", "int8_static", nn.ConvTranspose2d(4, 4, 2, groups=2),
+    _edge(grouped, "conv_transpose_grouped", "int8_static", nn.ConvTranspose2d(4, 4, 2, groups=2),
           nn.ConvTranspose2d(4, 4, 2), "groups is 1", instead="conv_transpose"),
     _edge(w.conv_has_kernel, "conv", "int8_static", _conv(), _conv(), "there is no batch dimension",
           other=(4, 6, 6)),
@@ -190,7 +190,7 @@ _OTHERS = (
     Edge(constraint=c.int4_groups_fit, row="linear", reason="33 input channels are no multiple of the group",
          accepted=_side("int4_group_dynamic", nn.Linear(32, 4), _values(3, 32)),
          refused=_side("int4_group_dynamic", nn.Linear(33, 4), _values(3, 33))),
-    _edge(c.alpha_is_one, "sub", "int8_static", lambda x: torch.sub(x, x.relu(), alpha=1),
+    _edge(alpha_is_one, "sub", "int8_static", lambda x: torch.sub(x, x.relu(), alpha=1),
           lambda x: torch.sub(x, x.relu(), alpha=2), "alpha is 2"),
     _edge(c.exact_gelu, "gelu", "fp32", nn.GELU(), nn.GELU("tanh"), "it is approximated by tanh"),
     _edge(c.plain_elu, "elu", "int8_static", nn.ELU(0.5),
