@@ -30,9 +30,9 @@ _AGAIN = "then run the same command again: it continues where it stopped"
 _CAUSES = (
     (r"No space left on device", "the disk is full: .venv takes about 2 GB; make room, " + _AGAIN),
     (
-        r"NewConnectionError|ConnectTimeout|ReadTimeout|NameResolution|ProxyError|Network is unreachable",
-        "pip reaches no package index: connect this machine, or set index-url in pip's configuration, "
-        + _AGAIN,
+        r"NewConnectionError|ConnectTimeout|ReadTimeout|NameResolution|ProxyError|\(from versions: none\)",
+        "pip reaches no package index that has what is needed: connect this machine, "
+        "or set index-url in pip's configuration, " + _AGAIN,
     ),
     (r"ensurepip", "this Python has no ensurepip: install it (Debian and Ubuntu: python3-venv), " + _AGAIN),
 )

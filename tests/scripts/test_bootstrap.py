@@ -6,6 +6,7 @@ import ast
 import errno
 import fcntl
 import importlib.util
+import re
 import sys
 import threading
 import tomllib
@@ -85,8 +86,8 @@ def test_each_step_is_announced(
         "setup: 4/5 installing quanthost and its plugins",
         "setup: 5/5 installing networks that bring their weights",
     ]
-    assert lines.count("setup:     0 s") == 4
-    assert lines[-1] == "setup: done in 0 s"
+    assert len([line for line in lines if re.fullmatch(r"setup:     \d+ s", line)]) == 4
+    assert re.fullmatch(r"setup: done in \d+ s", lines[-1])
 
 
 def test_second_run_installs_nothing(bootstrap: ModuleType, commands: list[tuple[str, ...]]) -> None:
@@ -170,6 +171,7 @@ def test_pip_shows_what_takes_long(
     [
         (str(OSError(errno.ENOSPC, "No space left on device")), "the disk is full: .venv takes about 2 GB"),
         ("Retrying after connection broken by 'NewConnectionError'", "pip reaches no package index"),
+        ("ERROR: Could not find a version (from versions: none)", "pip reaches no package index"),
         ("No module named ensurepip", "this Python has no ensurepip"),
     ],
 )
