@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import functools
 import io
 import os
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from warm_commands import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("plugins/*/README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -31,6 +33,8 @@ _FENCE = re.compile(r"^```(\w+)?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
 _EXIT = re.compile(r"<!-- exit (\d) -->\s*\Z")
 PROGRAMS = ("quanthost", "pytest", "ruff")
+# the rest is no Python
+_WARM = ("quanthost", "pytest")
 _LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -83,6 +87,19 @@ def _compare(shown: str, printed: str, where: str) -> None:
     assert _agrees(shown, printed), f"{where} shows\n{shown}\nbut it prints\n{printed}"
 
 
+@functools.cache
+def _server() -> Server:
+    return Server()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed_server() -> Iterator[None]:
+    yield
+    if _server.cache_info().currsize:
+        _server().close()
+        _server.cache_clear()
+
+
 @attrs.define
 class Shell:
     """Where commands run, and which folders of distributions they see."""
@@ -124,9 +141,12 @@ class Shell:
 
     def _run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join(filter(None, (*self.visible, os.environ.get("PYTHONPATH"))))
+        env = {**os.environ, "COLUMNS": "100", "PYTHONPATH": path}
+        if Path(command[0]).name in _WARM:
+            return _server().run(command, self.folder, env)
         return subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
-            env={**os.environ, "COLUMNS": "100", "PYTHONPATH": path}, check=False,
+            env=env, check=False,
         )  # fmt: skip
 
 

@@ -86,7 +86,10 @@ def _divide(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.No
 def _softmax(b: Builder, quantize: fx.Node, core: fx.Node, out: Numbers) -> fx.Node:
     operand = b.operand(core.args[0], quantize)
     dim = int(argument(core, "dim"))
-    size = core.args[0].meta["val"].shape[dim]
+    shape = core.args[0].meta["val"].shape
+    if not shape:
+        raise Island("its operand has no dimension")
+    size = shape[dim]
     count = size if isinstance(size, int) else Softmax.MOST
     if count > Softmax.MOST:
         raise Island(f"it sums {count} numbers, more than {Softmax.MOST}")

@@ -26,3 +26,11 @@ def test_softmax() -> None:
     assert operators(module) == ["Softmax"]
     assert not forms.islands
     assert steps(wanted, result) <= 1
+
+
+def test_softmax_of_a_number() -> None:
+    """Without a dimension there is nothing to sum: it stays float."""
+    _, result, forms, _ = convert(lambda x: torch.softmax(x, 0), torch.tensor(0.5))
+
+    assert forms.islands == {"softmax": "its operand has no dimension"}
+    assert result.item() == 1.0

@@ -34,3 +34,15 @@ def test_hidden_files_are_hidden() -> None:
 
     assert {".gitignore", ".github/workflows/ci.yml", "src/quanthost_npu/py.typed"} <= files.keys()
     assert not [path for path in files if "dot-" in path or "PACKAGE" in path]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_longest_names_fit(profile: str) -> None:
+    """No line of code is longer than the formatter that comes with it allows."""
+    files = render(make_plan("a" * 24, kind=Kind.DELEGATE, profile=profile))
+    long = [
+        line for path, text in files.items() if path.endswith(".py")
+        for line in text.splitlines() if len(line) > 110
+    ]  # fmt: skip
+
+    assert long == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quanthost.errors import ValueCheckError
 from quanthost.values import Cause, Decision, Verdict, from_json, to_json
 from quanthost.values.explanation import Explanation, Search, Why
 
@@ -29,5 +30,5 @@ def test_json_and_back() -> None:
 
 def test_fields_are_checked() -> None:
     """A count is a number."""
-    with pytest.raises(TypeError, match="others"):
+    with pytest.raises(ValueCheckError, match="others"):
         Search(backend="npu", node="tanh", operator="aten.tanh.default", others="3")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quanthost.errors import ValueCheckError
 from quanthost.values import from_json, to_json
 from quanthost.values.traced_graph import Mark, Trace, TracedGraph, TracedNode
 
@@ -21,5 +22,5 @@ def test_json_and_back() -> None:
 
 def test_fields_are_checked() -> None:
     """A mark is a member of the enum, not its text."""
-    with pytest.raises(TypeError, match="mark"):
+    with pytest.raises(ValueCheckError, match="mark"):
         TracedNode(name="x", operator="", mark="input", line="x")
