@@ -105,13 +105,14 @@ def table() -> str:
     versions = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
     machine = stored["machine"]
     lines = [
-        "# Accuracy, size and speed beside the documented script",
+        "# Accuracy, size and speed compared with the documented script",
         "",
-        "Each cell is ExecuTorch's documented script (`XNNPACKQuantizer`, `XnnpackPartitioner`) / this host",
-        "(`xnnpack_like`, recipe `int8_static`), from one run of `python benchmarks/accuracy.py` on the same",
-        "weights and the same calibration data. SQNR is over all outputs against the float model, on data",
-        "that calibration did not see; top-1 is against labels, or agreement with the float model; `–` is a",
-        "failure. Seconds are processor time from module to `.pte`.",
+        "Each cell compares ExecuTorch's documented script (`XNNPACKQuantizer`, `XnnpackPartitioner`),",
+        "on the left, with quanthost (`xnnpack_like`, recipe `int8_static`), on the right. Both ran in",
+        "one run of `python benchmarks/accuracy.py` on the same weights and the same calibration data.",
+        "SQNR compares all outputs with the float model, on data that calibration did not see. Top-1 is",
+        "the accuracy on labels, or the agreement with the float model. `–` marks a failure. Seconds are",
+        "processor time from module to `.pte`.",
         "",
         "| network | SQNR, dB | top-1 | delegated | pieces | outside | size, kB | latency, ms | seconds |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -104,12 +104,14 @@ def page(result: dict[str, Any]) -> str:
     total, used = (sum(step[key] for step in steps) for key in ("seconds", "processor_seconds"))
     return "\n".join([
         "# From an empty folder to a proved backend", "",
-        "What an author types, and what it prints, recorded by `python benchmarks/author.py`. The backend is",
-        "installed from its wheel, into an environment of its own that has nothing of quanthost's sources.",
-        "torch and ExecuTorch are there beforehand: to download them is not counted. The tests do the same.",
+        "`python benchmarks/author.py` runs what an author types, and records what it prints. It",
+        "installs the backend from its wheel into a separate environment without quanthost's sources.",
+        "torch and ExecuTorch are installed beforehand, so their download is not counted. A test does",
+        "the same.",
         "",
-        f"**{total:.0f} seconds** on the clock, {used:.0f} of a processor; {LIMIT:.0f} are allowed. Python",
-        f"{result['python']}, {result['processors']} processors, with a load of {result['load']:.1f} before.",
+        f"**{total:.0f} seconds** on the clock, {used:.0f} of processor time; {LIMIT:.0f} are allowed.",
+        f"Python {result['python']}, {result['processors']} processors,",
+        f"load before the run: {result['load']:.1f}.",
         "",
         *_rows(steps), "", "## The log", "",
         *(line for step in steps for line in _log(step)),
@@ -117,7 +119,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def _rows(steps: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| step | seconds | of a processor |"
+    yield "| step | seconds | processor seconds |"
     yield "| --- | --- | --- |"
     for step in steps:
         yield f"| `{step['command']}` | {step['seconds']:.1f} | {step['processor_seconds']:.1f} |"

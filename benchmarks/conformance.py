@@ -41,54 +41,57 @@ BACKENDS = ("int8_reference", "xnnpack_like", WRAPPED)
 FINDINGS: dict[str, dict[str, str]] = {
     WRAPPED: {
         "networks/*/int8_static": (
-            "The quantizer takes the first use of a shared weight and leaves the second in float. The"
-            " delegate makes the bias of the first int32; the second reads the same constant, and fails."
+            "The quantizer quantizes the first use of a shared weight and leaves the second in float. The"
+            " delegate makes the bias of the first use int32; the second use reads the same constant, and"
+            " fails."
         ),
         "numbers/*/mul.Tensor/*": (
-            "The partitioner takes a product whose scale is more than 2^8 times its result's: XNNPACK's"
-            " kernel gives other integers, up to the whole range off."
+            "The partitioner takes a product whose scale is more than 2^8 times that of its result."
+            " XNNPACK's kernel then computes wrong integers, off by up to the whole range."
         ),
         "table/operator/*/rank=7/*": (
-            "The partitioner takes elementwise operators of any rank; XNNPACK has tensors of at most six"
-            " dimensions, and the program does not load."
+            "The partitioner takes elementwise operators of any rank. XNNPACK supports at most six"
+            " dimensions, so the program does not load."
         ),
         "table/operator/*/computed_weight": (
-            "The quantizer takes a layer whose weight the model computes, the partitioner as well, and the"
+            "The quantizer and the partitioner take a layer whose weight the model computes, and the"
             " runtime ends the whole process."
         ),
         "table/operator/a*.default/batch=0": (
             "The partitioner takes the reduction of an empty tensor, and the runtime ends the whole process."
         ),
         "table/operator/*/float64/*": (
-            "The quantizer takes float64, and puts a quantize there that has float32 alone."
+            "The quantizer takes float64, and inserts a quantize operator that supports only float32."
         ),
         "table/operator/*/float16*": (
-            "The quantizer takes float16 and the partitioner as well: results are off or NaN, a program does"
-            " not load, or ends the process."
+            "The quantizer and the partitioner take float16. Results are wrong or NaN, or the program does"
+            " not load, or it ends the process."
         ),
         "table/operator/*/batch=0/int8_dynamic": (
-            "The quantizer takes an empty tensor whose range is found at run time, and tracing looks for its"
-            " extremes."
+            "The quantizer takes an empty tensor whose range is computed at run time, and tracing tries to"
+            " compute its extremes."
         ),
         "table/operator/prelu.default/*": (
-            "The partitioner takes a PReLU of any rank; a pass of the delegate wants its tensors"
-            " channels-last, which those of four dimensions alone can be."
+            "The partitioner takes a PReLU of any rank. A pass of the delegate needs channels-last"
+            " tensors, which must have four dimensions."
         ),
         "table/operator/*_pool2d.default/unbatched/*": (
-            "The partitioner takes a pool of an image without a batch, which the same pass cannot turn."
+            "The partitioner takes a pool of an image without a batch, which the same pass cannot convert"
+            " to channels-last."
         ),
         "table/operator/*/*rank*0/int8_static": (
-            "The quantizer takes a tensor of no dimensions; a pass of the delegate reads its first one."
+            "The quantizer takes a tensor without dimensions, and a pass of the delegate reads its first"
+            " dimension."
         ),
         "table/operator/slice.Tensor/from_-5/*": (
-            "The partitioner takes a slice that starts before the first element, and the delegate writes that"
-            " negative place as one without a sign."
+            "The partitioner takes a slice that starts before the first element, and the delegate stores"
+            " this negative index as an unsigned number."
         ),
         "table/operator/gelu.default/tanh/*": (
-            "The partitioner takes the approximation by tanh; the delegate has the exact function alone."
+            "The partitioner takes the tanh approximation; the delegate has only the exact function."
         ),
         "table/operator/conv_transpose2d.input/input_read_twice/*": (
-            "The program of the delegate reads a tensor twice, and one of the two results is wrong."
+            "The delegate's program reads a tensor twice, and one of the two results is wrong."
         ),
     }
 }
@@ -218,18 +221,19 @@ def main() -> None:
 
 
 _HEAD = """\
-# What the suite says of the backends
+# Conformance of the backends
 
-The [conformance suite](../guide/conformance.md) over the two backends here, and over ExecuTorch's own
-`XNNPACKQuantizer` and `XnnpackPartitioner`, wrapped as a plugin of sixty lines
-(`tests/core/testing/executorch_xnnpack.py`). Written by `python benchmarks/conformance.py` from stored
+This page shows the results of the [conformance suite](../guide/conformance.md) for the two backends of this
+repository, and for ExecuTorch's own `XNNPACKQuantizer` and `XnnpackPartitioner`, wrapped as a plugin of sixty
+lines (`tests/core/testing/executorch_xnnpack.py`). `python benchmarks/conformance.py` writes it from stored
 results; {machine}, Python {python}, torch {torch}, executorch {executorch}."""
 _WRAPPED = """\
 ## ExecuTorch's quantizer and partitioner
 
 A wrapped quantizer has no support table. So the suite tries each operator of its catalogue, in the full set
-at each variation, whatever the quantizer makes of it: decisions have reasons, ranges, axes and scales of
-biases are right, what is quantized lies in the delegate, the program runs and computes its q/dq form."""
+with each variation. Whether or not the quantizer takes the operator, the following must hold: decisions have
+reasons, ranges, axes and scales of biases are right, quantized operators are in the delegate, and the program
+runs and computes its q/dq form."""
 
 
 def _page(held: dict[str, Any]) -> Iterator[str]:

@@ -147,14 +147,15 @@ def _page(results: dict[str, Any]) -> str:
     heads = ["subject", "incumbent", "quanthost", "ratio", *STAGES, "memory: incumbent", "memory: quanthost"]
     lines = [
         "# From module to program", "",
-        "Seconds from the module to the `.pte`, from one run of `python benchmarks/flow.py`: ExecuTorch's",
-        "documented XNNPACK script beside quanthost, on the same models and the same calibration batches,",
-        "imports not counted. Memory is the peak of the process, in MiB, with all libraries in it.", "",
+        "The table shows the seconds from the module to the `.pte`, from one run of",
+        "`python benchmarks/flow.py`. It compares ExecuTorch's documented XNNPACK script (incumbent)",
+        "with quanthost on the same models and the same calibration batches. Imports are not counted.",
+        "Memory is the peak of the process in MiB, including all libraries.", "",
         "![Seconds of both sides](flow-beside.svg)", "",
         "| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|", *map(_line, rows), "",
-        "Where the ratio is below 10, a third to a half of the time is `convert`, which runs four times over",
-        "the kept batches to choose estimators and to correct biases; the script does neither. A quarter is",
-        "`capture`: `torch.export` itself.", "",
+        "If the ratio is below 10, `convert` takes a third to a half of the time. It runs the batch",
+        "sample four times to choose estimators and to correct biases; the script does neither.",
+        "`capture`, which is `torch.export` itself, takes a quarter.", "",
     ]  # fmt: skip
     found = exponents(rows)
     if found:

@@ -87,13 +87,15 @@ def compare(name: str, known: CostTable) -> dict[str, Any]:
 
 def _page(results: dict[str, Any]) -> str:
     lines = [
-        "# Is int8 worth it", "",
-        "Milliseconds of a call on all cores, from one run of `python benchmarks/latency.py`, the programs",
-        "of a network taking turns; the fastest call counts. `latency` is placed by costs that were measured",
-        'on the same machine, with `optimize_for="latency"`. Ratio: over the faster of float and int8; below',
-        "1 is better. Noise: between two loads of one program, in float or int8, the larger. Nodes:",
-        "quantized in int8 and for latency. Expected: what the costs say of the operators that can be",
-        "integer, placed for latency over all integer and over all float.", "",
+        "# Latency in float, in int8, and placed for latency", "",
+        "The table shows the milliseconds of one call on all cores, from one run of",
+        "`python benchmarks/latency.py`. The programs of a network take turns, and the fastest call",
+        'counts. `latency` is placed with `optimize_for="latency"` by costs that were measured on the',
+        "same machine. The ratio is its time divided by that of the faster of float and int8; below 1 is",
+        "better. Noise is the difference between two loads of the same program, the larger of float and",
+        "int8. Nodes are those quantized in `int8` and in `latency`. Expected is the time by the costs",
+        "of the operators that can be integer: placed for latency, divided by all in integers and by all",
+        "in float.", "",
         "| network | float | int8 | latency | ratio | noise | nodes | expected / int8 | expected / float |",
         "| --- " * 9 + "|",
     ]  # fmt: skip

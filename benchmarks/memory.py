@@ -111,10 +111,10 @@ def _page(results: dict[str, Any]) -> str:
     heads = ["subject", "recipe", "weights", "program", *STAGES, "most"]
     lines = [
         "# Memory", "",
-        "The most that the process holds in each stage, less what it held before the model was made, as a",
-        "multiple of the float weights: the model itself counts 1. From one run of",
-        f"`python benchmarks/memory.py`, each line in a process of its own; sizes in MiB. The aim is {LIMIT}",
-        "at most.", "",
+        "The table shows the peak memory of the process in each stage, minus the memory before the model was",
+        "created, as a multiple of the float weights. The model itself counts 1. The figures come from one",
+        "run of `python benchmarks/memory.py`, with a separate process for each line. Sizes are in MiB. The",
+        f"aim is at most {LIMIT}.", "",
         "| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|",
         *(_line(row) for row in results["rows"]), "",
     ]  # fmt: skip

@@ -51,11 +51,12 @@ def _seconds(command: list[str]) -> tuple[float, float]:
 
 def _page(seconds: dict[str, list[tuple[float, float]]]) -> str:
     return "\n".join([
-        "# Looking what is there", "",
-        f"A process of each command in turn, {TURNS[0][1]} turns of `python benchmarks/startup.py`. The unit",
-        "is what Python needs to ask which distributions are installed: listing and help shall take at most",
-        "twice that. They load no torch. To describe a backend for the first time loads its code, and torch",
-        "with it, but not ExecuTorch, whose import takes 8 to 10 seconds; then the description is kept.", "",
+        "# Start-up time", "",
+        f"`python benchmarks/startup.py` starts the commands one after the other, {TURNS[0][1]} times. The",
+        "unit is the time that Python needs to find out which distributions are installed. Listing and help",
+        "must take at most twice as long. They do not load torch. The first description of a backend loads",
+        "its code and torch, but not ExecuTorch, whose import takes 8 to 10 seconds. After that, the",
+        "description comes from a cache.", "",
         f"| command | processor seconds, least | times `{UNIT}` |", "| --- | --- | --- |",
         *_rows(seconds), "",
         f"Python {platform.python_version()}, {len(list(metadata.distributions()))} distributions.", "",

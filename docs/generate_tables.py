@@ -54,9 +54,9 @@ def index_page(found: Iterable[Installed]) -> str:
     ]
     return _page(
         "Backends",
-        "The backends of this repository. What each one supports is written from its support table, the same "
-        "table that its quantizer and its partitioner use. `quanthost backends` lists what is installed on "
-        "your machine, backends of other origin included.",
+        "This page lists the backends of this repository. The page of each backend is generated from its "
+        "support table, which its quantizer and its partitioner use too. `quanthost backends` lists all "
+        "backends that are installed on your machine, including those from elsewhere.",
         _table(("Backend", "What it makes", "Distribution"), rows),
     )
 
@@ -79,7 +79,7 @@ def backend_page(item: Installed, backend: object) -> str:
         f"{manifest.summary}.",
         "\n".join(facts),
         "## Recipes",
-        f"The first is what you get without asking. Backends that you combine must each have the recipe.\n\n"
+        f"The first recipe is the default. If you combine backends, each one must have the recipe.\n\n"
         f"{_recipes(info)}",
         "## Operators",
         _explanation(rows, letters),
@@ -134,9 +134,9 @@ def _letters(rows: Iterable[Row]) -> dict[Constraint, str]:
 
 def _explanation(rows: list[Row], letters: dict[Constraint, str]) -> str:
     parts = [
-        f"{len(rows)} rows. An operator is quantized, or delegated, where a row holds; where several hold, "
-        "the one with the most operators does. Names after the operator are what the row captures: `?` may "
-        "be absent, `*` is a list.",
+        f"{len(rows)} rows. An operator is quantized, or delegated, if a row matches it. If several rows "
+        "match, the one with the most operators wins. The names after an operator are the row's captures: a "
+        "capture with `?` may be absent, one with `*` is a list.",
     ]
     if letters:
         parts.append("Rules that many rows share:")
