@@ -29,6 +29,7 @@ from quanthost.stages.lowering.files import read_program
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.progress import Progress
 from quanthost.stages.records import CalibratedModel, PreparedModel
+from quanthost.toolchain.ways import current
 from quanthost.values import digest, to_data
 
 __all__ = ["Cache", "program_key"]
@@ -145,6 +146,7 @@ def program_key(calibrated: CalibratedModel, choices: Mapping[str, Any]) -> str:
         "estimators": [to_data(o.spec.estimator) for _, o in of_data(calibrated.module).values()],
         "request": to_data(prepared.request),
         "choices": to_data(dict(choices)),
+        "toolchain": current().value,
         "versions": [(name, importlib.metadata.version(name)) for name in _TOOLCHAIN],
         "code": [code_digest(name) for name in ("quanthost", *_packages(prepared.request.backends))],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 
 import attrs
@@ -51,22 +51,18 @@ def note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def using(toolchain: Toolchain, stage: str, before: ToolchainRecord | None = None) -> Iterator[Way]:
-    """While entered, this thread is in a stage that uses a toolchain.
+def using(toolchain: Toolchain, notes: Iterable[str] = ()) -> Iterator[Way]:
+    """While entered, this thread is in a stage that uses a toolchain; ``QUANTHOST_TOOLCHAIN=upstream`` wins.
 
-    ``before`` is what the stages before it recorded; its notes stay. ``QUANTHOST_TOOLCHAIN=upstream`` wins.
+    ``notes`` are those of the stages before.
 
     Raises:
         RequestError: ``QUANTHOST_TOOLCHAIN`` names no toolchain.
     """
     forced = _from_environment()
     way = Way(toolchain if forced is None else Toolchain.UPSTREAM)
-    for text in () if before is None else before.notes:
+    for text in (*notes, *([] if forced is None else [forced])):
         way.note(text)
-    if forced is not None:
-        way.note(forced)
-    if before is not None and before.way is not way.toolchain:
-        way.note(f"{before.way.value} toolchain before {stage}")
     token = _WAY.set(way)
     try:
         yield way

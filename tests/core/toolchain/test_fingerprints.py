@@ -109,7 +109,7 @@ def test_what_is_not_accepted_is_noted(tmp_path: Path) -> None:
     path.write_text(json.dumps({name_of(ScalarToTensorPass): ["0" * 16]}))
     fingerprints = Fingerprints(path)
     for _ in range(2):
-        with using(Toolchain.FAST, "lower") as way:
+        with using(Toolchain.FAST) as way:
             assert not fingerprints.accept(ScalarToTensorPass)
             assert not fingerprints.accept(ScalarToTensorPass)
         (note,) = way.record().notes

@@ -101,7 +101,7 @@ def test_a_function_of_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_there(target: str, reason: str) -> None:
     """Is not replaced, nor is what relies on it; a note says why."""
     gone, there = Replacement(target, lambda *_: ""), Replacement(SAID, lambda *_: "another")
-    with using(Toolchain.FAST, "lower") as way, gone.entered() as is_replaced, replaced(there, gone):
+    with using(Toolchain.FAST) as way, gone.entered() as is_replaced, replaced(there, gone):
         assert not is_replaced
         assert Owner().said() == "its own"
     (note,) = way.record().notes
@@ -114,7 +114,7 @@ def test_only_proved_code_is_replaced(tmp_path: Path, *, proved: bool) -> None:
     path = tmp_path / "fingerprints.json"
     path.write_text(json.dumps({SAID: ["0" * 16, fingerprint(Owner.said) if proved else "1" * 16]}))
     replacement = Replacement(SAID, lambda *_: "another", Fingerprints(path))
-    with using(Toolchain.FAST, "lower") as way, replacement.entered() as is_replaced:
+    with using(Toolchain.FAST) as way, replacement.entered() as is_replaced:
         assert is_replaced is proved
         assert Owner().said() == ("another" if proved else "its own")
         # one that is replaced already is looked through

@@ -147,7 +147,7 @@ def test_each_private_name_may_be_missing(monkeypatch: pytest.MonkeyPatch, wante
         forget()
         with monkeypatch.context() as patch:
             patch.setattr(builtins, "__import__", without(module, name))
-            with using(Toolchain.FAST, "lower") as way:
+            with using(Toolchain.FAST) as way:
                 left_out = frozenset(each for each in shortcuts.SHORTCUTS if shortcuts.shortcut(each) is None)
             assert left_out, (module, name)
             noted = [note for note in way.record().notes if f"{name!r} from {module!r}" in note]
@@ -179,7 +179,7 @@ def test_each_replaced_function_may_be_missing(monkeypatch: pytest.MonkeyPatch) 
                     raise AttributeError(f"{gone.target} is not there")
                 return original(self)
 
-            with monkeypatch.context() as patch, using(Toolchain.FAST, "lower") as way:
+            with monkeypatch.context() as patch, using(Toolchain.FAST) as way:
                 patch.setattr(Replacement, "original", missing)
                 with shortcuts.entered(*MANAGERS):
                     pass
@@ -196,7 +196,7 @@ def test_each_replaced_function_may_have_changed(
         for each in targets:
             # another process would compare the source anew
             monkeypatch.setattr(each._fingerprints, "_known", {})
-            with monkeypatch.context() as patch, using(Toolchain.FAST, "lower") as way:
+            with monkeypatch.context() as patch, using(Toolchain.FAST) as way:
                 patch.setitem(accepted, each.target, ["0" * 16])
                 with each.entered() as is_replaced:
                     assert not is_replaced
@@ -231,7 +231,7 @@ def test_each_pass_may_have_changed(monkeypatch: pytest.MonkeyPatch, wanted: Low
     before = {kind: is_traced(kind, base) for kind in (*skipped, plain)}
     for kind, proved in [*zip(skipped, skipped), (plain, base)]:
         monkeypatch.setattr(FINGERPRINTS, "_known", {})
-        with monkeypatch.context() as patch, using(Toolchain.FAST, "lower") as way:
+        with monkeypatch.context() as patch, using(Toolchain.FAST) as way:
             patch.setitem(FINGERPRINTS.accepted, name_of(proved), ["0" * 16])
             assert is_traced(kind, base)
         (note,) = way.record().notes
@@ -276,7 +276,7 @@ def test_upstream_takes_no_shortcut(wanted: LoweredProgram) -> None:
 def test_the_environment_forbids_shortcuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the request says, in a stage and outside of one."""
     monkeypatch.setenv(VARIABLE, "upstream")
-    with using(Toolchain.FAST, "lower") as way:
+    with using(Toolchain.FAST) as way:
         assert not any(map(shortcuts.shortcut, shortcuts.SHORTCUTS))
     assert not any(map(shortcuts.shortcut, shortcuts.SHORTCUTS))
     assert FAST not in sys.modules

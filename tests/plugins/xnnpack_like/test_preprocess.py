@@ -46,7 +46,7 @@ def test_each_known_pass_is_one_of_the_delegate() -> None:
 def test_a_pass_that_changed_runs(changed: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preprocess.FINGERPRINTS, "_known", {})
     monkeypatch.setitem(preprocess.FINGERPRINTS.accepted, name_of(changed), ["0" * 16])
-    with using(Toolchain.FAST, "lower") as way, preprocess.quick_preprocess():
+    with using(Toolchain.FAST) as way, preprocess.quick_preprocess():
         assert passes() == tuple(kind for kind in ALL if kind not in KNOWN or kind is changed)
     (note,) = way.record().notes
     assert note.startswith(f"{name_of(changed)} is not as it was")
@@ -61,7 +61,7 @@ def test_a_manager_that_changed_has_all_passes(change: str, monkeypatch: pytest.
         monkeypatch.setitem(preprocess.FINGERPRINTS.accepted, target, ["0" * 16])
     else:
         monkeypatch.setattr(preprocess.REPLACEMENT, "_path", ["Renamed"])
-    with using(Toolchain.FAST, "lower") as way, preprocess.quick_preprocess():
+    with using(Toolchain.FAST) as way, preprocess.quick_preprocess():
         assert passes() == ALL
     (note,) = way.record().notes
     assert note.startswith(f"{target} is not ")

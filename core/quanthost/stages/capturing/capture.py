@@ -96,7 +96,7 @@ def capture(
         RequestError: dynamic shapes for a program that is already exported, or an unknown toolchain.
     """
     args, named = _arguments(inputs, kwargs)
-    with using(toolchain_of(toolchain, "toolchain", "capture"), "capture") as way:
+    with using(toolchain_of(toolchain, "toolchain", "capture")) as way:
         exported, args, named = _exported(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)

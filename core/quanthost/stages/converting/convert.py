@@ -60,9 +60,9 @@ def convert(
     if calibrated.prepared.request.qat:
         pt2e.switch_to_eval(module)
         drop_idle_dropout(module)
-    before = calibrated.prepared.toolchain
+    prepared = calibrated.prepared
     try:
-        with using(calibrated.prepared.request.toolchain, "convert", before) as way:
+        with using(prepared.request.toolchain, prepared.toolchain.notes) as way:
             with shortcuts.entered("compiled_when_called"):
                 converted, refinement = _converted(module, calibrated)
             converted.recompile()

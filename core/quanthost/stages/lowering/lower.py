@@ -88,7 +88,9 @@ def lower(
     prepared = converted.calibrated.prepared
     captured, request = prepared.captured, prepared.request
     toolchain = request.toolchain if lowering is None else _toolchain(lowering)
-    with using(toolchain, "lower", converted.toolchain) as way:
+    with using(toolchain, converted.toolchain.notes) as way:
+        if converted.toolchain.way is not way.toolchain:
+            way.note(f"{converted.toolchain.way.value} toolchain before lower")
         with shortcuts.entered("compiled_when_called"):
             ready = _ready(converted, io, intermediates=intermediates)
         edge, modules = _lower_graph(ready.module, converted, watch=watch)

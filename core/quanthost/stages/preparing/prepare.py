@@ -127,7 +127,7 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
-    with using(request.toolchain, "prepare", captured.toolchain) as way:
+    with using(request.toolchain, captured.toolchain.notes) as way:
         graph, nodes = _own_graph(captured, request)
         quantizer = HostQuantizer(plugins, request, nodes)
         module = pt2e.prepare(graph, quantizer, qat=request.qat)
@@ -164,7 +164,7 @@ def plan(
     Raises:
         QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
     """
-    with using(request.toolchain, "prepare"):
+    with using(request.toolchain):
         graph, nodes = _own_graph(captured, request)
     arrange(graph)
     quantizer = HostQuantizer(plugins, request, nodes)

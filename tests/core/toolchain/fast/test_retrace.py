@@ -187,7 +187,7 @@ def test_rewriting_passes_make_the_same_program(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(retrace, "_quickly", watched)
     quick = to_program(exported, partitioners=[])
-    with using(Toolchain.UPSTREAM, "lower"):
+    with using(Toolchain.UPSTREAM):
         upstream = to_program(exported, partitioners=[])
 
     assert quick.buffer == upstream.buffer
