@@ -50,7 +50,9 @@ BREAKS = {
     "field_renamed": ("graph/table.py", "    weight_axis: int = 0", "    channel_axis: int = 0"),
     "member_gone": ("values/decision.py", '    FUSED = "fused"\n', ""),
     "name_gone": ("api.py", "    from quanthost.graph.rewrite import Rewriter as Rewriter\n", ""),
-    "default_changed": ("host/pipeline.py", 'io: str = "float",\n    pla', 'io: str = "int8",\n    pla'),
+    "default_changed": (
+        "host/pipeline.py", "io: Io | str = Io.FLOAT,\n    pro", "io: Io | str = Io.INT8,\n    pro",
+    ),
     "method_renamed": ("graph/table.py", "    def is_constant(", "    def constant("),
     "return_changed": (
         "host/discovery.py", "BACKENDS) -> tuple[Installed, ...]", "BACKENDS) -> list[Installed]",
