@@ -37,8 +37,7 @@ class Versions:
 
 # the combinations with which the tests compare both ways; their fingerprints: make fingerprints
 PROVED = tuple(
-    Versions(torch="2.13.0", torchao="0.18.0", executorch=version)
-    for version in ("1.5.1", "1.5.0", "1.4.1")
+    Versions(torch="2.13.0", torchao="0.18.0", executorch=version) for version in ("1.5.1", "1.5.0", "1.4.1")
 )
 
 
