@@ -15,7 +15,7 @@ def test_an_activation_narrows_the_result() -> None:
     wanted, result, forms, module = convert(lambda x: torch.relu(x + x.flip(0)), image(4, 9))
 
     assert operators(module) == ["Add"]
-    assert forms.made.keys() >= {"relu"}
+    assert forms.integer.keys() >= {"relu"}
     assert float(result.min()) >= 0.0
     assert torch.equal(wanted > 0, result > 0)
 
@@ -34,5 +34,5 @@ def test_only_some_operators() -> None:
     module = graph_of(lambda x: fake_quantize(torch.tanh(fake_quantize(x))), image(3, 4))
     forms = to_integers(module, FP32_HALF_EVEN, ACCUMULATING)
 
-    assert forms.made == {}
+    assert forms.integer == {}
     assert "tanh" in forms.islands

@@ -17,7 +17,7 @@ SEARCH = Search(backend="npu", node="tanh", operator="aten.tanh.default", recipe
 
 def _printed(*operators: Why, note: str = "") -> str:
     found = Explanation(
-        model="Net", backends=("npu",), recipe="int8_static", asked="tanh", operators=operators, note=note
+        model="Net", backends=("npu",), recipe="int8_static", selector="tanh", operators=operators, note=note
     )
     console = Console(width=80)
     with console.capture() as captured:

@@ -30,5 +30,5 @@ def test_what_exists_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(RequestError, match="which exists"):
         refuse_existing(tmp_path / "link")
-    with pytest.raises(RequestError, match="which is no folder"):
+    with pytest.raises(RequestError, match="which is not a folder"):
         refuse_existing(tmp_path / "absent" / "new")

@@ -48,6 +48,8 @@ from quanthost.values import (
     Symmetry,
     TensorQParams,
     Timing,
+    Toolchain,
+    ToolchainRecord,
     Verdict,
 )
 
@@ -226,6 +228,9 @@ refinements = st.builds(
     bias_corrected=st.booleans(),
 )
 plugin_records = st.builds(PluginRecord, name=names, distribution=texts, version=texts)
+toolchain_records = st.builds(
+    ToolchainRecord, way=st.sampled_from(Toolchain), notes=st.lists(texts, max_size=2).map(tuple)
+)
 piece_records = st.builds(PieceRecord, delegate=texts, operators=counts)
 tensor_qparams = st.builds(
     TensorQParams,
@@ -292,6 +297,7 @@ program_records = st.builds(
     decisions=several(decisions),
     refinement=maybe(refinements),
     latency=maybe(latencies),
+    toolchain=maybe(toolchain_records),
 )
 
 ALL: dict[type, st.SearchStrategy[Any]] = {
@@ -315,6 +321,7 @@ ALL: dict[type, st.SearchStrategy[Any]] = {
     Refinement: refinements,
     PluginRecord: plugin_records,
     PieceRecord: piece_records,
+    ToolchainRecord: toolchain_records,
     TensorQParams: tensor_qparams,
     ProgramRecord: program_records,
     Sizes: sizes,

@@ -24,6 +24,7 @@ from quanthost.values import (
     Rescaling,
     Verdict,
 )
+from quanthost.values.choices import choose
 
 __all__ = ["convert"]
 
@@ -52,7 +53,7 @@ def convert(
         CalibrationError: a static range has seen no data.
         ConversionError: torchao could not convert the graph, or a number of it does not fit the profile.
     """
-    form = _representation(representation)
+    form = choose(Representation, representation, "representation")
     if isinstance(calibrated, PreparedModel):
         calibrated = _without_data(calibrated)
     profile = _profile(arithmetic, form, calibrated.prepared)
@@ -100,16 +101,6 @@ def _converted(
     if calibrated.prepared.request.qat:
         return pt2e.convert(module, qat=True), None
     return refine(module, calibrated.sample)
-
-
-def _representation(value: Representation | str) -> Representation:
-    try:
-        return Representation(value)
-    except ValueError:
-        raise RequestError(
-            f"the representation {value!r}", stage="convert", value=value,
-            needed="one of " + ", ".join(r.value for r in Representation), remedy="choose one of these",
-        ) from None  # fmt: skip
 
 
 def _profile(

@@ -41,7 +41,7 @@ NO_BATCH = """\
 calibration data with no batch
   needed: at least one batch
   where:  stage calibrate
-  to do:  check that the loader is not empty, and that a generator was not already used up"""
+  to do:  check that the loader is not empty, and that a generator was not used before"""
 
 
 def test_empty_data_is_refused(net: PreparedModel) -> None:
@@ -172,7 +172,7 @@ def test_intermediate_nan_is_refused() -> None:
 log became NaN 4 times while observed
   needed: finite numbers in each observed tensor
   where:  stage calibrate, node log
-  to do:  find the operator that makes NaN of these inputs, or keep the node in float"""
+  to do:  find the operator that turns these inputs into NaN, or keep the node in float"""
     )
 
 
@@ -185,7 +185,7 @@ def test_intermediate_overflow_is_refused(size: float, times: int) -> None:
 mul was infinite or beyond ±1e+30 {times} times while observed
   needed: a range that the integers can resolve
   where:  stage calibrate, node mul
-  to do:  if it holds a mask, keep the operators that make and take it in float by overrides; else find the\
+  to do:  if it holds a mask, keep the operators that produce and read it in float; else find the\
  operator that overflows"""
     )
 

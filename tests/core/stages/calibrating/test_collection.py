@@ -147,7 +147,7 @@ def test_a_stopped_calibration_goes_on(
     net: PreparedModel, whole: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str | None
 ) -> None:
     """What was seen is not run again, and the end is the same bit for bit."""
-    monkeypatch.setattr(collection, "_SECONDS", 0.0)
+    monkeypatch.setattr(collection, "_CHECKPOINT_SECONDS", 0.0)
     path = tmp_path / "half.safetensors"
     runs: list[int] = []
     monkeypatch.setattr(RangeSketch, "update", counted(runs, RangeSketch.update))
@@ -188,10 +188,10 @@ def test_a_checkpoint_of_something_else_is_refused(
         return str(caught.value)
 
     assert go_on(net, [*DATA[:8], DATA[0]]).startswith(
-        "a checkpoint of 9 batches before data that begins with other"
+        "a checkpoint of 9 batches, and data that begins with other"
     )
-    assert go_on(net, DATA[:3]).startswith("a checkpoint of 9 batches before data that begins with 3 batches")
-    assert go_on(net, DATA, "1/2").startswith("a checkpoint of all data\n  needed: one of 1/2")
+    assert go_on(net, DATA[:3]).startswith("a checkpoint of 9 batches, and data that begins with 3 batches")
+    assert go_on(net, DATA, "1/2").startswith("a checkpoint of all data\n  needed: a checkpoint of 1/2")
     assert go_on(prepared(Other()), DATA).startswith("statistics of another model")
     assert path.read_bytes() == whole.to_bytes()
     more = quanthost.collect_statistics(net, [*DATA, rand(1, 3, 8, 8, seed=99)], checkpoint=path)
@@ -207,7 +207,7 @@ KILLED = """
     from quanthost.stages.calibrating import collection
     from quanthost.stages.calibrating.statistics import Statistics
 
-    collection._SECONDS = 0.0
+    collection._CHECKPOINT_SECONDS = 0.0
     path = Path(sys.argv[1])
     ready, where = prepared(), random.Random(0)
 

@@ -138,7 +138,7 @@ def test_what_does_not_go_together(net: PreparedModel, whole: Statistics) -> Non
     assert refused(lambda: one.merge(two).merge(one)).startswith("the shard 1/3 twice")
     assert refused(lambda: whole.merge(whole)).startswith("the same 9 batches twice")
     assert refused(lambda: one.merge(whole)).startswith("parts of 3 shards and data without shards")
-    assert refused(lambda: one.merge(shares(net, 2)[1])).startswith("parts of 2 shares and 3 shares")
+    assert refused(lambda: one.merge(shares(net, 2)[1])).startswith("parts of 2 shards and 3 shards")
     stopped = attrs.evolve(two, complete=False)
     assert refused(lambda: one.merge(stopped)).startswith("statistics of a calibration that was stopped")
     assert "stopped after 3 batches" in refused(lambda: quanthost.calibrate(net, stopped))
@@ -173,12 +173,16 @@ def test_shards_out_of_range(number: int, count: int) -> None:
 
 
 def damaged(content: bytes) -> Iterator[tuple[str, bytes, str]]:
-    yield "empty", b"", "a file that is damaged or no statistics"
-    yield "cut", content[: len(content) // 2], "a file that is damaged or no statistics"
-    yield "other tensors", safetensors.torch.save({"x": torch.ones(1)}), "a file that is damaged or no statis"
+    yield "empty", b"", "a file that is damaged or holds no statistics"
+    yield "cut", content[: len(content) // 2], "a file that is damaged or holds no statistics"
+    yield (
+        "other tensors",
+        safetensors.torch.save({"x": torch.ones(1)}),
+        "a file that is damaged or holds no statis",
+    )
     flipped = bytearray(content)
     flipped[-3] ^= 1
-    yield "flipped bit", bytes(flipped), "statistics whose numbers are not those that were saved"
+    yield "flipped bit", bytes(flipped), "statistics whose numbers changed after they were saved"
     yield "format", content.replace(b'\\"format\\": 2', b'\\"format\\": 9'), "statistics of the format 9"
 
 

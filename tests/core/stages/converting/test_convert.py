@@ -102,18 +102,20 @@ def test_reference_representation(net: CalibratedModel) -> None:
     assert not kinds & {"Lookup", "Mean", "MaxPool"}
 
 
-@pytest.mark.parametrize("given", ["int", "", "INTEGER"], ids=str)
-def test_unknown_representation_is_refused(net: CalibratedModel, given: str | Representation) -> None:
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [("int", "write integer"), ("", "choose one of these"), ("INTEGER", "choose one of these")],
+)
+def test_unknown_representation_is_refused(net: CalibratedModel, given: str, remedy: str) -> None:
     """What there is is listed; nothing was touched."""
     with untouched(net.module), pytest.raises(RequestError) as caught:
         quanthost.convert(net, given)
     assert (
         str(caught.value)
         == f"""\
-the representation {getattr(given, "value", given)!r}
+representation={given!r}
   needed: one of qdq, reference, integer
-  where:  stage convert
-  to do:  choose one of these"""
+  to do:  {remedy}"""
     )
 
 

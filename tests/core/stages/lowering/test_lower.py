@@ -142,7 +142,7 @@ def test_what_the_toolchain_refuses(net: ConvertedModel, monkeypatch: pytest.Mon
 the toolchain refused the graph: a pass failed; conv wants NCHW
   needed: a graph that torch.export and ExecuTorch accept
   where:  stage lower, backend xnnpack_like
-  to do:  keep the operator named above in float or outside by an override, and report it"""
+  to do:  keep the operator that the message names in float, and report the error"""
     )
     assert isinstance(caught.value.__cause__, RuntimeError)
 
