@@ -40,4 +40,4 @@ def test_an_operator() -> None:
 
 def test_an_operator_that_is_gone() -> None:
     """Nothing was searched, and that is said."""
-    assert "nothing of it is left" in _printed(Why(decision=DECISION, captured=()))
+    assert "no longer contains it" in _printed(Why(decision=DECISION, captured=()))
