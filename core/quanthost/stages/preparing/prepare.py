@@ -21,7 +21,7 @@ from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.export import graph_module as private_copy
-from quanthost.toolchain.export import without_writes
+from quanthost.toolchain.export import remove_writes
 from quanthost.toolchain.ways import using
 from quanthost.values import Decision, Latency, Recipe, Request
 from quanthost.values.choices import nearest
@@ -191,7 +191,7 @@ def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModul
         # training must leave the float model as it is
         graph = pt2e.deep_copy(graph, share=False)
     elif writers:
-        graph = without_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
+        graph = remove_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
     if not captured.train:
         fold_batch_norms(graph)
     return graph, nodes
