@@ -14,7 +14,7 @@ from typing import Any
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
 
 from quanthost.toolchain.fast import constants, decompose, lazy_code, lookups, naming, passes, retrace
-from quanthost.toolchain.fast.proved import FINGERPRINTS
+from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
 from quanthost.toolchain.fingerprints import Fingerprints, name_of
 from quanthost.toolchain.replacement import Replacement
 from quanthost_xnnpack_like import preprocess

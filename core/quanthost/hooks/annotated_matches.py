@@ -12,7 +12,13 @@ from quanthost.graph.operators import arguments, operator_name
 from quanthost.graph.sharing import DisjointSets, Point
 from quanthost.graph.view import GraphView
 from quanthost.hooks.annotated_match import AnnotatedMatch
-from quanthost.toolchain.annotations import OperatorAnnotation, Quantizer, read_annotations, qspec_of, shared_root
+from quanthost.toolchain.annotations import (
+    OperatorAnnotation,
+    Quantizer,
+    qspec_of,
+    read_annotations,
+    shared_root,
+)
 from quanthost.values import AnyQSpec, Gain, Kernel, QSpecChoice, Refusal, Role
 
 __all__ = ["find_matches"]
@@ -78,7 +84,11 @@ def _operands(node: fx.Node) -> Iterable[tuple[str, fx.Node]]:
 
 
 def _match(
-    group: Sequence[OperatorAnnotation], specs: Mapping[Point, Any], view: GraphView, backend: str, kernel: Kernel
+    group: Sequence[OperatorAnnotation],
+    specs: Mapping[Point, Any],
+    view: GraphView,
+    backend: str,
+    kernel: Kernel,
 ) -> AnnotatedMatch:
     captures = _captures(group)
     qspecs: dict[str, AnyQSpec] = {}

@@ -29,7 +29,7 @@ from quanthost.stages.lowering.files import read_program
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.progress import Progress
 from quanthost.stages.records import CalibratedModel, PreparedModel
-from quanthost.toolchain.ways import current
+from quanthost.toolchain.active import current
 from quanthost.values import digest, to_data
 
 __all__ = ["Cache", "program_key"]

@@ -42,7 +42,7 @@ from quanthost.values import (
     Timing,
 )
 
-__all__ = ["OperatorAnnotation", "Quantizer", "read_annotations", "qspec_of", "shared_root"]
+__all__ = ["OperatorAnnotation", "Quantizer", "qspec_of", "read_annotations", "shared_root"]
 
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
@@ -82,7 +82,8 @@ def read_annotations(quantizer: Quantizer, graph_module: fx.GraphModule) -> list
         # quantizers also mark the constants that an annotated operator reads
         if node.op == "call_function" and isinstance(annotation, QuantizationAnnotation):
             inputs = {
-                originals[source]: _to_originals(spec, originals) for source, spec in annotation.input_qspec_map.items()
+                originals[source]: _to_originals(spec, originals)
+                for source, spec in annotation.input_qspec_map.items()
             }
             output = _to_originals(annotation.output_qspec, originals)
             annotations.append(OperatorAnnotation(node=originals[node], inputs=inputs, output=output))
@@ -188,7 +189,9 @@ class _Probe:
         return torch.tensor([self._scale]), torch.tensor([0])
 
 
-def _derived_qspec(spec: DerivedQuantizationSpec, capture_of: Callable[[Point], str | None]) -> AnyQSpec | str:
+def _derived_qspec(
+    spec: DerivedQuantizationSpec, capture_of: Callable[[Point], str | None]
+) -> AnyQSpec | str:
     dtype = dtype_of(spec.dtype)
     if dtype is None:
         return f"integers of type {spec.dtype}"

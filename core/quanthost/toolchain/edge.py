@@ -22,14 +22,14 @@ from torch.export import ExportedProgram
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.toolchain import shortcuts
-from quanthost.toolchain.forgetting import forgotten_graphs
+from quanthost.toolchain.graph_caches import clear_graph_caches
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
 from quanthost.toolchain.quiet import quiet
 
 __all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
 
 _SHORTCUTS = (
-    *("incremental", "local_decompositions", "compiled_when_called", "remembered_lookups"),
+    *("incremental", "local_decompositions", "compiled_when_called", "cached_lookups"),
     "shared_constants",
 )
 
@@ -75,7 +75,7 @@ def to_program(
     if watch is not None:
         partitioners = [WatchedPartitioner(each, functools.partial(watch, each)) for each in partitioners]
     config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
-    with quiet(), contextlib.redirect_stdout(None), forgotten_graphs(), shortcuts.entered(*_SHORTCUTS):
+    with quiet(), contextlib.redirect_stdout(None), clear_graph_caches(), shortcuts.entered(*_SHORTCUTS):
         edge = to_edge_transform_and_lower(
             exported, transform_passes=list(passes) or None, partitioner=list(partitioners),
             compile_config=config,

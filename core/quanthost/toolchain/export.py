@@ -47,7 +47,7 @@ def export(
     with it, its operators land in a submodule, where no pattern finds them.
     """
     if isinstance(dynamic_shapes, ShapesCollection):
-        # it identifies tensors by identity, so it needs the originals
+        # a ShapesCollection finds its tensors by identity
         dynamic_shapes = dynamic_shapes.dynamic_shapes(model, tuple(args), kwargs)
     args, named = _separate_tensors((tuple(args), None if kwargs is None else dict(kwargs)))
     printed = io.StringIO()

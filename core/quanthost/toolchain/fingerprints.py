@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quanthost.toolchain.ways import note
+from quanthost.toolchain.active import note
 
 __all__ = ["Fingerprints", "fingerprint", "name_of"]
 

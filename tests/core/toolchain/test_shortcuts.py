@@ -25,9 +25,9 @@ from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.preparing.prepare import prepare
 from quanthost.stages.progress import silent
 from quanthost.toolchain import shortcuts
+from quanthost.toolchain.active import VARIABLE, using
 from quanthost.toolchain.replacement import Replacement
 from quanthost.toolchain.shortcuts import Shortcut
-from quanthost.toolchain.ways import VARIABLE, using
 from quanthost.values import (
     ProgramRecord,
     Request,
@@ -79,8 +79,8 @@ def forget() -> None:
     """The door and the shortcuts are those of a new process."""
     for name in [name for name in sys.modules if name == FAST or name.startswith(f"{FAST}.")]:
         del sys.modules[name]
-    shortcuts._loaded.cache_clear()
-    shortcuts._unproved.cache_clear()
+    shortcuts._load.cache_clear()
+    shortcuts._version_problem.cache_clear()
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_each_replaced_function_may_have_changed(
 ) -> None:
     """It is not replaced then, nor what relies on it."""
     for module, targets in replacements().items():
-        accepted = importlib.import_module(f"{FAST}.proved").FINGERPRINTS.accepted
+        accepted = importlib.import_module(f"{FAST}.accepted_code").FINGERPRINTS.accepted
         for each in targets:
             # another process would compare the source anew
             monkeypatch.setattr(each._fingerprints, "_known", {})
@@ -216,13 +216,13 @@ def test_each_replaced_function_may_have_changed(
 def test_each_pass_may_have_changed(monkeypatch: pytest.MonkeyPatch, wanted: LoweredProgram) -> None:
     """It traces then; a pass that only regenerates traces if its base has changed."""
     from quanthost.toolchain.fast import passes, retrace
-    from quanthost.toolchain.fast.proved import FINGERPRINTS
+    from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
     from quanthost.toolchain.fingerprints import name_of
 
     graph = torch.export.export(nn.ReLU(), (X,)).run_decompositions({}).graph_module
 
     def is_traced(kind: type, base: type) -> bool:
-        return retrace._quickly(kind.__new__(kind), graph, base) is None
+        return retrace._run_incrementally(kind.__new__(kind), graph, base) is None
 
     base = retrace.BASES[0]
     plain = type("Plain", (base,), {})
@@ -259,8 +259,8 @@ def test_versions_that_are_not_proved(monkeypatch: pytest.MonkeyPatch, wanted: L
     versions = {**attrs.asdict(proved), "torch": f"{proved.torch}+cu130"}
     monkeypatch.setattr(shortcuts, "PROVED", (proved,))
     monkeypatch.setattr("importlib.metadata.version", versions.__getitem__)
-    shortcuts._unproved.cache_clear()
-    assert shortcuts._unproved() is None
+    shortcuts._version_problem.cache_clear()
+    assert shortcuts._version_problem() is None
 
 
 @pytest.mark.usefixtures("anew")

@@ -10,8 +10,8 @@ import pytest
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
 from torch import fx
 
+from quanthost.toolchain.active import using
 from quanthost.toolchain.fingerprints import name_of
-from quanthost.toolchain.ways import using
 from quanthost.values import Toolchain
 from quanthost_xnnpack_like import preprocess
 

@@ -22,9 +22,9 @@ from quanthost.graph.signature import Signature
 from quanthost.graph.writes import Write, find_writes
 from quanthost.stages.capturing.diagnose import diagnose
 from quanthost.stages.capturing.unchanged import unchanged
+from quanthost.toolchain.active import using
 from quanthost.toolchain.export import dynamic_shapes as dynamic_shapes_of
 from quanthost.toolchain.export import export
-from quanthost.toolchain.ways import using
 from quanthost.values import Toolchain, ToolchainRecord
 from quanthost.values.choices import choose
 
@@ -98,7 +98,7 @@ def capture(
             unknown.
     """
     args, named = _arguments(inputs, kwargs)
-    with using(choose(Toolchain, toolchain, "toolchain")) as way:
+    with using(choose(Toolchain, toolchain, "toolchain")) as active:
         exported, args, named = _exported(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)
@@ -106,7 +106,7 @@ def capture(
     return CapturedModel(
         exported=exported, signature=signature, model_class=_class_name(model), train=train,
         digest=model_digest(exported, signature), example_args=args, example_kwargs=named,
-        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=way.record(),
+        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=active.record(),
     )  # fmt: skip
 
 

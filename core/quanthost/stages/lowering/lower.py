@@ -29,12 +29,12 @@ from quanthost.stages.lowering.versions import versions
 from quanthost.stages.preparing.decisions import place
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.toolchain import shortcuts
+from quanthost.toolchain.active import using
 from quanthost.toolchain.copies import copy_graph
 from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
-from quanthost.toolchain.ways import using
 from quanthost.values import (
     Io,
     Latency,
@@ -81,9 +81,9 @@ def lower(
     """
     prepared = converted.calibrated.prepared
     captured, request = prepared.captured, prepared.request
-    with using(request.toolchain, converted.toolchain.notes) as way:
-        if converted.toolchain.way is not way.toolchain:
-            way.note(f"{converted.toolchain.way.value} toolchain before lower")
+    with using(request.toolchain, converted.toolchain.notes) as active:
+        if converted.toolchain.way is not active.toolchain:
+            active.note(f"{converted.toolchain.way.value} toolchain before lower")
         with shortcuts.entered("compiled_when_called"):
             ready = _ready(converted, io, intermediates=intermediates)
         edge, modules = _lower_graph(ready.module, converted, watch=watch)
@@ -115,7 +115,7 @@ def lower(
         decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement,
         own_runner=runner is not None,
-        toolchain=way.record(),
+        toolchain=active.record(),
     )
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
     if prepared.latency is None:

@@ -20,9 +20,9 @@ from quanthost.stages.preparing.decisions import decide
 from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
+from quanthost.toolchain.active import using
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import remove_writes
-from quanthost.toolchain.ways import using
 from quanthost.values import Decision, Latency, Recipe, Request
 from quanthost.values.choices import nearest
 
@@ -124,13 +124,13 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
-    with using(request.toolchain, captured.toolchain.notes) as way:
+    with using(request.toolchain, captured.toolchain.notes) as active:
         graph, nodes = _own_graph(captured, request)
         quantizer = HostQuantizer(plugins, request, nodes)
         module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
         captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
-        latency=quantizer.latency, toolchain=way.record(),
+        latency=quantizer.latency, toolchain=active.record(),
     )  # fmt: skip
 
 
