@@ -144,8 +144,8 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        seen, needed, remedy = f"{path}: {error.strerror}", "a file", "correct the path"
-        raise UsageError(seen, needed=needed, where="--config", remedy=remedy, value=path) from error
+        problem, needed, remedy = f"{path}: {error.strerror}", "a file", "correct the path"
+        raise UsageError(problem, needed=needed, where="--config", remedy=remedy, value=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: {error}", needed="TOML", where="--config", remedy="correct that line", value=path

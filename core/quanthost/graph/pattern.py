@@ -106,7 +106,7 @@ def _bind_operator(
 ) -> Iterator[Binding]:
     """Each way in which the pattern matches at a node; ``stopped`` collects where attempts ended."""
     name = operator_name(node) if node.op == "call_function" else node.op
-    if node.op != "call_function" or not any(name_matches(wanted, name) for wanted in pattern.names):
+    if node.op != "call_function" or not any(name_matches(allowed, name) for allowed in pattern.names):
         stopped.append(Mismatch(depth=depth, node=node.name, found=name, expected="|".join(pattern.names)))
         return
     values = arguments(node)
@@ -182,8 +182,8 @@ def _bind_inner(
         if uses == 1:
             yield inner
         else:
-            found, expected = f"{value.name} with {uses} uses", f"{operator_name(value)} with one use"
-            stopped.append(Mismatch(depth=depth + 1, node=value.name, found=found, expected=expected))
+            actual, expected = f"{value.name} with {uses} uses", f"{operator_name(value)} with one use"
+            stopped.append(Mismatch(depth=depth + 1, node=value.name, found=actual, expected=expected))
 
 
 def _uses(node: fx.Node) -> int:

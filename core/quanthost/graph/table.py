@@ -168,18 +168,18 @@ class Row:
     requantizes: bool = False
 
     def __attrs_post_init__(self) -> None:
-        known = {*self.pattern.captures(), "output"}
+        captures = {*self.pattern.captures(), "output"}
         named = {*dict(self.roles), *dict(self.qspecs), *self.shares}
         if not self.kernels:
             raise TableError(
                 f"the row {self.name!r} has no kernel", needed="one kernel or more", where=f"row {self.name}",
                 remedy="say in which arithmetics the target has it, or remove the row",
             )  # fmt: skip
-        if not named <= known:
-            unknown = ", ".join(sorted(named - known))
+        if not named <= captures:
+            unknown = ", ".join(sorted(named - captures))
             raise TableError(
                 f"the row {self.name!r} names {unknown}, which its pattern does not capture",
-                needed=f"one of {', '.join(sorted(known))}", where=f"row {self.name}",
+                needed=f"one of {', '.join(sorted(captures))}", where=f"row {self.name}",
                 remedy="correct the name in roles, qspecs or shares", value=unknown,
             )  # fmt: skip
 
@@ -218,14 +218,14 @@ class SupportTable:
     rows: tuple[Row, ...] = attrs.field(converter=checks.as_tuple, validator=checks.each(checks.kind(Row)))
 
     def __attrs_post_init__(self) -> None:
-        seen: dict[str, Row] = {}
+        by_name: dict[str, Row] = {}
         for row in self.rows:
-            if row.name in seen:
+            if row.name in by_name:
                 raise TableError(
-                    f"two rows named {row.name!r}: {seen[row.name].pattern} and {row.pattern}",
+                    f"two rows named {row.name!r}: {by_name[row.name].pattern} and {row.pattern}",
                     needed="each name once", where=f"row {row.name}", remedy="rename one of them",
                 )  # fmt: skip
-            seen[row.name] = row
+            by_name[row.name] = row
         self._refuse_ties()
 
     def _refuse_ties(self) -> None:

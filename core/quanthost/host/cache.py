@@ -129,10 +129,10 @@ class Cache:
             self._give_up(error)
 
     def _give_up(self, error: OSError | QuanthostError) -> None:
-        seen = error.seen if isinstance(error, QuanthostError) else error
+        problem = error.seen if isinstance(error, QuanthostError) else error
         if self.writes:
             warnings.warn(
-                f"the cache {self.folder} is not written to any more: {seen}", RuntimeWarning, stacklevel=2
+                f"the cache {self.folder} is not written to any more: {problem}", RuntimeWarning, stacklevel=2
             )
         self.writes = False
 

@@ -161,9 +161,9 @@ def as_target(
 
 def _unknown_keyword(function: Callable[..., Any], keyword: str) -> RequestError:
     parameters = [name for name in inspect.signature(function).parameters if name != "settings"]
-    known = [*parameters, *TargetSettings.__annotations__]
-    close = nearest(keyword, known)
+    keywords = [*parameters, *TargetSettings.__annotations__]
+    close = nearest(keyword, keywords)
     return RequestError(
-        f"{function.__name__}() with the unknown keyword {keyword!r}", needed=f"one of {', '.join(known)}",
+        f"{function.__name__}() with the unknown keyword {keyword!r}", needed=f"one of {', '.join(keywords)}",
         remedy="remove it" if close is None else f"write {close}", value=keyword,
     )  # fmt: skip

@@ -163,9 +163,9 @@ class Statistics:
         differing = [name for name in theirs if mine.get(name) != theirs[name]]
         if not differing:
             return
-        seen = ", ".join(f"{name} {mine.get(name)}" for name in differing)
+        actual = ", ".join(f"{name} {mine.get(name)}" for name in differing)
         raise StatisticsError(
-            f"statistics of another {differing[0]}: {seen}", stage="calibrate", value=self,
+            f"statistics of another {differing[0]}: {actual}", stage="calibrate", value=self,
             needed=", ".join(f"{name} {theirs[name]}" for name in differing),
             remedy="calibrate again with the model, the backend and the versions that you have now",
         )  # fmt: skip

@@ -128,7 +128,7 @@ def _check_spec(override: Override, role: Role, spec: AnyQSpec, info: BackendInf
     base = info.recipe(request.recipe)
     kernel = base.kernel if base is not None else Kernel.FLOAT
     offered = [recipe.for_role(role) for recipe in info.recipes if recipe.kernel is kernel]
-    formats = {_format(known) for known in offered if known is not None}
+    formats = {_format(each) for each in offered if each is not None}
     if _format(spec) in formats:
         return
     has = ", ".join(sorted(formats)) or "none: it stays float"
@@ -154,16 +154,16 @@ def apply_qspecs(choice: QSpecChoice, override: Override, roles: dict[str, Role]
     """
     return QSpecChoice(
         qspecs={
-            name: _replaced(spec, override, roles.get(name.split(".")[0], Role.ACTIVATION))
+            name: _apply_to(spec, override, roles.get(name.split(".")[0], Role.ACTIVATION))
             for name, spec in choice.qspecs
         }
     )
 
 
-def _replaced(spec: AnyQSpec, override: Override, role: Role) -> AnyQSpec:
-    wanted = override.qspecs.get(role)
-    if wanted is None or isinstance(spec, (FixedQSpec, SharedQSpec)):
+def _apply_to(spec: AnyQSpec, override: Override, role: Role) -> AnyQSpec:
+    new = override.qspecs.get(role)
+    if new is None or isinstance(spec, (FixedQSpec, SharedQSpec)):
         return spec
-    if isinstance(wanted, QSpec) and isinstance(spec, QSpec) and None not in (wanted.axis, spec.axis):
-        return attrs.evolve(wanted, axis=spec.axis)
-    return wanted
+    if isinstance(new, QSpec) and isinstance(spec, QSpec) and None not in (new.axis, spec.axis):
+        return attrs.evolve(new, axis=spec.axis)
+    return new

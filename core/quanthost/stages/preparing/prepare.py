@@ -52,21 +52,21 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
     return recipe
 
 
-def _unknown(backend: str, kind: str, name: str, known: Sequence[str]) -> RequestError:
-    close = nearest(name, known)
+def _unknown(backend: str, kind: str, name: str, names: Sequence[str]) -> RequestError:
+    close = nearest(name, names)
     return RequestError(
         f"the {kind} {name!r}, which {backend} does not have", plugin=backend, stage="prepare", value=name,
-        needed=f"one of {', '.join(known)}" if known else f"no {kind}",
+        needed=f"one of {', '.join(names)}" if names else f"no {kind}",
         remedy=f"ask for {close!r}" if close is not None
-        else f"choose one of these {kind}s" if known else f"remove the {kind}",
+        else f"choose one of these {kind}s" if names else f"remove the {kind}",
     )  # fmt: skip
 
 
 class HostQuantizer(pt2e.CallbackQuantizer):
     """The torchao quantizer of a request, which ``prepare`` uses and ``as_quantizer`` returns.
 
-    After ``prepare_pt2e`` its ``decisions`` have one decision for each node of the graph, and
-    ``last_plan`` is the plan behind them.
+    After ``prepare_pt2e``, ``decisions`` has one decision for each node of the graph, and ``last_plan`` is
+    the plan that they come from.
     """
 
     def __init__(self, plugins: Plugins, request: Request, nodes: tuple[NodeInfo, ...] | None = None) -> None:
@@ -119,8 +119,8 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
 
     Raises:
         RequestError: the recipe or an option does not exist, the model was captured in the wrong mode, or
-            one that is trained writes in place into what others read, or has a batch norm that cannot be
-            trained with its convolution.
+            a model to train writes in place into a tensor that others read, or has a batch norm that
+            cannot be trained with its convolution.
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
@@ -136,9 +136,9 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
 
 @attrs.frozen(kw_only=True, eq=False)
 class PlannedGraph:
-    """What ``prepare`` would do: the graph that the backends rewrote, the plan for it, and the decisions.
+    """The graph that the backends rewrote, the plan for it, and the decisions, as in ``prepare``.
 
-    ``nodes`` describe the captured graph, ``rewritten`` is without observers.
+    ``nodes`` describe the captured graph; ``rewritten`` has no observers.
     """
 
     nodes: tuple[NodeInfo, ...]
@@ -154,12 +154,12 @@ def plan(
     *,
     arrange: Callable[[fx.GraphModule], None] = lambda _: None,
 ) -> PlannedGraph:
-    """Decide as ``prepare`` does, on a copy of the graph, and insert nothing.
+    """Decide as ``prepare`` does, on a copy of the graph, without inserting observers.
 
     ``arrange`` may rename and reorder the nodes of the graph before the backends see it.
 
     Raises:
-        QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
+        QuanthostError: ``prepare`` would raise it, except for problems from ``quanthost_validate``.
     """
     with using(request.toolchain):
         graph, nodes = _own_graph(captured, request)
@@ -172,11 +172,11 @@ def plan(
 
 
 def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
-    """A copy of the captured graph, as backends get it, and the nodes before functionalization."""
+    """A copy of the captured graph for the backends, and its nodes before functionalization."""
     if request.qat != captured.train:
-        seen, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
+        mode, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
         raise RequestError(
-            f"a model captured for {seen} with qat={request.qat}", needed=f"a model captured for {needed}",
+            f"a model captured for {mode} with qat={request.qat}", needed=f"a model captured for {needed}",
             stage="prepare", remedy=f"call capture(..., train={request.qat}) first",
         )  # fmt: skip
     graph = private_copy(captured.exported)

@@ -25,9 +25,7 @@ __all__ = ["detach_parts", "join_parts", "shared_constants"]
 _LARGE = 32 << 20
 
 
-def _copy_without_tensors(
-    _: Callable[..., Any], __: type, program: ExportedProgram, ___: object
-) -> ExportedProgram:
+def _share_tensors(_: Callable[..., Any], __: type, program: ExportedProgram, ___: object) -> ExportedProgram:
     """Copy what a delegate may change: the graph and the set of constants, but not their values."""
     tensors = (*program.state_dict.values(), *program.constants.values())
     memo: dict[int, Any] = {id(value): value for value in tensors if isinstance(value, torch.Tensor)}
@@ -37,7 +35,7 @@ def _copy_without_tensors(
 REPLACEMENTS = (
     Replacement(
         "executorch.exir.backend.backend_details:BackendDetails.copy_exported_program_for_preprocess",
-        _copy_without_tensors, FINGERPRINTS,
+        _share_tensors, FINGERPRINTS,
     ),
 )  # fmt: skip
 

@@ -198,9 +198,7 @@ class _Expansion:
             )(*fakes)
         traced.graph.eliminate_dead_code()
         for each in traced.graph.nodes:
-            if each.op not in ("placeholder", "call_function", "output") or _introduces_products(
-                node.target, each
-            ):
+            if each.op not in ("placeholder", "call_function", "output") or _adds_products(node.target, each):
                 raise _NeedsFullTrace
             # a linear layer of one vector squeezes its result in place
             if each.op == "call_function" and not is_functional(each):
@@ -208,7 +206,7 @@ class _Expansion:
         return traced
 
 
-def _introduces_products(target: OpOverload, part: fx.Node) -> bool:
+def _adds_products(target: OpOverload, part: fx.Node) -> bool:
     """Whether an operator that sums no products decomposes to one that does.
 
     A table may preserve that one: only torch, which uses the whole table, decides on those.

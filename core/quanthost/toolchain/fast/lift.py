@@ -59,9 +59,7 @@ def lift(module: fx.GraphModule, examples: Sequence[Any]) -> ExportedProgram | N
     lifted.graph.output_node().args = (tuple(flat),)
     # torch.export has no value here; the graph's value belongs to another fake mode
     lifted.graph.output_node().meta.pop("val", None)
-    inputs = [
-        InputSpec(InputKind.USER_INPUT, TensorArgument(name=node.name), target=None) for node in placeholders
-    ]
+    inputs = [InputSpec(InputKind.USER_INPUT, TensorArgument(name=n.name), target=None) for n in placeholders]
     outputs = [
         OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(name=leaf.name), target=None) for leaf in flat
     ]

@@ -206,7 +206,7 @@ REWRITES: Mapping[type, Rewrite] = {
 }
 
 
-# passes that rewrite every graph: the new operator for an operator -------------------------------------------
+# passes that rewrite every graph: the new operator for an operator ------------------------------------------
 
 
 def _edge_twin(target: Any) -> Any | None:

@@ -259,7 +259,7 @@ def _run_incrementally(self: Any, module: fx.GraphModule, base: type) -> PassRes
     if _has_submodules(module):
         return None
     delegates = any(node.target is executorch_call_delegate for node in module.graph.nodes)
-    # a pass that changes nothing needs no copy, unless there are delegates: ExecuTorch removes them from its input
+    # a pass without changes needs no copy, except with delegates: ExecuTorch removes them from its input
     result = module if twin_of is None and not delegates else copy_graph(module)
     try:
         refresh(result)

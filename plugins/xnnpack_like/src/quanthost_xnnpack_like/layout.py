@@ -38,7 +38,7 @@ def _base(node: Node) -> str:
 
 def _maker(node: Node) -> Node | None:
     """The operator that makes a tensor channels-last, ``None`` where it is contiguous."""
-    waiting, seen = [node], {node}
+    waiting, visited = [node], {node}
     while waiting:
         current = waiting.pop()
         meta = tensor_meta(current)
@@ -48,8 +48,8 @@ def _maker(node: Node) -> Node | None:
         if _base(current) in _CHANNELS_LAST:
             return current
         if _base(current) not in _CONTIGUOUS:
-            fresh = [source for source in current.all_input_nodes if source not in seen]
-            seen.update(fresh)
+            fresh = [source for source in current.all_input_nodes if source not in visited]
+            visited.update(fresh)
             waiting.extend(fresh)
     return None
 
