@@ -202,7 +202,7 @@ def test_what_is_noted_survives_a_deep_copy(
         made = ExportPass()(program.graph_module).graph_module
     relu = _node(made, aten.relu.default)
 
-    assert copy.deepcopy(relu.meta[retrace._FROM]) == relu.meta[retrace._FROM]
+    assert copy.deepcopy(relu.meta[retrace._COMPUTED_FROM]) == relu.meta[retrace._COMPUTED_FROM]
     assert not recwarn.list
 
 
