@@ -35,7 +35,7 @@ def replacements(record: Fingerprints) -> tuple[Replacement, ...]:
 def passes_of(record: Fingerprints) -> tuple[type, ...]:
     """The passes that are skipped or rewritten, and the bases of those that only trace."""
     if record is preprocess.FINGERPRINTS:
-        return tuple(preprocess.known_passes(XNNPACKPassManager(None).passes))
+        return tuple(preprocess.skippable_passes(XNNPACKPassManager(None).passes))
     return (*retrace.BASES, *passes.TWINS, *passes.concerns())
 
 

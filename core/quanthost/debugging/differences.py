@@ -57,10 +57,10 @@ def compare_decisions(old: Snapshot, new: Snapshot) -> Differences:
     requested = {("recipe", old.recipe, new.recipe)}
     requested.update(("backend", *pair) for pair in zip(old.backends, new.backends))
     models = tuple(_compare_model(name, before.get(name), after.get(name), requested) for name in names)
-    return Differences(made_by=tuple(_made_by(old, new)), models=models)
+    return Differences(made_by=tuple(_request_changes(old, new)), models=models)
 
 
-def _made_by(old: Snapshot, new: Snapshot) -> Iterator[Change]:
+def _request_changes(old: Snapshot, new: Snapshot) -> Iterator[Change]:
     for what in ("backends", "recipe", "overrides", "options", "placement"):
         values = getattr(old, what), getattr(new, what)
         if values[0] != values[1] and None not in values:

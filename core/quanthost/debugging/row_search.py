@@ -64,7 +64,7 @@ def _search_edge(backend: TableBackend, view: GraphView, claims: Sequence[Claim]
         if any(attempt.outcome is Outcome.TAKEN for attempt in attempts):
             break
     else:
-        attempts.extend(_undelegated(row, target) for row in rows if not row.delegated)
+        attempts.extend(_runtime_attempt(row, target) for row in rows if not row.delegated)
     return Search(
         backend=backend.info.name, node=target.name, operator=operator_name(target), attempts=attempts,
         others=len(backend.table.rows) - len(rows),
@@ -101,7 +101,7 @@ def _edge_attempts(
     return attempts
 
 
-def _undelegated(row: Row, target: fx.Node) -> RowAttempt:
+def _runtime_attempt(row: Row, target: fx.Node) -> RowAttempt:
     kernel = next(kernel for kernel in FITS if kernel in row.kernels)
     return RowAttempt(
         row=row.name, pattern=str(row.pattern), kernel=kernel, outcome=Outcome.KERNEL, nodes=[target.name],

@@ -122,7 +122,7 @@ def _captured_search(target: fx.Node, number: int, planned: PlannedGraph, plugin
         )  # fmt: skip
     return search_captured(
         backend, planned.rewritten, recipe, target, answers=_answers(query, planned),
-        closed=lambda node: _closed(node, number, planned),
+        closed=lambda node: _reason_closed(node, number, planned),
     )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def _answers(query: Query, planned: PlannedGraph) -> list[Answer]:
     return answers
 
 
-def _closed(node: fx.Node, number: int, planned: PlannedGraph) -> str | None:
+def _reason_closed(node: fx.Node, number: int, planned: PlannedGraph) -> str | None:
     """Why an operator was not open to a query, ``None`` where it was."""
     query, earlier = planned.plan.queries[number], planned.plan.queries[:number]
     if node.name in query.open_nodes:

@@ -18,7 +18,7 @@ __all__ = ["float_digest", "graph_text", "model_digest", "node_line", "stable_te
 
 
 def model_digest(exported: ExportedProgram, signature: Signature) -> str:
-    """``sha256:`` and 64 hexadecimal digits: what the program computes, with which weights, from what.
+    """``sha256:`` and 64 hexadecimal digits: a digest of the program's operators, weights and inputs.
 
     Equal for the same model captured in another process or on another machine; file names, module names
     and object identities are not part of it.

@@ -20,7 +20,7 @@ __all__ = ["RowEvaluator", "RuleRefusal"]
 
 @attrs.frozen(kw_only=True)
 class RuleRefusal:
-    """A rule that does not hold, as it stands in the documentation, and the reason why not."""
+    """A rule that does not hold, with its text from the documentation, and the reason."""
 
     rule: str
     reason: str

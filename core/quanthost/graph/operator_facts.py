@@ -1,4 +1,4 @@
-"""What is known of each aten operator, whatever backend runs it: one row an operator."""
+"""Facts about aten operators that hold for every backend, one row for each operator."""
 
 from __future__ import annotations
 
@@ -170,5 +170,5 @@ def facts_of(name: str) -> OperatorFacts:
 
 
 def operator_facts(node: fx.Node) -> OperatorFacts:
-    """The facts of what a node calls; no fact holds for what is no aten operator."""
+    """The facts of the operator that a node calls; empty facts if it is no aten operator."""
     return facts_of(base_name(node))

@@ -18,7 +18,7 @@ __all__ = ["Binding", "Mismatch", "Op", "any_of", "bind", "op"]
 
 @attrs.frozen
 class Op:
-    """One operator of a pattern: its aten names and what stands at its arguments.
+    """One operator of a pattern: its aten names and its operands.
 
     ``operands`` maps schema argument names (alternatives separated by ``|``) to a capture name, a
     nested ``Op`` or a number. A capture name may end in ``?`` (may be absent) or ``*`` (a list of
@@ -67,7 +67,7 @@ def op(*names: str, commutative: bool = False, **operands: _Operand) -> Op:
 
 
 def any_of(*names: str) -> tuple[str, ...]:
-    """Names that stand for one another, to be unpacked into ``op``."""
+    """Interchangeable operator names, to be unpacked into ``op``."""
     return names
 
 
@@ -197,7 +197,7 @@ def _uses(node: fx.Node) -> int:
 
 
 def _capture_misfit(part: str, value: Any, captures: dict[str, Any]) -> str | None:
-    """What the capture needs instead of the value, ``None`` where the value fits."""
+    """What the capture needs instead of the value, ``None`` if the value fits."""
     name = part.rstrip("?*")
     if value is None:
         fits = part.endswith("?")

@@ -67,7 +67,7 @@ class Location:
 
     @property
     def is_users(self) -> bool:
-        """Whether the line lies neither in torch, nor the standard library, nor quanthost."""
+        """Whether the line is outside of torch, the standard library and quanthost."""
         if self.file.startswith(_FOREIGN):
             return False
         return not self.file.startswith(_STDLIB) or any(folder in self.file for folder in _INSTALLED)

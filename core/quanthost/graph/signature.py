@@ -195,7 +195,7 @@ class Signature:
 
 
 def _paths(spec: pytree.TreeSpec) -> list[_Path]:
-    """Where each leaf lies; its number where a class of containers was registered without names."""
+    """The path of each leaf; its number if its container class was registered without names."""
     numbered = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     try:
         return [path for path, _ in pytree.tree_flatten_with_path(numbered)[0]]

@@ -109,7 +109,7 @@ class Constraint:
 def constraint(
     text: str, *, kernels: Iterable[Kernel] | None = None
 ) -> Callable[[Callable[[Site], str | None]], Constraint]:
-    """Make a constraint of a function; ``text`` stands in the documentation, as a rule that must hold."""
+    """Turn a function into a constraint; ``text`` is the rule in the documentation."""
 
     def wrap(check: Callable[[Site], str | None]) -> Constraint:
         return Constraint(text, check, None if kernels is None else frozenset(kernels))
@@ -193,7 +193,7 @@ class Row:
 
 
 def _tying(first: Row, second: Row) -> Kernel | None:
-    """A kernel in which both rows hold at the same places; ``None`` where there is none."""
+    """A kernel in which both rows hold at the same places, ``None`` if there is none."""
     one, two = first.pattern, second.pattern
     if one.operands != two.operands or one.commutative != two.commutative or not {*one.names} & {*two.names}:
         return None
@@ -210,7 +210,7 @@ def _tying(first: Row, second: Row) -> Kernel | None:
 
 @attrs.frozen
 class SupportTable:
-    """All rows of a backend; each has a name of its own.
+    """All rows of a backend, with unique names.
 
     Rows may have one pattern, with constraints that exclude each other; the matcher refuses a tie.
     """

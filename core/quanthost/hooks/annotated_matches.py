@@ -36,10 +36,10 @@ def find_matches(
         specs.update({Point(source, operator.node): spec for source, spec in operator.inputs.items()})
         specs[Point(operator.node)] = operator.output
     view = GraphView(graph_module)
-    return [_match(group, specs, view, backend, kernel) for group in _fused(operators)]
+    return [_match(group, specs, view, backend, kernel) for group in _fuse(operators)]
 
 
-def _fused(operators: Sequence[OperatorAnnotation]) -> list[list[OperatorAnnotation]]:
+def _fuse(operators: Sequence[OperatorAnnotation]) -> list[list[OperatorAnnotation]]:
     """Groups of operators with nothing quantized between them, in graph order."""
     by_node = {operator.node: operator for operator in operators}
     sets = DisjointSets(by_node)

@@ -184,7 +184,7 @@ class _Measuring:
             return None
 
     def measure_call(self) -> None:
-        """Time a program that does next to nothing: what a call costs whatever it computes.
+        """Time an almost empty program, for the cost of a call itself.
 
         It is subtracted from each time, since the operators of a network share one call.
         """
@@ -310,7 +310,7 @@ def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
 
 
 def _alone(match: PlannedMatch) -> CapturedModel:
-    """The operators of a match as a model of their own, on inputs of the same shapes."""
+    """A model of one match's operators, on inputs of the same shapes."""
     root, graph = nn.Module(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     inputs: list[torch.Tensor] = []

@@ -62,7 +62,7 @@ def _equal_windows(core: fx.Node) -> tuple[list[int], list[int], list[int]] | No
 
 
 def _window_average(b: Builder, quantize: fx.Node, core: fx.Node, operand: Operand, out: Numbers) -> fx.Node:
-    """Average windows of any size; running the operator shows what they read and what they divide by."""
+    """Average windows of any size; running the operator gives their elements and divisors."""
     rank = 1 if base_name(core).endswith("1d") else 2
     sizes = _static_sizes(core, rank)
     read = [_read(core, sizes, dim) for dim in range(rank)]

@@ -103,7 +103,7 @@ def _outcome(attempt: RowAttempt) -> Text:
 
 
 def _obstacle(members: Sequence[RowAttempt]) -> Text:
-    """The rows of a group, and what they took or what stopped them."""
+    """The rows of a group, with the operators that they took or the reason that stopped them."""
     first = members[0]
     names = ", ".join(dict.fromkeys(attempt.row for attempt in members))
     place = ", ".join(first.nodes)

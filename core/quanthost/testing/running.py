@@ -186,7 +186,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _spend_warning() -> None:
-    """Have torch warn once about an even window with ``padding="same"``, where nobody reads it.
+    """Trigger and hide torch's one-time warning about an even window with ``padding="same"``.
 
     The catalogue has such a window, and a graph's operator would write the warning to standard error.
     """

@@ -22,7 +22,7 @@ def choose(
     where: str | None = None,
     error: type[RequestError] = RequestError,
 ) -> _E:
-    """The member that a text names by its value; a member is returned as it is.
+    """The enum member with a value; a member is returned unchanged.
 
     Args:
         kind: The enum.

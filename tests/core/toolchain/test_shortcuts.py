@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import quanthost
 from quanthost.errors import RequestError
-from quanthost.host.requests import gather
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
 from quanthost.report.program_text import record_facts
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.preparing.prepare import prepare
@@ -30,7 +31,6 @@ from quanthost.toolchain.replacement import Replacement
 from quanthost.toolchain.shortcuts import Shortcut
 from quanthost.values import (
     ProgramRecord,
-    Request,
     Toolchain,
     ToolchainRecord,
     from_data,
@@ -63,8 +63,7 @@ X = rand(2, 4)
 
 def program(toolchain: Toolchain = Toolchain.FAST, **options: Any) -> LoweredProgram:
     """The network through all five stages."""
-    plugins = gather(BACKEND)
-    request = Request(backends=(BACKEND,), recipe="int8_static", toolchain=toolchain)
+    plugins, request = resolve(Target(BACKEND, recipe="int8_static", toolchain=toolchain))
     captured = quanthost.capture(Net(), (X,), toolchain=toolchain)
     calibrated = quanthost.calibrate(prepare(captured, plugins, request), [(X,)])
     return quanthost.lower(quanthost.convert(calibrated), **options)

@@ -17,7 +17,7 @@ from quanthost_xnnpack_like import preprocess
 
 NOTHING: Any = SimpleNamespace(graph=fx.Graph())
 ALL = tuple(XNNPACKPassManager(NOTHING).passes)
-KNOWN = preprocess.known_passes(list(ALL))
+KNOWN = preprocess.skippable_passes(list(ALL))
 
 
 def passes() -> tuple[type, ...]:

@@ -1,4 +1,4 @@
-"""Chooses ranges anew from the same statistics, with another estimator, without running data again."""
+"""Chooses ranges again from the same statistics with another estimator, without running data again."""
 
 from __future__ import annotations
 

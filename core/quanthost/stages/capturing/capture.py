@@ -99,7 +99,7 @@ def capture(
     """
     args, named = _arguments(inputs, kwargs)
     with using(choose(Toolchain, toolchain, "toolchain")) as active:
-        exported, args, named = _exported(model, args, named, dynamic_shapes, train)
+        exported, args, named = _export(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)
     _refuse_writes(exported, signature, train)
@@ -110,7 +110,7 @@ def capture(
     )  # fmt: skip
 
 
-def _exported(
+def _export(
     model: nn.Module | ExportedProgram,
     args: tuple[Any, ...],
     named: dict[str, Any],
@@ -172,14 +172,14 @@ def _trace(
         except Exception as error:
             raise diagnose(error, model) from error
     for warning in caught:
-        names = _assigned(str(warning.message))
+        names = _assigned_names(str(warning.message))
         _refuse_lost_state(names, exported)
         if not names or not all(map(_SECOND_NAME.fullmatch, names)):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return exported
 
 
-def _assigned(warning: str) -> list[str]:
+def _assigned_names(warning: str) -> list[str]:
     """Dotted names of the tensor attributes whose assignment a warning of torch reports; else empty."""
     match = _ASSIGNED.search(warning)
     return [] if match is None else [name.removeprefix("self.") for name in match["names"].split(", ")]

@@ -64,7 +64,7 @@ def convert(
     try:
         with using(prepared.request.toolchain, prepared.toolchain.notes) as active:
             with shortcuts.entered("compiled_when_called"):
-                converted, refinement = _converted(module, calibrated)
+                converted, refinement = _convert(module, calibrated)
             converted.recompile()
     except QuanthostError:
         raise
@@ -94,9 +94,7 @@ def _with_form(decision: Decision, forms: IntegerForms) -> Decision:
     return attrs.evolve(decision, form=f"float island: {reason}", is_island=True)
 
 
-def _converted(
-    module: fx.GraphModule, calibrated: CalibratedModel
-) -> tuple[fx.GraphModule, Refinement | None]:
+def _convert(module: fx.GraphModule, calibrated: CalibratedModel) -> tuple[fx.GraphModule, Refinement | None]:
     if calibrated.prepared.request.qat:
         return pt2e.convert(module, qat=True), None
     return refine(module, calibrated.sample)

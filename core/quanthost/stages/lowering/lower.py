@@ -208,7 +208,7 @@ def _lower_graph(
                 stack.enter_context(option.around())
         try:
             register_kernels(modules)
-            exported = _export_again(module, converted)
+            exported = _export(module, converted)
             edge = to_program(
                 exported, partitioners=partitioners,
                 passes=[p for option in options for p in option.passes],
@@ -236,7 +236,7 @@ def _error_text(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
+def _export(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
     """Export the graph with flat inputs, without the arguments that tracing fixed."""
     captured = converted.calibrated.prepared.captured
     fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]

@@ -77,7 +77,7 @@ def _selects(override: Override, node: NodeInfo) -> bool:
 
 
 def in_module(pattern: str, module: str | None) -> bool:
-    """The module itself, or one that lies inside it."""
+    """Whether a module's path, or that of a module around it, matches the pattern."""
     if module is None:
         return False
     parts = module.split(".")
@@ -90,7 +90,7 @@ def _of_type(wanted: str, module_type: str | None) -> bool:
 
 
 def _unused(override: Override, nodes: list[NodeInfo]) -> OverrideError:
-    """The error for an override that matches nothing; names the selector that alone matches nothing."""
+    """The error for an override that matches nothing; names the selector that matches nothing by itself."""
     selectors = [name for name in _READ if getattr(override, name) is not None]
     for name in selectors:
         others: dict[str, Any] = dict.fromkeys(set(selectors) - {name})

@@ -49,7 +49,7 @@ class Query:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is quantized in a graph, and why the other nodes are not.
+    """The quantized matches of a graph, and the reasons why other nodes are not quantized.
 
     ``quant_plan`` is what torchao needs to know. ``queries`` stand in the order in which the backends were
     queried, ``rules`` are the overrides by captured node.
@@ -66,7 +66,7 @@ class Plan:
 def plan_quantization(
     graph_module: fx.GraphModule, nodes: Iterable[NodeInfo], request: Request, plugins: Plugins
 ) -> Plan:
-    """Decide what is quantized in a graph that is ready for annotation. Pure: the graph is not changed.
+    """Decide what to quantize in a graph that is ready for annotation. Pure: the graph does not change.
 
     ``nodes`` describe the captured graph, whose names overrides and decisions use.
 

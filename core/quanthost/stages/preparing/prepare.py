@@ -125,7 +125,7 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
     with using(request.toolchain, captured.toolchain.notes) as active:
-        graph, nodes = _own_graph(captured, request)
+        graph, nodes = _copy_graph(captured, request)
         quantizer = HostQuantizer(plugins, request, nodes)
         module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
@@ -162,7 +162,7 @@ def plan(
         QuanthostError: ``prepare`` would raise it, except for problems from ``quanthost_validate``.
     """
     with using(request.toolchain):
-        graph, nodes = _own_graph(captured, request)
+        graph, nodes = _copy_graph(captured, request)
     arrange(graph)
     quantizer = HostQuantizer(plugins, request, nodes)
     graph = quantizer.transform_for_annotation(graph)
@@ -171,7 +171,7 @@ def plan(
     return PlannedGraph(nodes=nodes, rewritten=graph, plan=quantizer.last_plan, decisions=quantizer.decisions)
 
 
-def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
+def _copy_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
     """A copy of the captured graph for the backends, and its nodes before functionalization."""
     if request.qat != captured.train:
         mode, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")

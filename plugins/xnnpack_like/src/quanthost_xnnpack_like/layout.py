@@ -29,7 +29,7 @@ _RANGE_AT_RUN_TIME = frozenset(("choose_qparams", "quantize_per_tensor"))
 
 
 def _base(node: Node) -> str:
-    """The operator without namespace and overload; what is no call has the node's kind."""
+    """The operator without namespace and overload; for a node that is no call, its kind."""
     if node.op != "call_function":
         return str(node.op)
     parts = operator_name(node).split(".")

@@ -1,4 +1,4 @@
-"""The support table of ``xnnpack_like``: the one place that says what the delegate takes.
+"""The support table of ``xnnpack_like``, the only list of what the delegate supports.
 
 Sources: the node visitors and partitioner checks of ``executorch.backends.xnnpack`` 1.5.1, and programs run
 on the delegate with int8 tensors for each operator.

@@ -61,7 +61,7 @@ def conv_has_kernel(site: Site) -> str | None:
 
 @constraint("both sides are padded alike", kernels={Kernel.STATIC, Kernel.DYNAMIC})
 def pads_both_sides(site: Site) -> str | None:
-    """Uneven padding becomes an operator of its own between dequantize and convolution."""
+    """Uneven padding becomes a separate operator between dequantize and convolution."""
     if site.argument("padding") != "same":
         return None
     window = site.shape("weight")[2:]
