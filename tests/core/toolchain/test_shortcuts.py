@@ -63,7 +63,7 @@ X = rand(2, 4)
 
 def program(toolchain: Toolchain = Toolchain.FAST, **options: Any) -> LoweredProgram:
     """The network through all five stages."""
-    plugins, request = resolve(Target(BACKEND, recipe="int8_static", toolchain=toolchain))
+    plugins, request = resolve(Target(backend=BACKEND, recipe="int8_static", toolchain=toolchain))
     captured = quanthost.capture(Net(), (X,), toolchain=toolchain)
     calibrated = quanthost.calibrate(prepare(captured, plugins, request), [(X,)])
     return quanthost.lower(quanthost.convert(calibrated), **options)
@@ -194,14 +194,14 @@ def test_each_replaced_function_may_have_changed(
         accepted = importlib.import_module(f"{FAST}.accepted_code").FINGERPRINTS.accepted
         for each in targets:
             # another process would compare the source anew
-            monkeypatch.setattr(each._fingerprints, "_known", {})
+            monkeypatch.setattr(each._fingerprints, "_results", {})
             with monkeypatch.context() as patch, using(Toolchain.FAST) as way:
                 patch.setitem(accepted, each.target, ["0" * 16])
                 with each.entered() as is_replaced:
                     assert not is_replaced
             (note,) = way.record().notes
             assert note.startswith(f"{each.target} is not as it was")
-        monkeypatch.setattr(targets[0]._fingerprints, "_known", {})
+        monkeypatch.setattr(targets[0]._fingerprints, "_results", {})
         with monkeypatch.context() as patch:
             for each in targets:
                 patch.setitem(accepted, each.target, ["0" * 16])
@@ -229,20 +229,20 @@ def test_each_pass_may_have_changed(monkeypatch: pytest.MonkeyPatch, wanted: Low
     assert set(passes.REWRITES) <= skipped
     before = {kind: is_traced(kind, base) for kind in (*skipped, plain)}
     for kind, proved in [*zip(skipped, skipped), (plain, base)]:
-        monkeypatch.setattr(FINGERPRINTS, "_known", {})
+        monkeypatch.setattr(FINGERPRINTS, "_results", {})
         with monkeypatch.context() as patch, using(Toolchain.FAST) as way:
             patch.setitem(FINGERPRINTS.accepted, name_of(proved), ["0" * 16])
             assert is_traced(kind, base)
         (note,) = way.record().notes
         assert note.startswith(f"{name_of(proved)} is not as it was")
     assert not any(before.values())
-    monkeypatch.setattr(FINGERPRINTS, "_known", {})
+    monkeypatch.setattr(FINGERPRINTS, "_results", {})
     for kind in (*skipped, *retrace.BASES):
         monkeypatch.setitem(FINGERPRINTS.accepted, name_of(kind), ["0" * 16])
     made = program()
     assert same(made, wanted)
     assert len(notes(made)) > 5
-    monkeypatch.setattr(FINGERPRINTS, "_known", {})
+    monkeypatch.setattr(FINGERPRINTS, "_results", {})
 
 
 @pytest.mark.usefixtures("anew")
