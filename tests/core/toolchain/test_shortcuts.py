@@ -281,7 +281,7 @@ def test_the_environment_forbids_shortcuts(monkeypatch: pytest.MonkeyPatch) -> N
     assert FAST not in sys.modules
     assert way.record() == ToolchainRecord(way=Toolchain.UPSTREAM, notes=(f"{VARIABLE}=upstream",))
     monkeypatch.setenv(VARIABLE, "slow")
-    with pytest.raises(RequestError, match="QUANTHOST_TOOLCHAIN=slow\n  needed: one of fast, upstream"):
+    with pytest.raises(RequestError, match="QUANTHOST_TOOLCHAIN='slow'\n  needed: one of fast, upstream"):
         quanthost.capture(Net(), (X,))
 
 
