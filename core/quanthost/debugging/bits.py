@@ -34,7 +34,7 @@ Other = ConvertedModel | LoweredProgram | Callable[..., Any] | Recorded | str | 
 class BitDifference:
     """One tensor of both sides, over all inputs.
 
-    ``largest`` is the largest difference in steps of the integers (LSB), or in real units where the
+    ``largest`` is the largest difference in steps of the integers (LSB), or in real units if the
     tensor is float (``steps`` unset). ``operator`` is the aten name of the operator that makes it, empty
     for an input.
     """
@@ -48,7 +48,7 @@ class BitDifference:
 
     @property
     def equal_share(self) -> float:
-        """Equal elements over all, 0 to 1; 1 where there is none."""
+        """Equal elements over all, 0 to 1; 1 if there are none."""
         return 1.0 - self.differing / self.elements if self.elements else 1.0
 
 

@@ -45,7 +45,7 @@ def trace(captured: CapturedModel, plugins: Plugins, request: Request) -> Trace:
     ``prepared``; ``converted``; ``edge``, with the partitions, for each partitioner; and ``delegated``.
 
     Raises:
-        QuanthostError: ``prepare`` would raise it. Where a later stage refuses, the note says why.
+        QuanthostError: ``prepare`` would raise it. If a later stage refuses, the note says why.
     """
     planned = plan(captured, plugins, request)
     decisions = {decision.node: decision for decision in planned.decisions}

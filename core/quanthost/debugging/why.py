@@ -141,7 +141,7 @@ def _answers(query: Query, planned: PlannedGraph) -> list[Answer]:
 
 
 def _reason_closed(node: fx.Node, number: int, planned: PlannedGraph) -> str | None:
-    """Why an operator was not open to a query, ``None`` where it was."""
+    """Why an operator was not open to a query, ``None`` if it was."""
     query, earlier = planned.plan.queries[number], planned.plan.queries[:number]
     if node.name in query.open_nodes:
         return None

@@ -19,8 +19,8 @@ def by_level(graph: fx.Graph, groups: Sequence[Sequence[fx.Node]]) -> tuple[list
 
     A group's level is the number of times that a path from it leaves the groups and comes back, at most:
     groups of one level do not wait for each other through anything outside, whether they touch or not.
-    Linear in nodes and edges. A group is torn where what lies outside it would have to run in its midst, or
-    where it reads an element of a tuple that another piece makes.
+    Linear in nodes and edges. A group is torn if an outside node would have to run between its nodes, or if
+    it reads an element of a tuple that another piece returns.
     """
     owner: dict[fx.Node, _Unit] = {node: number for number, nodes in enumerate(groups) for node in nodes}
     torn: list[int] = []
@@ -51,7 +51,7 @@ def _levels(graph: fx.Graph, owner: dict[fx.Node, _Unit]) -> tuple[dict[int, int
                 readers[unit].add(reader)
                 sources.setdefault(reader, set()).add(unit)
     order = _without_cycles(readers, sources)
-    # of a group its level, of another node the least level that what lies before it can have
+    # the level of a group; for any other node, the lowest possible level of a group before it
     reached: dict[_Unit, int] = {}
     for unit in order:
         reached[unit] = max(

@@ -22,7 +22,7 @@ class Op:
 
     ``operands`` maps schema argument names (alternatives separated by ``|``) to a capture name, a
     nested ``Op`` or a number. A capture name may end in ``?`` (may be absent) or ``*`` (a list of
-    tensors). With ``commutative`` the first two operands may stand in either order.
+    tensors). With ``commutative`` the first two operands may be in either order.
     """
 
     names: tuple[str, ...]
@@ -81,7 +81,7 @@ class Binding:
 
 @attrs.frozen(kw_only=True)
 class Mismatch:
-    """Where a pattern stopped: at which operator, and what was found there or as its operand."""
+    """The operator at which a pattern stopped, and what was found there or as its operand."""
 
     depth: int
     node: str

@@ -91,7 +91,7 @@ def _fake_mode(values: Any) -> Any | None:
 
 
 def _fake_result(target: Callable[..., Any], args: Any, kwargs: Any) -> Any | None:
-    """The result of a call for the fake tensors of its arguments, ``None`` where tracing left none."""
+    """The result of a call for the fake tensors of its arguments, ``None`` if tracing left none."""
     nodes = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, fx.Node)]
     if any("val" not in node.meta for node in nodes):
         return None

@@ -115,7 +115,7 @@ def _agree(first: AnyQSpec, second: AnyQSpec) -> bool:
 
 
 def _takes(spec: AnyQSpec, fixed: AnyQSpec) -> bool:
-    """Whether a tensor with a range of its own can take the fixed range instead."""
+    """Whether a tensor with its own range can use the fixed range instead."""
     if not isinstance(spec, QSpec) or not isinstance(fixed, FixedQSpec):
         return False
     one_static = spec.timing is Timing.STATIC and spec.granularity is Granularity.PER_TENSOR

@@ -54,15 +54,15 @@ class Site:
         return tuple(bound) if isinstance(bound, (list, tuple)) else (bound,)
 
     def shape(self, capture: str) -> tuple[Any, ...]:
-        """Shape of a captured tensor, or of the result for ``"output"``; symbols where it is dynamic.
+        """Shape of a captured tensor, or of the result for ``"output"``; symbols for dynamic sizes.
 
-        ``()`` where the capture is absent; of a list operand it is the first tensor's.
+        ``()`` if the capture is absent; of a list operand it is the first tensor's.
         """
         meta = self._meta(capture)
         return () if meta is None else tuple(meta.shape)
 
     def dtype(self, capture: str) -> torch.dtype | None:
-        """Dtype of the same tensor, ``None`` where the capture is absent."""
+        """Dtype of the same tensor, ``None`` if the capture is absent."""
         meta = self._meta(capture)
         return None if meta is None else meta.dtype
 
@@ -96,7 +96,7 @@ class Claim:
 
 @attrs.frozen
 class Constraint:
-    """A named predicate: ``check`` returns ``None`` where the kernel exists, else the reason why not."""
+    """A named predicate: ``check`` returns ``None`` if the kernel exists, else the reason why not."""
 
     text: str
     check: Callable[[Site], str | None]
@@ -143,7 +143,7 @@ class Row:
 
     ``delegated`` is false if the runtime's own kernels run the row, so that the partitioner leaves it.
     ``keeps`` names operators that the delegate takes whole, but ExecuTorch would decompose. ``converts``
-    marks a mere conversion (quantize, dequantize), not worth a partition by itself. ``requantizes`` marks
+    marks a mere conversion (quantize, dequantize), not worth its own partition. ``requantizes`` marks
     a row that moves or joins values whose kernel converts them to the result's own parameters; without it
     they must share one set.
     """

@@ -34,7 +34,7 @@ def is_dequantize(node: object) -> bool:
 
 
 def tensor_meta(node: fx.Node) -> torch.Tensor | None:
-    """The fake tensor that tracing left on a node, ``None`` where its result is no single tensor."""
+    """The fake tensor that tracing left on a node, ``None`` if its result is no single tensor."""
     value = node.meta.get("val")
     return value if isinstance(value, torch.Tensor) else None
 
@@ -111,7 +111,7 @@ class GraphView:
         return node.name in self._lifted and self._lifted[node.name] not in self._mutated
 
     def constant(self, node: fx.Node) -> torch.Tensor | None:
-        """The tensor that a constant node holds, ``None`` where it cannot be read."""
+        """The tensor that a constant node holds, ``None`` if it cannot be read."""
         if node.op == "get_attr":
             return constant(self.graph_module, node)
         if self.exported is None or node.name not in self._lifted:

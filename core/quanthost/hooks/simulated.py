@@ -25,7 +25,7 @@ def simulated_runner(
     pieces: Sequence[PieceRecord],
     delegates: Mapping[str, Callable[[bytes, list[Tensor]], Sequence[Tensor]]],
 ) -> Runner | None:
-    """What ``quanthost_create_runner`` returns where no runtime here has the delegate.
+    """Create a runner for ``quanthost_create_runner`` if no local runtime has the delegate.
 
     It executes the program's instructions one by one: operators outside of delegates in torch, a delegated
     piece by the function for its delegate.
@@ -33,8 +33,8 @@ def simulated_runner(
     Args:
         program: The ``.pte``, as the hook gets it.
         pieces: The program's delegated calls, as the hook gets them.
-        delegates: A function for each delegate's id. It takes what ``preprocess`` made of the piece, and the
-            piece's input tensors in order, and returns its results in order: tensors of the dtypes and
+        delegates: A function for each delegate's id. It takes the result of ``preprocess`` and the piece's
+            input tensors in order, and returns its results in order: tensors of the dtypes and
             shapes that the partition has. It must not write into the inputs.
 
     Returns:

@@ -74,8 +74,8 @@ class Cache:
         """The statistics of the data: read from the cache, or collected now and stored.
 
         Data is read twice: for its digest, and, on a cache miss, to observe it. A stopped calibration resumes
-        from its checkpoint. A generator, which can be read only once, is calibrated anew each time, and so is
-        a run of several ranks.
+        from its checkpoint. A generator, which can be read only once, is calibrated again each time. So is a
+        run of several ranks.
         """
         if ranks.is_distributed() or iter(batches) is batches:
             return collect_statistics(prepared, batches, progress)
@@ -103,7 +103,7 @@ class Cache:
         return statistics
 
     def program(self, key: str, prepared: PreparedModel) -> LoweredProgram | None:
-        """The program that is stored under a key, with the backend's own runner where it has one."""
+        """The program that is stored under a key, with the backend's own runner if it has one."""
         path = self._programs / f"{_name(key)}.pte"
         try:
             buffer, record = read_program(path)

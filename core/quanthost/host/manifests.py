@@ -24,7 +24,7 @@ _FIELDS = attrs.fields_dict(Manifest)
 
 
 def read(module: str, *, plugin: str) -> tuple[Manifest | None, DiscoveryError | None]:
-    """The manifest of the plugin whose entry point names that module, and the first thing wrong with it."""
+    """The manifest of the plugin whose entry point names that module, and its first problem."""
     try:
         path = _find(module, plugin)
         data = _parse(path, plugin)

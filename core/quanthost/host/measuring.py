@@ -1,4 +1,4 @@
-"""Times a backend's rows on this machine, each by itself, in integers and in float."""
+"""Times each row of a backend separately on this machine, in integers and in float."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def _io(recipe: Recipe) -> Io:
 
 
 def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
-    """The example, or any integers where the program takes those."""
+    """The example, or arbitrary integers if the program takes integers."""
     if leaf.dtype == example.dtype:
         return example
     generator = torch.Generator().manual_seed(0)

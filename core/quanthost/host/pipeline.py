@@ -50,7 +50,7 @@ def prepare(
     overrides: Sequence[Override] = (),
     **settings: Unpack[TargetSettings],
 ) -> PreparedModel:
-    """Insert observers where the backend's rows and the recipe want them.
+    """Insert observers where the backend's rows and the recipe need them.
 
     Args:
         captured: What ``capture`` returned; captured with ``train=True`` for ``qat``.

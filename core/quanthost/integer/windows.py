@@ -96,7 +96,7 @@ def _read(core: fx.Node, sizes: Sequence[int], dim: int) -> Tensor:
     single = torch.eye(sizes[dim], dtype=torch.float64)
     planes = torch.stack([_expand_along(row, dim, sizes) for row in single])
     result: Tensor = core.target(planes[None], *core.args[1:], **core.kwargs)[0]
-    # one place along the other dimension is enough, as no window lies entirely in the padding
+    # one place along the other dimension is enough, as no window is entirely in the padding
     read = result.movedim(dim + 1, 1).reshape(sizes[dim], result.shape[dim + 1], -1)[..., 0]
     return read.t().gt(0).to(torch.int8).contiguous()
 

@@ -90,7 +90,7 @@ def _table(search: Search) -> Table:
 
 
 def _group_equal(attempts: Iterable[RowAttempt]) -> list[list[RowAttempt]]:
-    """Group attempts that ended alike, the most relevant first."""
+    """Group attempts with the same outcome, the most relevant first."""
     groups: dict[tuple[object, ...], list[RowAttempt]] = {}
     for attempt in sorted(attempts, key=lambda attempt: _ORDER.index(attempt.outcome)):
         key = (attempt.kernel, attempt.outcome, attempt.nodes, attempt.found, attempt.expected)

@@ -200,7 +200,7 @@ def _run_in_process(run: SuiteRun, share: int, shares: int) -> SuiteResults:
     try:
         return run._run_share(Subject.load(run.backend, run.policy), share, shares, _check_parent)
     except _ParentGoneError:
-        # the pool would wait for more work from a process that is gone
+        # the pool would wait for more work from a dead process
         os._exit(1)
 
 

@@ -59,7 +59,7 @@ def export(
 
 
 def _separate_tensors(call: Any) -> Any:
-    """Give each argument a tensor object of its own.
+    """Give each argument its own tensor object.
 
     Torch treats one object in two places, or an input that is also a parameter, as one input: the program
     would read one of the two for both.
@@ -132,7 +132,7 @@ def _restore_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
 
 
 def dynamic_shapes(exported: ExportedProgram, requested: Any = None) -> tuple[Any, ...] | None:
-    """The dynamic dimensions of a program as ``export`` takes them, ``None`` where all are fixed.
+    """The dynamic dimensions of a program as ``export`` takes them, ``None`` if all are fixed.
 
     ``requested`` are the dynamic shapes that the program was traced with. If they let torch infer ranges and
     relations (``Dim.AUTO``, ``AdditionalInputs``), torch infers them again: a named ``Dim`` claims that

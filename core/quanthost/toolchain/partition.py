@@ -44,7 +44,7 @@ class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is unty
         self._preserved: tuple[list[Any], list[OpOverload]] = ([], [])
 
     def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[OpOverload], None]:
-        # without a check function ExecuTorch decomposes once instead of three times, and asks twice
+        # without a check function ExecuTorch decomposes once instead of three times, but calls this twice
         graph = [(node, node.target, node.args) for node in ep.graph.nodes]
         if self._preserved[0] != graph:
             self._preserved = graph, list(self._keep(ep))

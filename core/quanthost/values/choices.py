@@ -28,7 +28,7 @@ def choose(
         kind: The enum.
         value: A member, or the value of one.
         name: The argument, option or key that the value was given for.
-        where: Its place, where the name alone doesn't say it.
+        where: Its place, if the name alone is not enough.
         error: What is raised.
 
     Raises:

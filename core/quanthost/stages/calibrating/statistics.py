@@ -78,7 +78,7 @@ class Part:
 
     @property
     def order(self) -> tuple[int, str]:
-        """The sort key: merged statistics list their parts alike for every order of merging."""
+        """The sort key: merged statistics list their parts in the same order however they were merged."""
         return (self.shard.number if self.shard else 0), self.data
 
 

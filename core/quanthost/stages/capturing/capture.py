@@ -82,7 +82,7 @@ def capture(
         model: Weights, buffers, attributes and the mode of each module stay unchanged.
         inputs: Example inputs: a tensor, a tuple or list of positional arguments, or, where ``kwargs``
             is ``None``, a mapping of arguments by name. Wrap a single argument that is a list or mapping in
-            a tuple: ``([a, b],)``. Optional for a program that has examples of its own.
+            a tuple: ``([a, b],)``. Optional for a program that has its own examples.
         kwargs: Example arguments by name.
         dynamic_shapes: Sizes that vary, as ``torch.export.export`` takes them.
         train: Trace in training mode, so that batch norm and dropout can be switched later; otherwise in

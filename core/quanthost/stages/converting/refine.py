@@ -73,7 +73,7 @@ class _Judge:
         self._reference = reference[1::2] or reference
 
     def choose(self, estimator: RangeEstimator) -> None:
-        """Set the estimator of each observer that has none of its own."""
+        """Set the estimator of each observer without one."""
         for observer in self._automatic:
             observer.chosen = estimator
         pt2e.leave_room_for_biases(self._observed)

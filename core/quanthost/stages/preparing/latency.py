@@ -45,7 +45,7 @@ class Priced:
 def sizes_of(
     nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], weight: fx.Node | None, output: fx.Node
 ) -> Sizes | None:
-    """The sizes of a matched place; ``None`` where a shape is not known as a number."""
+    """The sizes of a matched place; ``None`` if a shape is not known as a number."""
     shapes = [_shape(node) for node in (*inputs, output)]
     weight_shape = () if weight is None else _shape(weight)
     if weight_shape is None or any(shape is None for shape in shapes):

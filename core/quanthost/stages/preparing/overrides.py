@@ -40,7 +40,7 @@ def resolve_overrides(nodes: Iterable[NodeInfo], request: Request, plugins: Plug
     """The rule of each node that has one, by node name.
 
     Raises:
-        OverrideError: a rule matches no node, is hidden by earlier ones, or asks for what the backend
+        OverrideError: a rule matches no node, is hidden by earlier ones, or requests what the backend
             does not have.
     """
     listed = list(nodes)

@@ -33,7 +33,7 @@ class PlanValues:
     written; reading it returns what was last written to the same place in memory.
 
     Raises:
-        ProgramError: a constant lies in another file.
+        ProgramError: a constant is in another file.
     """
 
     def __init__(self, plan: schema.ExecutionPlan, buffers: list[schema.Buffer]) -> None:

@@ -37,12 +37,12 @@ def _base(node: Node) -> str:
 
 
 def _maker(node: Node) -> Node | None:
-    """The operator that makes a tensor channels-last, ``None`` where it is contiguous."""
+    """The operator that makes a tensor channels-last, ``None`` if it is contiguous."""
     waiting, visited = [node], {node}
     while waiting:
         current = waiting.pop()
         meta = tensor_meta(current)
-        # the first result of ``max`` is read by a getitem and is no tensor of its own
+        # a getitem reads the first result of ``max``, whose own result is no tensor
         if current.op != "call_function" or (meta is not None and meta.dim() != 4):
             continue
         if _base(current) in _CHANNELS_LAST:
@@ -90,7 +90,7 @@ def _chains(node: Node) -> list[Node]:
 
 @constraint("1-d: float tensors before and behind", kernels={Kernel.FLOAT})
 def float_around(site: Site) -> str | None:
-    """The delegate turns it into a 2-d one, and treats that as quantized if a tensor next to it is.
+    """The delegate turns it into a 2-d one, which it treats as quantized if a neighbouring tensor is.
 
     Source: ``Conv1dUnsqueezePass`` of ``executorch.backends.xnnpack`` 1.5.1.
     """
@@ -104,7 +104,7 @@ def float_around(site: Site) -> str | None:
 
 
 def _float_source(node: Node) -> Node:
-    """The tensor before quantize and dequantize, where there are any."""
+    """The tensor before quantize and dequantize, if there are any."""
     while is_dequantize(node) or is_quantize(node):
         node = node.all_input_nodes[0]
     return node

@@ -1,6 +1,6 @@
 """A quicker preprocess of the delegate: its own passes, without those whose pattern cannot occur.
 
-Each pass traces the partition anew, and most of them look for operators that it does not hold.
+Each pass traces the partition again, and most of them look for operators that it does not have.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ __all__ = ["TABLE"]
 
 FLOAT, STATIC, DYNAMIC, WEIGHT_ONLY = Kernel.FLOAT, Kernel.STATIC, Kernel.DYNAMIC, Kernel.WEIGHT_ONLY
 _GEMM_ROLES = {"weight": Role.WEIGHT, "bias": Role.BIAS}
-# where the delegate has no integer kernel with a scale for each channel
+# for operators without an integer kernel with per-channel scales
 _ONE_SCALE = {"weight": WEIGHT_PER_TENSOR}
 # what the delegate's serializer folds into the kernel before it
 _ACTIVATIONS = {"relu": ("relu",), "hardtanh": ("relu6", "hardtanh")}

@@ -75,7 +75,7 @@ def plain_2d(site: Site) -> str | None:
     weight = site.shape("weight")
     if len(weight) != 4:
         return "with ranges at run time the delegate has 2-d convolutions only"
-    # one input channel a group makes it depthwise for the delegate, also where there is one group
+    # one input channel a group makes it depthwise for the delegate, even with one group
     return "with ranges at run time the delegate has no depthwise convolution" if weight[1] == 1 else None
 
 
