@@ -41,7 +41,8 @@ class Regime(enum.Enum):
     """The range of the input values, in calibration and when the program runs.
 
     ``POSITIVE`` and ``NEGATIVE`` put the zero point at an end of the integer range. With ``APART``, each
-    operand has large elements where the other has small ones, so that a product is far below what their ranges allow.
+    operand has large elements where the other has small ones, so that a product is far below what the
+    operands' ranges allow.
     """
 
     PLAIN = "plain"
