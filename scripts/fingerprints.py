@@ -14,7 +14,7 @@ from typing import Any
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
 
 from quanthost.toolchain.fast import constants, decompose, lazy_code, lookups, naming, passes, retrace
-from quanthost.toolchain.fast.proved import FINGERPRINTS
+from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
 from quanthost.toolchain.fingerprints import Fingerprints, name_of
 from quanthost.toolchain.replacement import Replacement
 from quanthost_xnnpack_like import preprocess
@@ -35,7 +35,7 @@ def replacements(record: Fingerprints) -> tuple[Replacement, ...]:
 def passes_of(record: Fingerprints) -> tuple[type, ...]:
     """The passes that are skipped or rewritten, and the bases of those that only trace."""
     if record is preprocess.FINGERPRINTS:
-        return tuple(preprocess.known_passes(XNNPACKPassManager(None).passes))
+        return tuple(preprocess.skippable_passes(XNNPACKPassManager(None).passes))
     return (*retrace.BASES, *passes.TWINS, *passes.concerns())
 
 

@@ -35,7 +35,7 @@ ELSEWHERE = {
     "toolchain/fast/lift.py": "core/toolchain/fast/test_retrace.py",
     "toolchain/fast/passes.py": "plugins/xnnpack_like/test_quick_lowering.py",
     "toolchain/fast/patching.py": "core/toolchain/fast/test_lookups.py",
-    "toolchain/simulate.py": "core/hooks/test_simulated.py",
+    "toolchain/observer_rounding.py": "core/hooks/test_simulated.py",
     "toolchain/simulator/interpreter.py": "core/hooks/test_simulated.py",
     "toolchain/simulator/plan_operators.py": "core/hooks/test_simulated.py",
     "toolchain/simulator/plan_values.py": "core/hooks/test_simulated.py",

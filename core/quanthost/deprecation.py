@@ -91,7 +91,7 @@ def renamed_argument(old: str, new: str, *, removed_in: str) -> Callable[[_F], _
 
 
 def warn_at(what: Deprecated, function: Callable[..., Any]) -> None:
-    """Warn at the line where a function is defined, which has what goes away in its signature."""
+    """Warn at the definition of a function whose signature has something deprecated."""
     # late, as for Deprecated
     import inspect
 

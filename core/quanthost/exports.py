@@ -35,7 +35,7 @@ def lazy_exports(
 
     @functools.cache
     def sources() -> dict[str, str]:
-        # it reads files, and asks the loader where there is none, as in a zip archive
+        # it reads the file, or uses the loader if there is no file, as in a zip archive
         import linecache
 
         variables = vars(sys.modules[module])

@@ -146,9 +146,9 @@ def qparams_from_range(
     high = torch.where((low == 0.0) & (high == 0.0), 1.0, high)
     steps = spec.quant_max - spec.quant_min
     if spec.symmetry is Symmetry.SYMMETRIC:
-        scale = _rounded_scale(torch.maximum(-low, high) / (steps / 2), smallest_scale)
+        scale = _round_scale(torch.maximum(-low, high) / (steps / 2), smallest_scale)
         return scale, torch.full(scale.shape, _middle(spec), dtype=torch.int64)
-    scale = _rounded_scale((high - low) / steps, smallest_scale)
+    scale = _round_scale((high - low) / steps, smallest_scale)
     zero_point = spec.quant_min - torch.round(low / scale.to(torch.float64))
     return scale, zero_point.clamp(spec.quant_min, spec.quant_max).to(torch.int64)
 
@@ -169,7 +169,7 @@ def _check_bounds(low: Tensor, high: Tensor) -> None:
     )  # fmt: skip
 
 
-def _rounded_scale(scale: Tensor, smallest: float) -> Tensor:
+def _round_scale(scale: Tensor, smallest: float) -> Tensor:
     return scale.clamp(smallest, _LARGEST_SCALE).to(torch.float32)
 
 

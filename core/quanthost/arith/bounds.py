@@ -15,7 +15,7 @@ _SHOWN = 8
 def accumulator_bound(weight: Tensor, low: int, high: int, zero_point: int, bias: Tensor | None) -> Tensor:
     """The largest magnitude of any partial sum of ``Σ w (x - zero_point) + bias``, int64 ``[C]``.
 
-    ``weight`` is an integer tensor ``[C, K]``, ``x`` lies between ``low`` and ``high``, ``bias`` is
+    ``weight`` is an integer tensor ``[C, K]``, ``x`` is between ``low`` and ``high``, ``bias`` is
     ``[C]``. The bound is ``Σ |w| × max |x - zero_point| + |bias|``, for any order of the additions.
     """
     reach = max(high - zero_point, zero_point - low)

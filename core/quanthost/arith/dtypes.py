@@ -25,5 +25,5 @@ def torch_dtype(dtype: DType) -> torch.dtype:
 
 
 def dtype_of(stored: torch.dtype) -> DType | None:
-    """The dtype whose integers fill a torch dtype, ``None`` where there is none."""
+    """The dtype whose integers fill a torch dtype, ``None`` if there is none."""
     return _OWN.get(stored)

@@ -47,7 +47,7 @@ def choose_range(sketch: RangeSketch, spec: QSpec) -> _Range:
     - entropy: the threshold on the magnitude whose quantized histogram has the least Kullback-Leibler
       divergence from the data's.
 
-    The range lies between the extremes. The range of mse may exceed them by two scales if this brings levels
+    The range is between the extremes. The range of mse may exceed them by two scales if this brings levels
     closer to the data, and is mirrored at 0 if the spec is symmetric. A moving average depends on the order
     of the batches, which a sketch does not record, and is refused.
     """
@@ -177,7 +177,7 @@ def _percentile(sketch: RangeSketch, spec: QSpec) -> _Range:
 def _mse(sketch: RangeSketch, spec: QSpec) -> _Range:
     """Search in rounds of clips, each finer and around the best so far, then in one round of shifted levels.
 
-    Clips are the extremes times powers of two, since the best clip of a heavy tail lies octaves below them.
+    Clips are the extremes times powers of two, since the best clip of a heavy tail is octaves below them.
     """
     limits = _limits(sketch, spec)
     both = spec.symmetry is Symmetry.AFFINE and limits[0] < 0.0 < limits[1]

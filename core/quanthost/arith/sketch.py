@@ -234,9 +234,9 @@ def check_layout(state: Mapping[str, Tensor], layout: Layout, *, where: str) -> 
     for key, (dtype, size) in layout.items():
         tensor = state.get(key)
         if tensor is None or tensor.dtype != dtype or tensor.ndim != 1 or size not in (None, len(tensor)):
-            seen = "nothing" if tensor is None else f"{tensor.dtype} of shape {list(tensor.shape)}"
+            actual = "nothing" if tensor is None else f"{tensor.dtype} of shape {list(tensor.shape)}"
             raise ValueCheckError(
-                f"{seen} as {key!r}", needed=f"{dtype} of shape [{'n' if size is None else size}]",
+                f"{actual} as {key!r}", needed=f"{dtype} of shape [{'n' if size is None else size}]",
                 where=where, remedy=f"pass what {where.partition('.')[0]}.state returned",
             )  # fmt: skip
 

@@ -47,8 +47,8 @@ def innermost(pattern: Op) -> Op:
 
 def fits(pattern: Op) -> bool:
     """Whether the catalogue has all operators of a pattern."""
-    known = pattern.names == ("getitem",) or any(entries_of(name) for name in pattern.names)
-    return known and all(fits(part) for _, part in pattern.operands if isinstance(part, Op))
+    has_operator = pattern.names == ("getitem",) or any(entries_of(name) for name in pattern.names)
+    return has_operator and all(fits(part) for _, part in pattern.operands if isinstance(part, Op))
 
 
 def module_of(pattern: Op, variation: Variation, roles: Roles) -> PatternModule:
@@ -108,11 +108,11 @@ class PatternModule(nn.Module):  # type: ignore[misc]  # torch is untyped here
         first = part is self._first
         name = self.variation.operator if first else _first_entry(part).name
         target = overload_of(name)
-        known = {argument.name for argument in target._schema.arguments}
+        parameters = {argument.name for argument in target._schema.arguments}
         plain: Arguments = self.variation.arguments if first else _first_entry(part).plain
         arguments: dict[str, Any] = {}
         for keys, operand in part.operands:
-            key = next((key for key in keys.split("|") if key in known), None)
+            key = next((key for key in keys.split("|") if key in parameters), None)
             if key is None:
                 continue
             if keys in inner:
@@ -122,7 +122,7 @@ class PatternModule(nn.Module):  # type: ignore[misc]  # torch is untyped here
             else:
                 arguments[key] = operand
         for key, value in plain.items():
-            if key not in arguments and key in known and (first or not _is_tensor(value)):
+            if key not in arguments and key in parameters and (first or not _is_tensor(value)):
                 arguments[key] = self._operand(key, value, Role.PASSTHROUGH)
         needed = {argument.name for argument in target._schema.arguments if not argument.has_default_value()}
         return self._call(target, {k: v for k, v in arguments.items() if v is not None or k in needed})

@@ -35,7 +35,7 @@ def _conv(name: str, *sizes: tuple[Any, ...]) -> list[_Arguments]:
     ]  # fmt: skip
 
 
-def _transposed(*sizes: tuple[Any, ...]) -> list[_Arguments]:
+def _transpose(*sizes: tuple[Any, ...]) -> list[_Arguments]:
     return [
         {
             "input": _T(shape), "weight": _T(weight), "bias": _T((weight[1] * groups,)), "stride": [2],
@@ -79,7 +79,7 @@ _SIZES: dict[str, list[_Arguments]] = {
         ((1, 240, 14, 14), (240, 1, 5, 5), 1, 2, 240),
     ),
     "conv1d": _conv("input", ((1, 16, 256), (32, 16, 9), 1, 4, 1), ((1, 64, 64), (64, 64, 3), 1, 1, 1)),
-    "conv_transpose2d": _transposed(
+    "conv_transpose2d": _transpose(
         ((1, 16, 16, 16), (16, 16, 4, 4), 1), ((1, 64, 28, 28), (64, 32, 4, 4), 1),
         ((1, 16, 16, 16), (16, 4, 4, 4), 4), ((1, 64, 28, 28), (64, 16, 4, 4), 2),
     ),

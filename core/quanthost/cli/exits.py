@@ -47,7 +47,7 @@ class Faults(NamedTuple):
             traceback.print_exception(error)
         else:
             text = f"error: {_text(error)}"
-            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
+            print(_wrap(text) if sys.stderr.isatty() else text, file=sys.stderr)
         if self.as_json:
             # late: most commands end without an error
             from quanthost.cli.output import write_json
@@ -58,7 +58,7 @@ class Faults(NamedTuple):
         return ExitCode.FAILED if isinstance(error, QuanthostError) else ExitCode.UNEXPECTED
 
 
-def _wrapped(text: str) -> str:
+def _wrap(text: str) -> str:
     """Wrap lines to the width of the terminal, with continuation lines below the start of the text."""
     import shutil
     import textwrap

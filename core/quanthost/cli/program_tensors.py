@@ -22,7 +22,7 @@ _SEED = 0
 
 @attrs.frozen(kw_only=True)
 class OutputSummary:
-    """One output; the statistics are over its finite elements, ``None`` where it has none."""
+    """One output; the statistics are over its finite elements, ``None`` if it has none."""
 
     name: str
     kind: str

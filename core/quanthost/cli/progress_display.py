@@ -42,7 +42,7 @@ def live_steps(console: Console) -> Steps:
 
 
 class LineProgress:
-    """Writes ``capture       1.2 s`` when the step has come to its end."""
+    """Writes ``capture       1.2 s`` when the step ends."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream

@@ -54,7 +54,7 @@ class Reference:
             UsageError: there is no such module, file or callable.
             RequestError: the user's code raised; its exception is the cause.
         """
-        return _guarded(self._resolve(where), f"{self}()", where)
+        return _call_guarded(self._resolve(where), f"{self}()", where)
 
     def _resolve(self, where: str) -> Callable[[], Any]:
         module = _from_file(self, where) if self.is_file else _by_name(self, where)
@@ -81,7 +81,7 @@ def is_reference(text: str) -> bool:
 def _by_name(reference: Reference, where: str) -> ModuleType:
     _search_first(Path.cwd())
     try:
-        return _guarded_import(lambda: importlib.import_module(reference.module), reference, where)
+        return _import_guarded(lambda: importlib.import_module(reference.module), reference, where)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"no module {error.name!r}", needed=_NEEDED, where=where, value=reference,
@@ -96,7 +96,7 @@ def _from_file(reference: Reference, where: str) -> ModuleType:
             f"no file {path}", needed=_NEEDED, where=where, remedy="correct the path", value=reference
         )
     _search_first(path.resolve().parent)
-    return _guarded_import(lambda: _load_file(path.resolve()), reference, where)
+    return _import_guarded(lambda: _load_file(path.resolve()), reference, where)
 
 
 @functools.cache
@@ -125,7 +125,7 @@ def _search_first(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _guarded_import(load: Callable[[], ModuleType], reference: Reference, where: str) -> ModuleType:
+def _import_guarded(load: Callable[[], ModuleType], reference: Reference, where: str) -> ModuleType:
     """Pass on the error of a reference to a missing module; any other error is one of the user's code."""
     try:
         return load()
@@ -133,21 +133,21 @@ def _guarded_import(load: Callable[[], ModuleType], reference: Reference, where:
         own = error.name is not None and f"{reference.module}.".startswith(f"{error.name}.")
         if own and not reference.is_file:
             raise
-        raise _failed(error, f"import of {reference.module}", where) from error
+        raise _user_code_error(error, f"import of {reference.module}", where) from error
     except (Exception, SystemExit) as error:
-        raise _failed(error, f"import of {reference.module}", where) from error
+        raise _user_code_error(error, f"import of {reference.module}", where) from error
 
 
-def _guarded(function: Callable[[], Any], label: str, where: str) -> Any:
+def _call_guarded(function: Callable[[], Any], label: str, where: str) -> Any:
     try:
         return function()
     except QuanthostError:
         raise
     except (Exception, SystemExit) as error:
-        raise _failed(error, label, where) from error
+        raise _user_code_error(error, label, where) from error
 
 
-def _failed(error: BaseException, label: str, where: str) -> RequestError:
+def _user_code_error(error: BaseException, label: str, where: str) -> RequestError:
     # late: torch comes with it
     from quanthost.graph.provenance import innermost, locations
 

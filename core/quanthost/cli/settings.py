@@ -105,9 +105,9 @@ def read_config(path: Path) -> dict[str, Any]:
     _check_type("override", rules, (list,), where=str(path))
     where = f"[quantize] of {path}"
     _check_keys(table, tuple(_KEYS), where=where)
-    settings = {key: _stored(key, value, path.parent, where) for key, value in table.items()}
+    settings = {key: _read_value(key, value, path.parent, where) for key, value in table.items()}
     overrides = [
-        _stored_override(rule, where=f"[[override]] number {number} of {path}")
+        _read_override(rule, where=f"[[override]] number {number} of {path}")
         for number, rule in enumerate(rules, start=1)
     ]
     return {**settings, "override": overrides} if overrides else settings
@@ -144,8 +144,8 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        seen, needed, remedy = f"{path}: {error.strerror}", "a file", "correct the path"
-        raise UsageError(seen, needed=needed, where="--config", remedy=remedy, value=path) from error
+        problem, needed, remedy = f"{path}: {error.strerror}", "a file", "correct the path"
+        raise UsageError(problem, needed=needed, where="--config", remedy=remedy, value=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: {error}", needed="TOML", where="--config", remedy="correct that line", value=path
@@ -174,8 +174,8 @@ def _check_type(key: str, value: Any, kinds: tuple[type, ...], *, where: str) ->
     )  # fmt: skip
 
 
-def _stored(key: str, value: Any, folder: Path, where: str) -> Any:
-    """A value of [quantize], checked, with paths and references to files as seen from the current folder."""
+def _read_value(key: str, value: Any, folder: Path, where: str) -> Any:
+    """Check a value of [quantize]; make file paths and references relative to the current folder."""
     _check_type(key, value, _KEYS[key], where=where)
     if key == "backend":
         names = [value] if isinstance(value, str) else value
@@ -195,7 +195,7 @@ def _stored(key: str, value: Any, folder: Path, where: str) -> Any:
     return value
 
 
-def _stored_override(rule: Any, *, where: str) -> Override:
+def _read_override(rule: Any, *, where: str) -> Override:
     _check_type("override", rule, (dict,), where=where)
     _check_keys(rule, _OVERRIDE_FIELDS, where=where)
     for name in _QSPEC_FIELDS:

@@ -1,4 +1,4 @@
-"""``compare_bits``: a golden model beside another one, integer by integer, to the first that differs."""
+"""``compare_bits``: compares the integers of a golden model with those of another model or device."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Other = ConvertedModel | LoweredProgram | Callable[..., Any] | Recorded | str | 
 class BitDifference:
     """One tensor of both sides, over all inputs.
 
-    ``largest`` is the largest difference in steps of the integers (LSB), or in real units where the
+    ``largest`` is the largest difference in steps of the integers (LSB), or in real units if the
     tensor is float (``steps`` unset). ``operator`` is the aten name of the operator that makes it, empty
     for an input.
     """
@@ -48,13 +48,13 @@ class BitDifference:
 
     @property
     def equal_share(self) -> float:
-        """Equal elements over all, 0 to 1; 1 where there is none."""
+        """Equal elements over all, 0 to 1; 1 if there are none."""
         return 1.0 - self.differing / self.elements if self.elements else 1.0
 
 
 @attrs.frozen(kw_only=True)
 class BitComparison:
-    """``outputs`` of the model, ``operators`` in the order of execution, as far as both sides show them."""
+    """``outputs`` of the model, and ``operators`` in the order of execution, that both sides have."""
 
     inputs: int
     outputs: tuple[BitDifference, ...]
@@ -63,30 +63,30 @@ class BitComparison:
 
     @property
     def equal(self) -> bool:
-        """Whether all integers that were compared are equal; float results are told, but not exact."""
+        """Whether all compared integers are equal; float results are reported, but need not be equal."""
         return not any(each.differing for each in (*self.outputs, *self.operators) if each.steps)
 
     @property
     def first(self) -> BitDifference | None:
-        """The first operator whose integers differ: what is behind it only hands the difference on."""
+        """The first operator whose integers differ; later operators only pass the difference on."""
         return next((difference for difference in self.operators if difference.differing), None)
 
 
 def compare_bits(golden: ConvertedModel, other: Other, inputs: Iterable[Any]) -> BitComparison:
-    """Run both on the same inputs and compare every integer that both show.
+    """Run both on the same inputs and compare every integer that both have.
 
     Args:
-        golden: A converted model; its integer representation is exact. other: A program of any backend
-        (with ``lower(…, intermediates=True)`` its operators are compared as well as its
-            outputs), another converted model, a callable that takes the model's arguments and returns
-            what the model returns, or tensors recorded from a device: a mapping, or an ``.npz`` or
-            ``.safetensors`` file. Recorded tensors, and a mapping that a callable returns, go by the
-            names of outputs (``"output"``) and operators; recorded ones of several inputs are joined
-            along their first dimension.
+        golden: A converted model; its integer representation is exact.
+        other: A program of any backend (with ``lower(…, intermediates=True)`` its operators are compared as
+            well as its outputs), another converted model, a callable that takes the model's arguments and
+            returns what the model returns, or tensors recorded from a device: a mapping, or an ``.npz`` or
+            ``.safetensors`` file. Recorded tensors, and a mapping that a callable returns, are named after
+            outputs (``"output"``) and operators; those of several inputs are joined along their first
+            dimension.
         inputs: Batches as ``calibrate`` takes them.
 
     Raises:
-        InputError: no input, one that does not fit, or nothing that both sides show.
+        InputError: no input, one that does not fit, or no tensor that both sides have.
     """
     signature = golden.calibrated.prepared.captured.signature
     flat, calls = _calls(inputs, signature)
@@ -101,9 +101,9 @@ def compare_bits(golden: ConvertedModel, other: Other, inputs: Iterable[Any]) ->
         if name not in sides[1]:
             continue
         is_output = name in ends
-        operator = "" if is_output else _operator(names, name)
-        made = _difference(name, operator, mine, sides[1][name], ends.get(name))
-        (outputs if is_output else operators).append(made)
+        operator = "" if is_output else _operator_of(names, name)
+        difference = _difference(name, operator, mine, sides[1][name], ends.get(name))
+        (outputs if is_output else operators).append(difference)
     if not outputs and not operators:
         raise InputError(
             f"tensors named {', '.join(sides[1]) or 'nothing'}", needed=f"some of {', '.join(sides[0])}",
@@ -129,12 +129,12 @@ def _calls(
     return [signature.flatten(args, kwargs) for args, kwargs in calls], calls
 
 
-def _operator(names: Mapping[str, Any], name: str) -> str:
+def _operator_of(names: Mapping[str, Any], name: str) -> str:
     return names[name].operator if name in names else ""
 
 
 def _output_numbers(module: fx.GraphModule, signature: Signature) -> dict[str, Numbers | None]:
-    """The outputs that are tensors, with their integers where they are dequantized last."""
+    """The outputs that are tensors, with their integer format if a dequantize returns them."""
     leaves = pytree.tree_leaves(module.graph.output_node().args[0], is_leaf=lambda leaf: leaf is None)
     return {
         spec.name: numbers_of(leaf) if is_dequantize(leaf) else None
@@ -144,11 +144,11 @@ def _output_numbers(module: fx.GraphModule, signature: Signature) -> dict[str, N
 
 
 def _run_graph(module: fx.GraphModule, leaves: list[Any], signature: Signature) -> dict[str, Tensor]:
-    outputs, found = run_tapped(module, leaves)
-    return {**found, **_named(outputs, signature)}
+    outputs, operators = run_tapped(module, leaves)
+    return {**operators, **_name_outputs(outputs, signature)}
 
 
-def _named(leaves: Iterable[Any], signature: Signature) -> dict[str, Tensor]:
+def _name_outputs(leaves: Iterable[Any], signature: Signature) -> dict[str, Tensor]:
     return {s.name: leaf for s, leaf in zip(signature.outputs, leaves) if isinstance(leaf, Tensor)}
 
 
@@ -167,30 +167,30 @@ def _run_other(
     if isinstance(other, Mapping):
         return [dict(other)]
     with torch.no_grad():
-        return [_returned(other(*args, **kwargs), signature) for args, kwargs in calls]
+        return [_name_result(other(*args, **kwargs), signature) for args, kwargs in calls]
 
 
 def _run_program(
     program: LoweredProgram, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature
 ) -> dict[str, Tensor]:
-    found = program.intermediates(*args, **kwargs) if program.record.intermediates else {}
+    operators = program.intermediates(*args, **kwargs) if program.record.intermediates else {}
     leaves = pytree.tree_leaves(program.run(*args, **kwargs), is_leaf=lambda leaf: leaf is None)
-    return {**found, **_named(leaves, signature)}
+    return {**operators, **_name_outputs(leaves, signature)}
 
 
-def _returned(result: Any, signature: Signature) -> dict[str, Tensor]:
-    """What a callable returned: tensors by name, or the structure of the model's result."""
-    known = {leaf.name for leaf in signature.outputs}
-    if isinstance(result, Mapping) and known & set(result):
+def _name_result(result: Any, signature: Signature) -> dict[str, Tensor]:
+    """Tensors by name from a callable's result, a mapping or the structure of the model's result."""
+    names = {leaf.name for leaf in signature.outputs}
+    if isinstance(result, Mapping) and names & set(result):
         return dict(result)
     leaves = pytree.tree_leaves(result, is_leaf=lambda leaf: leaf is None)
     if len(leaves) != len(signature.outputs):
         raise InputError(
-            f"{len(leaves)} results", needed=f"{len(signature.outputs)}: {', '.join(sorted(known))}",
+            f"{len(leaves)} results", needed=f"{len(signature.outputs)}: {', '.join(sorted(names))}",
             where="compare_bits", value=result,
             remedy="return what the model returns, or a mapping by these names",
         )  # fmt: skip
-    return _named(leaves, signature)
+    return _name_outputs(leaves, signature)
 
 
 def _join(runs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -220,7 +220,7 @@ def _difference(name: str, operator: str, mine: Tensor, other: Tensor, end: Numb
 
 
 def _integers(tensor: Tensor, end: Numbers | None) -> Tensor | None:
-    """The integers of a tensor, also of one that was dequantized; ``None`` for another float."""
+    """The integers of a tensor, also of a dequantized one; ``None`` for any other float tensor."""
     if not tensor.is_floating_point():
         return tensor.to(torch.int64)
     return None if end is None else end.nearest(tensor.double())

@@ -1,4 +1,4 @@
-"""What differs between two snapshots of decisions, node by node. It loads no torch."""
+"""Compares two snapshots of decisions node by node, without loading torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from quanthost.values.decision_snapshot import (
 
 __all__ = ["compare_decisions"]
 
-# where a node comes from, and the numbers of partitions, are no decisions
+# the source of a node and the numbers of partitions are not decisions
 _FIELDS = (
     "operator",
     "verdict",
@@ -32,7 +32,7 @@ _FIELDS = (
     "placement",
     "form",
 )
-# what is known of lowered programs alone
+# set only for lowered programs
 _LOWERED = ("delegated", "placement", "form")
 _NONE = "none"
 
@@ -53,25 +53,25 @@ def compare_decisions(old: Snapshot, new: Snapshot) -> Differences:
             remedy="make both with the same models",
         )  # fmt: skip
     names = dict.fromkeys((*before, *after))
-    # what was asked for differently is said once, not at each node
-    asked = {("recipe", old.recipe, new.recipe)}
-    asked.update(("backend", *pair) for pair in zip(old.backends, new.backends))
-    models = tuple(_compare_model(name, before.get(name), after.get(name), asked) for name in names)
-    return Differences(made_by=tuple(_made_by(old, new)), models=models)
+    # a change of the request is reported once, not at each node
+    requested = {("recipe", old.recipe, new.recipe)}
+    requested.update(("backend", *pair) for pair in zip(old.backends, new.backends))
+    models = tuple(_compare_model(name, before.get(name), after.get(name), requested) for name in names)
+    return Differences(made_by=tuple(_request_changes(old, new)), models=models)
 
 
-def _made_by(old: Snapshot, new: Snapshot) -> Iterator[Change]:
+def _request_changes(old: Snapshot, new: Snapshot) -> Iterator[Change]:
     for what in ("backends", "recipe", "overrides", "options", "placement"):
         values = getattr(old, what), getattr(new, what)
         if values[0] != values[1] and None not in values:
             yield Change(what=what, before=_plain(values[0]), after=_plain(values[1]))
     if old.costs != new.costs and None not in (old.placement, new.placement):
         yield Change(what="costs", before=_costs(old.costs), after=_costs(new.costs))
-    held = [
+    installed = [
         {**{f"{p.name} ({p.distribution})": p.version for p in side.plugins}, **dict(side.versions)}
         for side in (old, new)
     ]
-    yield from _unequal(held[0], held[1])
+    yield from _changed_entries(installed[0], installed[1])
 
 
 def _costs(costs: CostTable | None) -> str:
@@ -84,7 +84,7 @@ def _plain(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
-def _unequal(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Change]:
+def _changed_entries(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Change]:
     for what in dict.fromkeys((*before, *after)):
         sides = before.get(what, _NONE), after.get(what, _NONE)
         if sides[0] != sides[1]:
@@ -92,25 +92,25 @@ def _unequal(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Ch
 
 
 def _compare_model(
-    name: str, old: ModelDecisions | None, new: ModelDecisions | None, asked: set[tuple[str, str, str]]
+    name: str, old: ModelDecisions | None, new: ModelDecisions | None, requested: set[tuple[str, str, str]]
 ) -> ModelDifferences:
     if old is None or new is None:
         lone, which = (new, "new") if old is None else (old, "old")
         assert lone is not None
         return ModelDifferences(name=name, total=len(lone.decisions), only_in=which)
     both = (old, new)
-    sides = [{decision.node: decision for decision in side.decisions} for side in both]
+    sides = [{d.node: d for d in side.decisions} for side in both]
     names = dict.fromkeys((*sides[0], *sides[1]))
     specs = [_specs(side) for side in both]
     nodes = []
     for node in names:
         before, after = sides[0].get(node), sides[1].get(node)
-        known = after or before
-        assert known is not None
-        made = (*_node_changes(before, after), *_spec_changes(specs[0], specs[1], node))
-        changes = tuple(c for c in made if (c.what, c.before, c.after) not in asked)
+        decision = after or before
+        assert decision is not None
+        candidates = (*_node_changes(before, after), *_spec_changes(specs[0], specs[1], node))
+        changes = tuple(c for c in candidates if (c.what, c.before, c.after) not in requested)
         if changes:
-            nodes.append(NodeDifferences(node=node, operator=known.operator, changes=changes))
+            nodes.append(NodeDifferences(node=node, operator=decision.operator, changes=changes))
     counts = [Counter(d.row for d in side.decisions if d.row is not None) for side in both]
     rows = sorted(row for row in counts[0] | counts[1] if counts[0][row] != counts[1][row])
     return ModelDifferences(
@@ -153,7 +153,7 @@ def _spec_changes(
 
 
 def _spec_texts(old: AnyQSpec | None, new: AnyQSpec | None) -> tuple[str, str]:
-    """Of two specs of one kind only the fields that differ; else the whole of both."""
+    """The differing fields of two specs of one class, or all fields if the classes differ."""
     sides = [{} if spec is None else dict(to_data(spec)) for spec in (old, new)]
     alike = type(old) is type(new)
     texts = []

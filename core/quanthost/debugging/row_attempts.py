@@ -1,4 +1,4 @@
-"""Tries the rows of a support table at one operator, and records how far each of them came."""
+"""Tries the rows of a support table at one operator, and records where each one stops."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ def _follow(chain: tuple[Op, ...], target: fx.Node) -> list[fx.Node] | Mismatch:
         readers = list(dict.fromkeys(user for node in reached for user in node.users))
         fitting = [reader for reader in readers if _allows(outer, reader)]
         if not fitting:
-            found = ", ".join(_reader(reader) for reader in readers) or "nothing reads it"
+            actual = ", ".join(_reader(reader) for reader in readers) or "nothing reads it"
             expected = f"{'|'.join(outer.names)} behind it"
-            return Mismatch(depth=0, node=reached[0].name, found=found, expected=expected)
+            return Mismatch(depth=0, node=reached[0].name, found=actual, expected=expected)
         reached = fitting
     return reached
 

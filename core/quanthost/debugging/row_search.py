@@ -1,4 +1,4 @@
-"""The searches of a table backend for one operator: when it annotates, and when its delegate partitions."""
+"""Repeats a table backend's searches for one operator, at annotation and at partitioning."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def search_captured(
 ) -> Search:
     """The rows of a table for an operator of the annotated graph.
 
-    ``answers`` are the matches that the backend's ``quanthost_annotate`` gave, ``closed`` the reason for
-    which an operator was not open to it.
+    ``answers`` are the matches that the backend's ``quanthost_annotate`` returned. ``closed`` returns the
+    reason why an operator was not open to the backend.
     """
     search = Search(
         backend=backend.info.name, node=target.name, operator=operator_name(target), recipe=recipe.name
@@ -56,7 +56,7 @@ def search_edge(backend: TableBackend, exported: ExportedProgram, targets: Seque
 
 
 def _search_edge(backend: TableBackend, view: GraphView, claims: Sequence[Claim], target: fx.Node) -> Search:
-    """Attempts kernel by kernel, in the partitioner's order, up to the one that took the operator."""
+    """Attempts kernel by kernel, in the partitioner's order, up to the row that took the operator."""
     rows = [row for row in backend.table if mentions(row.pattern, target)]
     attempts: list[RowAttempt] = []
     for kernel in FITS:
@@ -64,7 +64,7 @@ def _search_edge(backend: TableBackend, view: GraphView, claims: Sequence[Claim]
         if any(attempt.outcome is Outcome.TAKEN for attempt in attempts):
             break
     else:
-        attempts.extend(_undelegated(row, target) for row in rows if not row.delegated)
+        attempts.extend(_runtime_attempt(row, target) for row in rows if not row.delegated)
     return Search(
         backend=backend.info.name, node=target.name, operator=operator_name(target), attempts=attempts,
         others=len(backend.table.rows) - len(rows),
@@ -101,7 +101,7 @@ def _edge_attempts(
     return attempts
 
 
-def _undelegated(row: Row, target: fx.Node) -> RowAttempt:
+def _runtime_attempt(row: Row, target: fx.Node) -> RowAttempt:
     kernel = next(kernel for kernel in FITS if kernel in row.kernels)
     return RowAttempt(
         row=row.name, pattern=str(row.pattern), kernel=kernel, outcome=Outcome.KERNEL, nodes=[target.name],

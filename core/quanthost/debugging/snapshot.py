@@ -14,7 +14,7 @@ __all__ = ["model_decisions"]
 
 
 def model_decisions(name: str, captured: CapturedModel, plugins: Plugins, request: Request) -> ModelDecisions:
-    """Decide, and keep what was decided; no observer is inserted and no data is needed.
+    """Make the decisions without inserting observers; needs no data.
 
     Raises:
         QuanthostError: ``prepare`` would raise it.
@@ -26,22 +26,22 @@ def model_decisions(name: str, captured: CapturedModel, plugins: Plugins, reques
 
 
 def _qspecs(planned: PlannedGraph) -> list[NodeQSpecs]:
-    found: dict[str, dict[str, AnyQSpec]] = {}
+    qspecs: dict[str, dict[str, AnyQSpec]] = {}
     for match in planned.plan.matches:
         for node in match.nodes:
             source = origin(node) or node.name
             prefix = "" if node.name == source else f"{node.name}."
             specs = {prefix + capture: spec for capture, spec in _specs_at(match, node.name).items()}
-            found.setdefault(source, {}).update(specs)
+            qspecs.setdefault(source, {}).update(specs)
     return [
-        NodeQSpecs(node=info.name, qspecs=tuple(sorted(found[info.name].items())))
+        NodeQSpecs(node=info.name, qspecs=tuple(sorted(qspecs[info.name].items())))
         for info in planned.nodes
-        if found.get(info.name)
+        if qspecs.get(info.name)
     ]
 
 
 def _specs_at(match: PlannedMatch, name: str) -> dict[str, AnyQSpec]:
-    """The specs of what one operator of a match reads, and of its result where that is the match's."""
+    """The specs of one operator's inputs, and of its result if that is the result of the match."""
     (node,) = (node for node in match.nodes if node.name == name)
     specs = {
         capture: spec

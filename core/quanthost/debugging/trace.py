@@ -1,4 +1,4 @@
-"""``trace``: the graph after each stage, from the captured one to the one that is delegated."""
+"""``trace``: records the graph after each stage, from capture to delegation."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ _MARKS = {
 }
 _PLAIN = {"placeholder": Mark.INPUT, "output": Mark.OUTPUT, "call_module": Mark.OBSERVER}
 # mark, reason and partition
-_Marked = tuple[Mark, str, str | None]
+_MarkText = tuple[Mark, str, str | None]
 
 
 def trace(captured: CapturedModel, plugins: Plugins, request: Request) -> Trace:
-    """Run all stages, with ranges of the example inputs, and keep the graph that each leaves.
+    """Run all stages, with ranges from the example inputs, and record the graph after each.
 
-    Stages are ``captured``; ``transformed``, as the backends' rewrites leave it for annotation;
+    Stages are ``captured``; ``transformed``, after the backends' rewrites, before annotation;
     ``prepared``; ``converted``; ``edge``, with the partitions, for each partitioner; and ``delegated``.
 
     Raises:
-        QuanthostError: ``prepare`` would raise it. Where a later stage refuses, the note says why.
+        QuanthostError: ``prepare`` would raise it. If a later stage refuses, the note says why.
     """
     planned = plan(captured, plugins, request)
     decisions = {decision.node: decision for decision in planned.decisions}
     chosen = {node for match in planned.plan.matches for node in match.nodes}
     by_origin = _by_origin(decisions)
 
-    def by_plan(node: fx.Node) -> _Marked:
+    def by_plan(node: fx.Node) -> _MarkText:
         mark, reason, _ = by_origin(node)
         return (Mark.QUANTIZED if node in chosen else mark), reason, None
 
@@ -77,20 +77,20 @@ def trace(captured: CapturedModel, plugins: Plugins, request: Request) -> Trace:
 def _graph(
     stage: str,
     graph_module: fx.GraphModule,
-    marked: Callable[[fx.Node], _Marked],
+    mark_of: Callable[[fx.Node], _MarkText],
     exported: ExportedProgram | None = None,
 ) -> TracedGraph:
     view = GraphView(graph_module, exported)
-    return TracedGraph(stage=stage, nodes=[_node(node, view, marked) for node in graph_module.graph.nodes])
+    return TracedGraph(stage=stage, nodes=[_node(node, view, mark_of) for node in graph_module.graph.nodes])
 
 
-def _node(node: fx.Node, view: GraphView, marked: Callable[[fx.Node], _Marked]) -> TracedNode:
+def _node(node: fx.Node, view: GraphView, mark_of: Callable[[fx.Node], _MarkText]) -> TracedNode:
     if node.op == "get_attr" or (node.op == "placeholder" and view.is_constant(node)):
         mark, reason, partition = Mark.CONSTANT, "", None
     elif node.op in _PLAIN:
         mark, reason, partition = _PLAIN[node.op], "", None
     else:
-        mark, reason, partition = marked(node)
+        mark, reason, partition = mark_of(node)
     tensor = tensor_text(node)
     return TracedNode(
         name=node.name, mark=mark, line=node_line(node), reason=reason, partition=partition,
@@ -100,10 +100,10 @@ def _node(node: fx.Node, view: GraphView, marked: Callable[[fx.Node], _Marked]) 
     )  # fmt: skip
 
 
-def _by_origin(decisions: Mapping[str, Decision]) -> Callable[[fx.Node], _Marked]:
-    """Marks by the decision on the captured node that a node comes from; what a stage inserted is float."""
+def _by_origin(decisions: Mapping[str, Decision]) -> Callable[[fx.Node], _MarkText]:
+    """Marks by the decision on a node's origin; nodes that a stage inserted are float."""
 
-    def marked(node: fx.Node) -> _Marked:
+    def mark_of(node: fx.Node) -> _MarkText:
         if is_quantize(node) or is_dequantize(node):
             return Mark.CONVERSION, "", None
         decision = decisions.get(origin(node) or node.name)
@@ -111,7 +111,7 @@ def _by_origin(decisions: Mapping[str, Decision]) -> Callable[[fx.Node], _Marked
             (Mark.FLOAT, "", None) if decision is None else (_MARKS[decision.verdict], decision.reason, None)
         )
 
-    return marked
+    return mark_of
 
 
 def _is_element(node: fx.Node) -> bool:
@@ -120,21 +120,21 @@ def _is_element(node: fx.Node) -> bool:
 
 @attrs.define(kw_only=True)
 class _Edges:
-    """Adds the edge graphs as lowering shows them."""
+    """Adds the edge graphs during lowering."""
 
     graphs: list[TracedGraph]
     decisions: dict[str, Decision]
-    seen: int = 0
+    partitioners: int = 0
 
     def see(self, partitioner: Partitioner | None, exported: ExportedProgram) -> None:
-        """Keep the graph with the partitions of a partitioner, or as it is in the end."""
+        """Add the graph with a partitioner's partitions, or the final graph."""
         name = "delegated"
         if partitioner is not None:
-            self.seen += 1
-            name = "edge" if self.seen == 1 else f"edge_{self.seen}"
-        self.graphs.append(_graph(name, exported.graph_module, self._marked, exported))
+            self.partitioners += 1
+            name = "edge" if self.partitioners == 1 else f"edge_{self.partitioners}"
+        self.graphs.append(_graph(name, exported.graph_module, self._mark_of, exported))
 
-    def _marked(self, node: fx.Node) -> _Marked:
+    def _mark_of(self, node: fx.Node) -> _MarkText:
         delegate = delegate_of(node)
         if delegate is not None:
             return Mark.DELEGATE, delegate, None

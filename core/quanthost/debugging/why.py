@@ -1,4 +1,4 @@
-"""``why``: for operators of a captured model, each row that was tried, before and after lowering."""
+"""``why``: explains the decision on operators by the rows that were tried, before and after lowering."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ __all__ = ["explain", "select_nodes"]
 def explain(
     captured: CapturedModel, plugins: Plugins, request: Request, selector: str, *, lowered: bool = True
 ) -> Explanation:
-    """Why operators of a model became what they are.
+    """Explain the decisions on operators of a model.
 
     Args:
-        captured: The model in evaluation form; ranges of the lowering come from its example inputs.
+        captured: The model in evaluation form; lowering uses ranges from its example inputs.
         plugins: The backends of the request.
-        request: What would be asked of ``prepare``.
+        request: The request as for ``prepare``.
         selector: A node of the captured graph, an operator (``"conv2d"``), or a module's dotted path, as a
-            glob; what lies inside a module is selected too.
-        lowered: Also lower, to see what partitioners make of the edge graph.
+            glob; the module's contents are selected too.
+        lowered: Also lower, to include the partitioners' searches of the edge graph.
 
     Raises:
-        RequestError: the selector fits nothing, or the request cannot be prepared.
+        RequestError: the selector matches nothing, or the request cannot be prepared.
         QuanthostError: ``prepare`` would raise it.
     """
     selected = select_nodes(selector, captured.nodes())
     planned = plan(captured, plugins, request)
     by_node = {decision.node: decision for decision in planned.decisions}
-    views, note = _Views(plugins=plugins, names=frozenset(info.name for info in selected)), ""
+    edge, note = _EdgeSearches(plugins=plugins, names=frozenset(info.name for info in selected)), ""
     if lowered:
-        note, placed = _lowered(captured, plugins, request, views)
+        note, placed = _lower(captured, plugins, request, edge)
         by_node.update({decision.node: decision for decision in placed})
     return Explanation(
         model=captured.model_class, backends=request.backends, recipe=request.recipe, selector=selector,
@@ -63,7 +63,7 @@ def explain(
             Why(
                 decision=by_node[info.name],
                 captured=tuple(_captured_searches(info.name, planned, plugins)),
-                edge=tuple(views.found.get(info.name, ())),
+                edge=tuple(edge.searches.get(info.name, ())),
             )
             for info in selected
         ],
@@ -71,10 +71,10 @@ def explain(
 
 
 def select_nodes(selector: str, nodes: Sequence[NodeInfo]) -> tuple[NodeInfo, ...]:
-    """The node of that name; else the nodes of that operator; else those of, or inside, the module.
+    """The node of that name, else the nodes of that operator, else those of the module and inside it.
 
     Raises:
-        RequestError: nothing fits; the message has the nearest names.
+        RequestError: nothing matches; the message has the nearest names.
     """
     kinds: tuple[Callable[[NodeInfo], bool], ...] = (
         lambda node: node.name == selector,
@@ -82,11 +82,11 @@ def select_nodes(selector: str, nodes: Sequence[NodeInfo]) -> tuple[NodeInfo, ..
         lambda node: in_module(selector, node.module),
     )
     for fits in kinds:
-        found = tuple(node for node in nodes if fits(node))
-        if found:
-            return found
-    known = [name for node in nodes for name in (node.name, node.operator, node.module) if name]
-    near = difflib.get_close_matches(selector, dict.fromkeys(known), n=3)
+        selected = tuple(node for node in nodes if fits(node))
+        if selected:
+            return selected
+    names = [name for node in nodes for name in (node.name, node.operator, node.module) if name]
+    near = difflib.get_close_matches(selector, dict.fromkeys(names), n=3)
     shown = [node.name for node in nodes][:12]
     more = f" and {len(nodes) - len(shown)} more" if len(nodes) > len(shown) else ""
     raise RequestError(
@@ -97,7 +97,7 @@ def select_nodes(selector: str, nodes: Sequence[NodeInfo]) -> tuple[NodeInfo, ..
 
 
 def _captured_searches(name: str, planned: PlannedGraph, plugins: Plugins) -> Iterator[Search]:
-    """The rows that each backend tried, for each operator that its rewrites made of a captured one."""
+    """The rows that each backend tried, for each operator whose origin is the captured node."""
     recipe = _recipe(planned.plan.rules.get(name), planned)
     targets = [
         node
@@ -122,7 +122,7 @@ def _captured_search(target: fx.Node, number: int, planned: PlannedGraph, plugin
         )  # fmt: skip
     return search_captured(
         backend, planned.rewritten, recipe, target, answers=_answers(query, planned),
-        closed=lambda node: _closed(node, number, planned),
+        closed=lambda node: _reason_closed(node, number, planned),
     )  # fmt: skip
 
 
@@ -140,8 +140,8 @@ def _answers(query: Query, planned: PlannedGraph) -> list[Answer]:
     return answers
 
 
-def _closed(node: fx.Node, number: int, planned: PlannedGraph) -> str | None:
-    """Why an operator was not open to a query, ``None`` where it was."""
+def _reason_closed(node: fx.Node, number: int, planned: PlannedGraph) -> str | None:
+    """Why an operator was not open to a query, ``None`` if it was."""
     query, earlier = planned.plan.queries[number], planned.plan.queries[:number]
     if node.name in query.open_nodes:
         return None
@@ -156,17 +156,17 @@ def _closed(node: fx.Node, number: int, planned: PlannedGraph) -> str | None:
 
 
 def _recipe(rule: Override | None, planned: PlannedGraph) -> str:
-    """What an override gives a node, or else all nodes have."""
+    """The recipe of an override, or else of the request."""
     return planned.plan.queries[0].recipe if rule is None or rule.recipe is None else rule.recipe
 
 
 @attrs.define(kw_only=True)
-class _Views:
-    """What was seen of the edge graph while it was lowered, by captured node."""
+class _EdgeSearches:
+    """The searches of the edge graph during lowering, by captured node."""
 
     plugins: Plugins
     names: frozenset[str]
-    found: dict[str, list[Search]] = attrs.field(factory=dict)
+    searches: dict[str, list[Search]] = attrs.field(factory=dict)
 
     def see(self, partitioner: Partitioner | None, exported: ExportedProgram) -> None:
         """Search the graph that a partitioner has tagged."""
@@ -179,11 +179,11 @@ class _Views:
             and origin(node) in self.names
             and not (is_quantize(node) or is_dequantize(node))
         ]
-        for target, search in zip(targets, self._searches(partitioner, exported, targets)):
-            made = attrs.evolve(search, partition=target.meta.get(TAG))
-            self.found.setdefault(str(origin(target)), []).append(made)
+        for target, search in zip(targets, self._search(partitioner, exported, targets)):
+            search = attrs.evolve(search, partition=target.meta.get(TAG))
+            self.searches.setdefault(str(origin(target)), []).append(search)
 
-    def _searches(
+    def _search(
         self, partitioner: Partitioner, exported: ExportedProgram, targets: Sequence[fx.Node]
     ) -> list[Search]:
         name = getattr(partitioner, "name", type(partitioner).__name__)
@@ -197,13 +197,13 @@ class _Views:
         ]
 
 
-def _lowered(
-    captured: CapturedModel, plugins: Plugins, request: Request, views: _Views
+def _lower(
+    captured: CapturedModel, plugins: Plugins, request: Request, edge: _EdgeSearches
 ) -> tuple[str, tuple[Decision, ...]]:
-    """Lower with ranges of the example inputs; why it could not be, and the final decisions."""
+    """Lower with ranges from the example inputs; return a note if that fails, and the final decisions."""
     try:
         calibrated = calibrate(prepare(captured, plugins, request), [captured.example_batch()])
-        program = lower(convert(calibrated), watch=views.see)
+        program = lower(convert(calibrated), watch=edge.see)
     except QuanthostError as error:
         return f"not lowered: {str(error).splitlines()[0]}", ()
     return "", program.decisions

@@ -18,7 +18,7 @@ __all__ = ["float_digest", "graph_text", "model_digest", "node_line", "stable_te
 
 
 def model_digest(exported: ExportedProgram, signature: Signature) -> str:
-    """``sha256:`` and 64 hexadecimal digits: what the program computes, with which weights, from what.
+    """``sha256:`` and 64 hexadecimal digits: a digest of the program's operators, weights and inputs.
 
     Equal for the same model captured in another process or on another machine; file names, module names
     and object identities are not part of it.
@@ -69,7 +69,7 @@ def _graph_lines(graph_module: fx.GraphModule, indent: str = "") -> Iterator[str
 def float_digest(observed: fx.GraphModule) -> str:
     """``sha256:`` and 64 hexadecimal digits over an observed graph as if it had no observers.
 
-    Equal where the same operators compute the same tensors, whatever of them is quantized.
+    Equal if the same operators compute the same tensors, quantized or not.
     """
     past: dict[fx.Node, fx.Node] = {}
     lines = []
@@ -115,5 +115,5 @@ def _text(value: Any) -> str:
     plain = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout)
     if isinstance(value, (*plain, torch.memory_format)):
         return repr(value)
-    # the printed form of any other object may hold its address
+    # the repr of any other object may contain its address
     return f"<{type(value).__qualname__}>"

@@ -1,4 +1,4 @@
-"""Evaluates rows of a support table: where a row's pattern holds, and every rule that refuses it there."""
+"""Evaluates rows of a support table: the sites of a row's pattern, and the rules that refuse a site."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["RowEvaluator", "RuleRefusal"]
 
 @attrs.frozen(kw_only=True)
 class RuleRefusal:
-    """A rule that does not hold, as it stands in the documentation, and the reason why not."""
+    """A rule that does not hold, with its text from the documentation, and the reason."""
 
     rule: str
     reason: str
@@ -39,14 +39,14 @@ class RowEvaluator:
     accept: Constraint | None = None
 
     def kernel_refusal(self, row: Row) -> RuleRefusal | None:
-        """Set where the row does not have the kernel."""
+        """Set if the row does not have the kernel."""
         if self.kernel in row.kernels:
             return None
         kernels = ", ".join(sorted(kernel.value for kernel in row.kernels))
         return RuleRefusal(rule=f"a {self.kernel.value} kernel", reason=kernels)
 
     def site_at(self, row: Row, node: fx.Node) -> Site | Mismatch:
-        """The site of the row whose output is ``node``, or where the pattern stopped."""
+        """The site of the row whose output is ``node``, or the mismatch that stopped the pattern."""
         binding = bind(row.pattern, node)
         if isinstance(binding, Mismatch):
             return binding
@@ -80,7 +80,7 @@ class RowEvaluator:
             yield RuleRefusal(rule=self.accept.text, reason=answer)
 
     def refusal(self, site: Site) -> RuleRefusal | None:
-        """The first of ``refusals``; ``None`` where the row holds."""
+        """The first of ``refusals``; ``None`` if the row holds."""
         return next(self.refusals(site), None)
 
 

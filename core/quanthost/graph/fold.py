@@ -67,7 +67,7 @@ def not_trainable(graph_module: fx.GraphModule) -> list[tuple[fx.Node, str]]:
 
 
 def _results(norm: fx.Node) -> list[fx.Node] | None:
-    """The nodes that hold the normalized tensor, ``None`` where statistics are read too."""
+    """The nodes that hold the normalized tensor, ``None`` if statistics are read too."""
     if operator_name(norm) == _BATCH_NORMS[0]:
         return [norm]
     readers = list(norm.users)

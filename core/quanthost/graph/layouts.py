@@ -18,7 +18,7 @@ def forget_layouts(graph_module: fx.GraphModule) -> None:
     """Remove, in place in the graph, each request for an order of dimensions in memory.
 
     A program's tensors are contiguous, weights too, so that such a request has no effect on values. A view
-    of memory in that order becomes a reshape, which copies where it must.
+    of memory in that order becomes a reshape, which copies if necessary.
     """
     for node in list(graph_module.graph.nodes):
         if node.op == "get_attr":

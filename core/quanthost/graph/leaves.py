@@ -65,7 +65,7 @@ class TensorSpec:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """The sizes, ``None`` where dynamic."""
+        """The sizes, ``None`` if dynamic."""
         return tuple(None if isinstance(dim, DynamicDim) else dim for dim in self.dims)
 
     def __str__(self) -> str:
@@ -200,7 +200,7 @@ class _LeafReader:
 
 
 def finite(bound: Any) -> int | None:
-    """An end of a symbol's range, ``None`` where it has none."""
+    """An end of a symbol's range, ``None`` if it has none."""
     # torch's infinity of whole numbers calls itself finite
     return int(bound) if bound.is_Integer else None
 

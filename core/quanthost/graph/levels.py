@@ -19,14 +19,14 @@ def by_level(graph: fx.Graph, groups: Sequence[Sequence[fx.Node]]) -> tuple[list
 
     A group's level is the number of times that a path from it leaves the groups and comes back, at most:
     groups of one level do not wait for each other through anything outside, whether they touch or not.
-    Linear in nodes and edges. A group is torn where what lies outside it would have to run in its midst, or
-    where it reads an element of a tuple that another piece makes.
+    Linear in nodes and edges. A group is torn if an outside node would have to run between its nodes, or if
+    it reads an element of a tuple that another piece returns.
     """
     owner: dict[fx.Node, _Unit] = {node: number for number, nodes in enumerate(groups) for node in nodes}
     torn: list[int] = []
     while True:
         levels, stuck = _levels(graph, owner)
-        stuck = stuck or _parted(graph, owner, levels)
+        stuck = stuck or _tuple_readers(graph, owner, levels)
         if not stuck:
             break
         given_up = min(stuck)
@@ -39,7 +39,7 @@ def by_level(graph: fx.Graph, groups: Sequence[Sequence[fx.Node]]) -> tuple[list
 
 
 def _levels(graph: fx.Graph, owner: dict[fx.Node, _Unit]) -> tuple[dict[int, int], list[int]]:
-    """The level of each group, and the groups that wait for themselves, with what lies between them."""
+    """The level of each group, and the groups on or between cycles, which have none."""
     readers: dict[_Unit, set[_Unit]] = {}
     sources: dict[_Unit, set[_Unit]] = {}
     for node in graph.nodes:
@@ -50,8 +50,8 @@ def _levels(graph: fx.Graph, owner: dict[fx.Node, _Unit]) -> tuple[dict[int, int
             if reader != unit:
                 readers[unit].add(reader)
                 sources.setdefault(reader, set()).add(unit)
-    order = _peeled(readers, sources)
-    # of a group its level, of another node the least level that what lies before it can have
+    order = _without_cycles(readers, sources)
+    # the level of a group; for any other node, the lowest possible level of a group before it
     reached: dict[_Unit, int] = {}
     for unit in order:
         reached[unit] = max(
@@ -64,22 +64,22 @@ def _levels(graph: fx.Graph, owner: dict[fx.Node, _Unit]) -> tuple[dict[int, int
     if len(order) == len(readers):
         return {unit: level for unit, level in reached.items() if isinstance(unit, int)}, []
     left = readers.keys() - reached.keys()
-    left -= set(_peeled(*({unit: ends[unit] & left for unit in left} for ends in (sources, readers))))
+    left -= set(_without_cycles(*({unit: ends[unit] & left for unit in left} for ends in (sources, readers))))
     return {}, [unit for unit in left if isinstance(unit, int)]
 
 
-def _parted(graph: fx.Graph, owner: dict[fx.Node, _Unit], levels: dict[int, int]) -> list[int]:
-    """Groups that read an element of a tuple from another level: pieces cannot pass a tuple on."""
-    parted = []
+def _tuple_readers(graph: fx.Graph, owner: dict[fx.Node, _Unit], levels: dict[int, int]) -> list[int]:
+    """Groups that read an element of a tuple from another level: a piece cannot return a tuple."""
+    readers = []
     for node in graph.find_nodes(op="call_function", target=operator.getitem):
         reader, maker = owner.get(node), owner.get(node.all_input_nodes[0])
         if isinstance(reader, int) and isinstance(maker, int) and levels[reader] != levels[maker]:
-            parted.append(reader)
-    return parted
+            readers.append(reader)
+    return readers
 
 
-def _peeled(readers: dict[_Unit, set[_Unit]], sources: dict[_Unit, set[_Unit]]) -> list[_Unit]:
-    """Units whose readers all come before them in the list; what lies on or before a cycle is not in it."""
+def _without_cycles(readers: dict[_Unit, set[_Unit]], sources: dict[_Unit, set[_Unit]]) -> list[_Unit]:
+    """Units in an order in which readers come first, without units on or before a cycle."""
     waiting = {unit: len(units) for unit, units in readers.items()}
     ready = [unit for unit, count in waiting.items() if count == 0]
     order = []

@@ -1,4 +1,4 @@
-"""What is known of each aten operator, whatever backend runs it: one row an operator."""
+"""Facts about aten operators that hold for every backend, one row for each operator."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class OperatorFacts:
 
     Attributes:
         name: The name without namespace and overload, ``"conv2d"``.
-        factors: The two arguments whose products it sums, ``None`` where it sums no products.
+        factors: The two arguments whose products it sums, ``None`` if it sums no products.
         bias: The argument that is added to these sums, one number for each output channel.
         channel_axis: The axis of the result's channels, counted from the end, so that it holds with and
-            without a batch dimension; ``None`` where there is none, or it depends on the call.
+            without a batch dimension; ``None`` if there is none, or it depends on the call.
         weight_axis: The axis of the weight's output channels, ``None`` likewise.
         moves: The result holds values of the first operand, all or some, in whatever place. The operator
             does the same to integers as to floats.
@@ -34,9 +34,9 @@ class OperatorFacts:
             but counting their values once would change calibrated ranges. The pools select values as well;
             they pad with -inf, so that they do not have ``moves``.
         copies: The result is the first operand, in another memory layout or dtype at most.
-        clamps: It only limits values to this lower and upper bound; a text is the argument that holds it.
+        clamps: It only limits values to this lower and upper bound; a string names the argument that has it.
         absorbs_sentinels: The result is an ordinary number where an operand is a mask sentinel.
-        is_dropout: It hands its input on in evaluation.
+        is_dropout: It returns its input in evaluation.
         has_pole: The result is infinite for a zero operand.
         statistics_switch: The argument that makes it write ``running_mean`` and ``running_var``, which its
             schema does not say.
@@ -170,5 +170,5 @@ def facts_of(name: str) -> OperatorFacts:
 
 
 def operator_facts(node: fx.Node) -> OperatorFacts:
-    """The facts of what a node calls; no fact holds for what is no aten operator."""
+    """The facts of the operator that a node calls; empty facts if it is no aten operator."""
     return facts_of(base_name(node))

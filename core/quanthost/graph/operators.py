@@ -29,7 +29,7 @@ _VIEWS = frozenset(
 
 
 def overload(node: fx.Node) -> OpOverload | None:
-    """The aten overload that a node calls; an edge operator gives the aten one that it stands for."""
+    """The aten overload that a node calls; for an edge operator, the corresponding aten one."""
     if isinstance(node.target, OpOverload):
         return node.target
     target = getattr(node.target, "_op", None)
@@ -54,7 +54,7 @@ def _overload_name(op: OpOverload) -> str:
 
 
 def base_name(node: fx.Node) -> str:
-    """``"conv2d"``: the operator without namespace and overload, ``""`` for what is no aten operator."""
+    """``"conv2d"``: the operator without namespace and overload, ``""`` if it is no aten operator."""
     if node.op != "call_function":
         return ""
     parts = operator_name(node).split(".")
@@ -88,7 +88,7 @@ def draws(node: fx.Node) -> bool:
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
-    """All arguments by schema name, with the schema's defaults where the call leaves them out."""
+    """All arguments by schema name, including the defaults of omitted ones."""
     op = overload(node)
     if op is None:
         return {str(i): value for i, value in enumerate(node.args)}

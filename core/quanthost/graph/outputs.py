@@ -34,13 +34,13 @@ def plan_outputs(graph_module: fx.GraphModule) -> tuple[OutputLeaf, ...]:
         else:
             number = computed.setdefault(leaf, len(computed))
             leaves.append(OutputLeaf(source=LeafSource.PROGRAM, index=number))
-    result.args = (tuple(_computed(graph_module, leaf, result) for leaf in computed),)
+    result.args = (tuple(_computed_node(graph_module, leaf, result) for leaf in computed),)
     graph.set_codegen(CodeGen())
     graph_module.recompile()
     return tuple(leaves)
 
 
-def _computed(graph_module: fx.GraphModule, leaf: fx.Node, result: fx.Node) -> fx.Node:
+def _computed_node(graph_module: fx.GraphModule, leaf: fx.Node, result: fx.Node) -> fx.Node:
     """The leaf, or a copy of a weight or constant: a program returns only what it computes."""
     if leaf.op != "get_attr":
         return leaf

@@ -18,11 +18,11 @@ __all__ = ["Binding", "Mismatch", "Op", "any_of", "bind", "op"]
 
 @attrs.frozen
 class Op:
-    """One operator of a pattern: its aten names and what stands at its arguments.
+    """One operator of a pattern: its aten names and its operands.
 
     ``operands`` maps schema argument names (alternatives separated by ``|``) to a capture name, a
     nested ``Op`` or a number. A capture name may end in ``?`` (may be absent) or ``*`` (a list of
-    tensors). With ``commutative`` the first two operands may stand in either order.
+    tensors). With ``commutative`` the first two operands may be in either order.
     """
 
     names: tuple[str, ...]
@@ -67,7 +67,7 @@ def op(*names: str, commutative: bool = False, **operands: _Operand) -> Op:
 
 
 def any_of(*names: str) -> tuple[str, ...]:
-    """Names that stand for one another, to be unpacked into ``op``."""
+    """Interchangeable operator names, to be unpacked into ``op``."""
     return names
 
 
@@ -81,7 +81,7 @@ class Binding:
 
 @attrs.frozen(kw_only=True)
 class Mismatch:
-    """Where a pattern stopped: at which operator, and what was found there or as its operand."""
+    """The operator at which a pattern stopped, and what was found there or as its operand."""
 
     depth: int
     node: str
@@ -106,7 +106,7 @@ def _bind_operator(
 ) -> Iterator[Binding]:
     """Each way in which the pattern matches at a node; ``stopped`` collects where attempts ended."""
     name = operator_name(node) if node.op == "call_function" else node.op
-    if node.op != "call_function" or not any(name_matches(wanted, name) for wanted in pattern.names):
+    if node.op != "call_function" or not any(name_matches(allowed, name) for allowed in pattern.names):
         stopped.append(Mismatch(depth=depth, node=node.name, found=name, expected="|".join(pattern.names)))
         return
     values = arguments(node)
@@ -182,8 +182,8 @@ def _bind_inner(
         if uses == 1:
             yield inner
         else:
-            found, expected = f"{value.name} with {uses} uses", f"{operator_name(value)} with one use"
-            stopped.append(Mismatch(depth=depth + 1, node=value.name, found=found, expected=expected))
+            actual, expected = f"{value.name} with {uses} uses", f"{operator_name(value)} with one use"
+            stopped.append(Mismatch(depth=depth + 1, node=value.name, found=actual, expected=expected))
 
 
 def _uses(node: fx.Node) -> int:
@@ -197,7 +197,7 @@ def _uses(node: fx.Node) -> int:
 
 
 def _capture_misfit(part: str, value: Any, captures: dict[str, Any]) -> str | None:
-    """What the capture needs instead of the value, ``None`` where the value fits."""
+    """What the capture needs instead of the value, ``None`` if the value fits."""
     name = part.rstrip("?*")
     if value is None:
         fits = part.endswith("?")

@@ -38,7 +38,7 @@ _FRAME = re.compile(
 
 @attrs.frozen(kw_only=True)
 class Location:
-    """A line of source; ``text`` is empty where the source cannot be read.
+    """A line of source; ``text`` is empty if the source cannot be read.
 
     As text it has the file's path as Python knows it, which an editor can open: what errors show.
     """
@@ -60,14 +60,14 @@ class Location:
     def portable(self) -> str:
         """``package/file.py:line``: the same on every machine, for stored records.
 
-        Relative to the entry of ``sys.path`` or the working directory that the file lies deepest under,
-        the file's name alone where it lies under none.
+        Relative to the entry of ``sys.path`` or the working directory that is nearest above the file,
+        or only the file's name if there is none.
         """
         return f"{_portable(self.file, (*sys.path, os.getcwd()))}:{self.line}"
 
     @property
     def is_users(self) -> bool:
-        """Whether the line lies neither in torch, nor the standard library, nor quanthost."""
+        """Whether the line is outside of torch, the standard library and quanthost."""
         if self.file.startswith(_FOREIGN):
             return False
         return not self.file.startswith(_STDLIB) or any(folder in self.file for folder in _INSTALLED)

@@ -20,7 +20,7 @@ class QdqParameters:
     """The parameters as the node has them: ``x ≈ (q - zero_point) × scale``.
 
     ``scale`` and ``zero_point`` are numbers where the whole tensor has one of each; else nodes, which hold
-    constants or compute them at run time. ``zero_point`` is ``None`` where the node has none. ``axis`` is
+    constants or compute them at run time. ``zero_point`` is ``None`` if the node has none. ``axis`` is
     set for scales for each channel. ``dtype`` is that of the integers.
     """
 

@@ -38,7 +38,7 @@ def tag_origins(graph_module: fx.GraphModule) -> None:
 
 
 def origin(node: fx.Node) -> str | None:
-    """Name of the captured node that this node comes from, ``None`` for what a stage inserted."""
+    """Name of the captured node that this node comes from, ``None`` if a stage inserted it."""
     name = (node.meta.get("custom") or {}).get(ORIGIN)
     return str(name) if name is not None else None
 
@@ -91,7 +91,7 @@ def _fake_mode(values: Any) -> Any | None:
 
 
 def _fake_result(target: Callable[..., Any], args: Any, kwargs: Any) -> Any | None:
-    """The result of a call for the fake tensors of its arguments, ``None`` where tracing left none."""
+    """The result of a call for the fake tensors of its arguments, ``None`` if tracing left none."""
     nodes = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, fx.Node)]
     if any("val" not in node.meta for node in nodes):
         return None
@@ -122,7 +122,7 @@ def functionalize(graph_module: fx.GraphModule) -> tuple[fx.Node, ...]:
             node.target = getattr(torch.ops.aten, functional_name(operator_name(node)).split(".")[1]).default
             continue
         twin = _functional_twin(node)
-        if twin is None or _shared_later(node, sharers.get(_memory(node.args[0]), ()), order):
+        if twin is None or _is_visible_elsewhere(node, sharers.get(_memory(node.args[0]), ()), order):
             continue
         changed = node.args[0]
         node.target = twin
@@ -165,14 +165,14 @@ def _writers(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
 
 
 def _memory(node: fx.Node) -> int | None:
-    """The memory that a node's result lies in; dropout hands its input on where it does not train."""
+    """The memory of a node's result; outside of training, dropout returns its input."""
     while operator_facts(node).is_dropout and not argument(node, "train"):
         node = argument(node, "input")
     return storage(node)
 
 
-def _shared_later(node: fx.Node, sharers: Iterable[fx.Node], order: dict[fx.Node, int]) -> bool:
-    """Whether a change by ``node`` is seen through another node of the same memory, or after the call."""
+def _is_visible_elsewhere(node: fx.Node, sharers: Iterable[fx.Node], order: dict[fx.Node, int]) -> bool:
+    """Whether a change by ``node`` is visible through another node of the same memory, or after the call."""
     changed = node.args[0]
     others = (other for other in sharers if other is not changed and order[other] < order[node])
     return any(

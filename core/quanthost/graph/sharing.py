@@ -69,7 +69,7 @@ def solve_sharing(
     whole group is not joined so, which makes the result independent of the order of the graph.
     """
     pairs = [(points[0], point) for points in required for point in points[1:]]
-    solved = _united(specs, pairs)
+    solved = _unite(specs, pairs)
     clashing = {
         point
         for group in solved.groups()
@@ -77,7 +77,7 @@ def solve_sharing(
         for point in group
     }
     joins = [join for join in _joins(specs) if clashing.isdisjoint(join)]
-    joined = _united(specs, [*pairs, *joins])
+    joined = _unite(specs, [*pairs, *joins])
     fixed: dict[Point, set[FixedQSpec]] = {}
     for point, spec in specs.items():
         if isinstance(spec, FixedQSpec):
@@ -88,7 +88,7 @@ def solve_sharing(
     return _collect(solved, specs, order)
 
 
-def _united(points: Iterable[Point], pairs: Iterable[tuple[Point, Point]]) -> DisjointSets[Point]:
+def _unite(points: Iterable[Point], pairs: Iterable[tuple[Point, Point]]) -> DisjointSets[Point]:
     sets = DisjointSets(points)
     for first, second in pairs:
         sets.union(first, second)
@@ -115,7 +115,7 @@ def _agree(first: AnyQSpec, second: AnyQSpec) -> bool:
 
 
 def _takes(spec: AnyQSpec, fixed: AnyQSpec) -> bool:
-    """Whether a tensor with a range of its own can take the fixed range instead."""
+    """Whether a tensor with its own range can use the fixed range instead."""
     if not isinstance(spec, QSpec) or not isinstance(fixed, FixedQSpec):
         return False
     one_static = spec.timing is Timing.STATIC and spec.granularity is Granularity.PER_TENSOR

@@ -68,7 +68,7 @@ class Signature:
         return tuple(leaf.name for leaf in self.inputs)
 
     def takes_mapping(self) -> bool:
-        """Whether the only argument is a mapping; else a lone mapping stands for arguments by name."""
+        """Whether the only argument is a mapping; otherwise a single mapping gives arguments by name."""
         args, kwargs = self.in_spec.children()
         if args.num_children != 1 or kwargs.num_children:
             return False
@@ -84,7 +84,7 @@ class Signature:
     def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> list[Any]:
         """The leaves of the arguments, in the order of ``inputs``; what was captured as a constant too.
 
-        Shapes and dtypes must be the captured ones. A dynamic dimension must lie in its range, and
+        Shapes and dtypes must be the captured ones. A dynamic dimension must be in its range, and
         dimensions of one symbol must be equal. A constant must equal the captured one.
 
         Raises:
@@ -195,7 +195,7 @@ class Signature:
 
 
 def _paths(spec: pytree.TreeSpec) -> list[_Path]:
-    """Where each leaf lies; its number where a class of containers was registered without names."""
+    """The path of each leaf; its number if its container class was registered without names."""
     numbered = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     try:
         return [path for path, _ in pytree.tree_flatten_with_path(numbered)[0]]

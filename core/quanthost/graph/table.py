@@ -54,15 +54,15 @@ class Site:
         return tuple(bound) if isinstance(bound, (list, tuple)) else (bound,)
 
     def shape(self, capture: str) -> tuple[Any, ...]:
-        """Shape of a captured tensor, or of the result for ``"output"``; symbols where it is dynamic.
+        """Shape of a captured tensor, or of the result for ``"output"``; symbols for dynamic sizes.
 
-        ``()`` where the capture is absent; of a list operand it is the first tensor's.
+        ``()`` if the capture is absent; of a list operand it is the first tensor's.
         """
         meta = self._meta(capture)
         return () if meta is None else tuple(meta.shape)
 
     def dtype(self, capture: str) -> torch.dtype | None:
-        """Dtype of the same tensor, ``None`` where the capture is absent."""
+        """Dtype of the same tensor, ``None`` if the capture is absent."""
         meta = self._meta(capture)
         return None if meta is None else meta.dtype
 
@@ -96,7 +96,7 @@ class Claim:
 
 @attrs.frozen
 class Constraint:
-    """A named predicate: ``check`` returns ``None`` where the kernel exists, else the reason why not."""
+    """A named predicate: ``check`` returns ``None`` if the kernel exists, else the reason why not."""
 
     text: str
     check: Callable[[Site], str | None]
@@ -109,7 +109,7 @@ class Constraint:
 def constraint(
     text: str, *, kernels: Iterable[Kernel] | None = None
 ) -> Callable[[Callable[[Site], str | None]], Constraint]:
-    """Make a constraint of a function; ``text`` stands in the documentation, as a rule that must hold."""
+    """Turn a function into a constraint; ``text`` is the rule in the documentation."""
 
     def wrap(check: Callable[[Site], str | None]) -> Constraint:
         return Constraint(text, check, None if kernels is None else frozenset(kernels))
@@ -143,7 +143,7 @@ class Row:
 
     ``delegated`` is false if the runtime's own kernels run the row, so that the partitioner leaves it.
     ``keeps`` names operators that the delegate takes whole, but ExecuTorch would decompose. ``converts``
-    marks a mere conversion (quantize, dequantize), not worth a partition by itself. ``requantizes`` marks
+    marks a mere conversion (quantize, dequantize), not worth its own partition. ``requantizes`` marks
     a row that moves or joins values whose kernel converts them to the result's own parameters; without it
     they must share one set.
     """
@@ -168,18 +168,18 @@ class Row:
     requantizes: bool = False
 
     def __attrs_post_init__(self) -> None:
-        known = {*self.pattern.captures(), "output"}
+        captures = {*self.pattern.captures(), "output"}
         named = {*dict(self.roles), *dict(self.qspecs), *self.shares}
         if not self.kernels:
             raise TableError(
                 f"the row {self.name!r} has no kernel", needed="one kernel or more", where=f"row {self.name}",
                 remedy="say in which arithmetics the target has it, or remove the row",
             )  # fmt: skip
-        if not named <= known:
-            unknown = ", ".join(sorted(named - known))
+        if not named <= captures:
+            unknown = ", ".join(sorted(named - captures))
             raise TableError(
                 f"the row {self.name!r} names {unknown}, which its pattern does not capture",
-                needed=f"one of {', '.join(sorted(known))}", where=f"row {self.name}",
+                needed=f"one of {', '.join(sorted(captures))}", where=f"row {self.name}",
                 remedy="correct the name in roles, qspecs or shares", value=unknown,
             )  # fmt: skip
 
@@ -193,7 +193,7 @@ class Row:
 
 
 def _tying(first: Row, second: Row) -> Kernel | None:
-    """A kernel in which both rows hold at the same places; ``None`` where there is none."""
+    """A kernel in which both rows hold at the same places, ``None`` if there is none."""
     one, two = first.pattern, second.pattern
     if one.operands != two.operands or one.commutative != two.commutative or not {*one.names} & {*two.names}:
         return None
@@ -210,7 +210,7 @@ def _tying(first: Row, second: Row) -> Kernel | None:
 
 @attrs.frozen
 class SupportTable:
-    """All rows of a backend; each has a name of its own.
+    """All rows of a backend, with unique names.
 
     Rows may have one pattern, with constraints that exclude each other; the matcher refuses a tie.
     """
@@ -218,14 +218,14 @@ class SupportTable:
     rows: tuple[Row, ...] = attrs.field(converter=checks.as_tuple, validator=checks.each(checks.kind(Row)))
 
     def __attrs_post_init__(self) -> None:
-        seen: dict[str, Row] = {}
+        by_name: dict[str, Row] = {}
         for row in self.rows:
-            if row.name in seen:
+            if row.name in by_name:
                 raise TableError(
-                    f"two rows named {row.name!r}: {seen[row.name].pattern} and {row.pattern}",
+                    f"two rows named {row.name!r}: {by_name[row.name].pattern} and {row.pattern}",
                     needed="each name once", where=f"row {row.name}", remedy="rename one of them",
                 )  # fmt: skip
-            seen[row.name] = row
+            by_name[row.name] = row
         self._refuse_ties()
 
     def _refuse_ties(self) -> None:

@@ -1,4 +1,4 @@
-"""A read-only look at a graph: which nodes hold constants, what they hold, and tensors' shapes and dtypes."""
+"""A read-only view of a graph: constants and their values, and shapes and dtypes of tensors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def is_dequantize(node: object) -> bool:
 
 
 def tensor_meta(node: fx.Node) -> torch.Tensor | None:
-    """The fake tensor that tracing left on a node, ``None`` where its result is no single tensor."""
+    """The fake tensor that tracing left on a node, ``None`` if its result is no single tensor."""
     value = node.meta.get("val")
     return value if isinstance(value, torch.Tensor) else None
 
 
 def storage(node: fx.Node) -> int | None:
-    """Identity of the memory that a node's fake tensor lies in: views have that of their base."""
+    """Identity of the memory of a node's fake tensor; views have that of their base."""
     value = tensor_meta(node)
     return None if value is None else value.untyped_storage()._cdata
 
@@ -81,7 +81,7 @@ class GraphView:
 
     @cached_property
     def _written(self) -> frozenset[int | None]:
-        """Memory that an operator of the graph writes into, itself or through a view."""
+        """Memory that an operator of the graph writes into, directly or through a view."""
         memory: set[int | None] = set()
         for node in self.graph_module.graph.nodes:
             op = overload(node) if node.op == "call_function" else None
@@ -99,7 +99,7 @@ class GraphView:
         return {node: position for position, node in enumerate(self.graph_module.graph.nodes)}
 
     def is_constant(self, node: object) -> bool:
-        """Whether the node is a weight, buffer or lifted constant that nobody writes, quantized or not."""
+        """Whether the node is a weight, buffer or lifted constant that nothing writes, quantized or not."""
         if not isinstance(node, fx.Node):
             return False
         if is_dequantize(node) or is_quantize(node):
@@ -111,7 +111,7 @@ class GraphView:
         return node.name in self._lifted and self._lifted[node.name] not in self._mutated
 
     def constant(self, node: fx.Node) -> torch.Tensor | None:
-        """The tensor that a constant node holds, ``None`` where it cannot be read."""
+        """The tensor that a constant node holds, ``None`` if it cannot be read."""
         if node.op == "get_attr":
             return constant(self.graph_module, node)
         if self.exported is None or node.name not in self._lifted:

@@ -1,4 +1,4 @@
-"""Runs a graph over several batches at once, node by node, so that each node is seen with all batches."""
+"""Runs a graph over several batches at once, node by node, so that a visitor sees all batches of a node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Visit = Callable[[fx.Node, list[Any]], list[Any]]
 Called = Callable[[fx.Node, tuple[Any, ...]], Any]
 
 
-def _passed_on(node: fx.Node, args: tuple[Any, ...]) -> Any:
+def _first_argument(node: fx.Node, args: tuple[Any, ...]) -> Any:
     return args[0]
 
 
@@ -26,7 +26,7 @@ def walk(
     batches: Sequence[Sequence[Any]],
     visit: Visit,
     *,
-    called: Called = _passed_on,
+    called: Called = _first_argument,
 ) -> list[list[Any]]:
     """The flat outputs for each batch of flat inputs.
 

@@ -18,7 +18,7 @@ def multiplications(node: fx.Node, tensor_of: Callable[[object], torch.Tensor | 
     """The number of multiplications in a product of matrices, a linear layer or a convolution.
 
     0 for other operators, for ``aten.convolution``, and where a size is unknown. ``tensor_of`` gives the
-    tensor, real or fake, that a node stands for, ``None`` where there is none.
+    tensor, real or fake, that a node stands for, ``None`` if there is none.
     """
     facts = operator_facts(node)
     if facts.factors is None or (facts.is_layer and facts.weight_axis is None):

@@ -52,12 +52,12 @@ def find_writes(exported: ExportedProgram) -> tuple[Write, ...]:
     }
     by_storage = {_storage(node): node for node in holders if _storage(node) is not None}
     writes: dict[str, Write] = {}
-    for node, written, statistics in _written(exported.graph_module):
+    for node, written, statistics in _find_writers(exported.graph_module):
         holder = written if written in holders else by_storage.get(_storage(written))
         if holder is not None:
             write = _write(specs[holder.name], node, statistics)
             writes.setdefault(write.name, write)
-    for write in _copied_back(exported):
+    for write in _find_mutations(exported):
         writes.setdefault(write.name, write)
     return _with_counters(writes)
 
@@ -81,8 +81,8 @@ def _write(spec: InputSpec, node: fx.Node, statistics: bool) -> Write:
     return Write(kind=spec.kind, name=name, node=node, statistics=statistics)
 
 
-def _written(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, bool]]:
-    """Each node that writes, what it writes into, and whether that is statistics."""
+def _find_writers(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, bool]]:
+    """Each node that writes, the node it writes into, and whether that is statistics."""
     for module in graph_module.modules():
         if not isinstance(module, fx.GraphModule):
             continue
@@ -101,7 +101,7 @@ def _written(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, b
                     yield node, values[name], True
 
 
-def _copied_back(exported: ExportedProgram) -> Iterator[Write]:
+def _find_mutations(exported: ExportedProgram) -> Iterator[Write]:
     nodes = {node.name: node for node in exported.graph.nodes}
     for spec in exported.graph_signature.output_specs:
         if spec.kind in _MUTATIONS and spec.target is not None:
@@ -109,7 +109,7 @@ def _copied_back(exported: ExportedProgram) -> Iterator[Write]:
 
 
 def _with_counters(writes: dict[str, Write]) -> tuple[Write, ...]:
-    """Mark the batch counter beside running statistics as the statistics that it is."""
+    """Mark the batch counter of running statistics as statistics."""
     counted = {write.name.rpartition(".")[0] for write in writes.values() if write.statistics}
     return tuple(
         attrs.evolve(write, statistics=True)

@@ -12,7 +12,13 @@ from quanthost.graph.operators import arguments, operator_name
 from quanthost.graph.sharing import DisjointSets, Point
 from quanthost.graph.view import GraphView
 from quanthost.hooks.annotated_match import AnnotatedMatch
-from quanthost.toolchain.annotations import Annotated, Quantizer, annotated, qspec_of, shared_root
+from quanthost.toolchain.annotations import (
+    OperatorAnnotation,
+    Quantizer,
+    qspec_of,
+    read_annotations,
+    shared_root,
+)
 from quanthost.values import AnyQSpec, Gain, Kernel, QSpecChoice, Refusal, Role
 
 __all__ = ["find_matches"]
@@ -24,16 +30,16 @@ def find_matches(
     quantizer: Quantizer, graph_module: fx.GraphModule, backend: str, kernel: Kernel
 ) -> list[AnnotatedMatch]:
     """The matches that the quantizer would quantize, in graph order; the graph is not changed."""
-    operators = annotated(quantizer, graph_module)
+    operators = read_annotations(quantizer, graph_module)
     specs: dict[Point, Any] = {}
     for operator in operators:
         specs.update({Point(source, operator.node): spec for source, spec in operator.inputs.items()})
         specs[Point(operator.node)] = operator.output
     view = GraphView(graph_module)
-    return [_match(group, specs, view, backend, kernel) for group in _fused(operators)]
+    return [_match(group, specs, view, backend, kernel) for group in _fuse(operators)]
 
 
-def _fused(operators: Sequence[Annotated]) -> list[list[Annotated]]:
+def _fuse(operators: Sequence[OperatorAnnotation]) -> list[list[OperatorAnnotation]]:
     """Groups of operators with nothing quantized between them, in graph order."""
     by_node = {operator.node: operator for operator in operators}
     sets = DisjointSets(by_node)
@@ -55,7 +61,7 @@ class _Captures:
     points: dict[Point, str]
 
 
-def _captures(group: Sequence[Annotated]) -> _Captures:
+def _captures(group: Sequence[OperatorAnnotation]) -> _Captures:
     nodes: dict[str, fx.Node] = {}
     points = {Point(group[-1].node): "output"}
     for each in group:
@@ -78,7 +84,11 @@ def _operands(node: fx.Node) -> Iterable[tuple[str, fx.Node]]:
 
 
 def _match(
-    group: Sequence[Annotated], specs: Mapping[Point, Any], view: GraphView, backend: str, kernel: Kernel
+    group: Sequence[OperatorAnnotation],
+    specs: Mapping[Point, Any],
+    view: GraphView,
+    backend: str,
+    kernel: Kernel,
 ) -> AnnotatedMatch:
     captures = _captures(group)
     qspecs: dict[str, AnyQSpec] = {}

@@ -46,7 +46,7 @@ class TableBackend:
 
     ``delegate`` is the id of the ExecuTorch backend that runs what the rows claim; with ``None``, portable
     kernels run everything. ``rewrites`` change a graph in place, before annotation, into operators that the
-    rows know. The partitioner calls ``mark`` with each claim. Override a hook in a subclass where a table
+    rows know. The partitioner calls ``mark`` with each claim. Override a hook in a subclass if a table
     is not enough.
     """
 

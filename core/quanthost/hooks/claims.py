@@ -1,4 +1,4 @@
-"""Finds what a support table claims of an edge graph: sites whose q/dq nodes fit one of the row's kernels."""
+"""Finds a support table's claims on an edge graph: sites whose q/dq nodes fit one of the row's kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FITS", "find_claims", "operators_to_keep"]
 
 
 def find_claims(table: SupportTable, exported: ExportedProgram) -> list[Claim]:
-    """Claims on a whole edge graph: integer kernels first, then float kernels on what is left."""
+    """Claims on a whole edge graph: integer kernels first, then float kernels for the rest."""
     view = GraphView(exported.graph_module, exported)
     table = SupportTable(row for row in table if row.delegated)
     claimed: set[fx.Node] = set()

@@ -65,15 +65,15 @@ class Plugins:
         # pluggy calls the last registered first
         for name, plugin in reversed([*backends, *extensions]):
             _check_hooks(name, plugin)
-            self._manager.register(self._checked(name, plugin), name=name)
+            self._manager.register(self._wrap_hooks(name, plugin), name=name)
 
     @property
     def registered(self) -> tuple[str, ...]:
         """The backends that a distribution registers, in order of priority."""
         return tuple(name for name in self.backends if name not in self.unregistered)
 
-    def _checked(self, name: str, plugin: object) -> _Hooks:
-        """The hooks of a plugin, each checking what it answers; wrappers answer for others, and are not."""
+    def _wrap_hooks(self, name: str, plugin: object) -> _Hooks:
+        """Wrap the hooks of a plugin to check their results, except hook wrappers."""
         hooks = _Hooks()
         for hook in _NAMES:
             function = getattr(plugin, hook, None)

@@ -25,30 +25,30 @@ def simulated_runner(
     pieces: Sequence[PieceRecord],
     delegates: Mapping[str, Callable[[bytes, list[Tensor]], Sequence[Tensor]]],
 ) -> Runner | None:
-    """What ``quanthost_create_runner`` returns where no runtime here has the delegate.
+    """Create a runner for ``quanthost_create_runner`` if no local runtime has the delegate.
 
-    The program's instructions are carried out one by one: operators outside of delegates in torch, a
-    delegated piece by the function for its delegate.
+    It executes the program's instructions one by one: operators outside of delegates in torch, a delegated
+    piece by the function for its delegate.
 
     Args:
         program: The ``.pte``, as the hook gets it.
         pieces: The program's delegated calls, as the hook gets them.
-        delegates: A function for each delegate's id. It takes what ``preprocess`` made of the piece, and the
-            piece's input tensors in order, and returns its results in order: tensors of the dtypes and
+        delegates: A function for each delegate's id. It takes the result of ``preprocess`` and the piece's
+            input tensors in order, and returns its results in order: tensors of the dtypes and
             shapes that the partition has. It must not write into the inputs.
 
     Returns:
-        The runner; ``None`` where the program calls none of the delegates, so that the ExecuTorch runtime
-        runs it. Its first call reads the program, and raises ``ProgramError`` where it has several methods,
+        The runner; ``None`` if the program calls none of the delegates, so that the ExecuTorch runtime
+        runs it. The first call reads the program, and raises ``ProgramError`` if it has several methods,
         control flow, or another delegate.
     """
     if not any(piece.delegate in delegates for piece in pieces):
         return None
-    return _Simulated(program, pieces, delegates)
+    return _SimulatedRunner(program, pieces, delegates)
 
 
-class _Simulated:
-    """The runner; it reads its program at the first call, since many programs are never run here."""
+class _SimulatedRunner:
+    """The runner; it reads its program at the first call, since many programs never run."""
 
     def __init__(
         self, program: bytes, pieces: Sequence[PieceRecord], delegates: Mapping[str, Callable[..., Any]]
@@ -67,7 +67,7 @@ class _Simulated:
 
 
 def compile_portable(partition: ExportedProgram, arithmetic: ArithmeticProfile | None = None) -> bytes:
-    """A partition as a ``.pte`` of its own, on ExecuTorch's portable and quantized kernels.
+    """Compile a partition to a separate ``.pte`` of ExecuTorch's portable and quantized kernels.
 
     A ``preprocess`` that returns it, and ``execute_portable``, make a delegate to begin with. Without
     ``arithmetic`` the program computes what the partition says: floats between ``dequantize`` and

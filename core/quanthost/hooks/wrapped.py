@@ -28,7 +28,7 @@ class WrappedBackend:
 
     The quantizer annotates a copy of the graph. Each annotated operator, together with those fused to it,
     becomes a match, whose row is named after the operator and whose qspecs are the annotation's. No match
-    is dropped for its cost: the quantizer decides. A match is refused with a reason where no qspec can
+    is dropped for its cost: the quantizer decides. A match is refused with a reason if no qspec can
     express the annotation (a custom observer, parameters shared across operators).
 
     Args:
@@ -107,7 +107,7 @@ class WrappedBackend:
         return Kernel.FLOAT if recipe is None else recipe.kernel
 
     def _quantizer(self, request: Request) -> Any:
-        """A new quantizer for the recipe, ``None`` where it quantizes nothing."""
+        """A new quantizer for the recipe, ``None`` if it quantizes nothing."""
         if self._kernel(request) is Kernel.FLOAT:
             return None
         if request.recipe not in self.quantizers:

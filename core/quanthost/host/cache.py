@@ -29,7 +29,7 @@ from quanthost.stages.lowering.files import read_program
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.progress import Progress
 from quanthost.stages.records import CalibratedModel, PreparedModel
-from quanthost.toolchain.ways import current
+from quanthost.toolchain.active import current
 from quanthost.values import digest, to_data
 
 __all__ = ["Cache", "program_key"]
@@ -74,8 +74,8 @@ class Cache:
         """The statistics of the data: read from the cache, or collected now and stored.
 
         Data is read twice: for its digest, and, on a cache miss, to observe it. A stopped calibration resumes
-        from its checkpoint. A generator, which can be read only once, is calibrated anew each time, and so is
-        a run of several ranks.
+        from its checkpoint. A generator, which can be read only once, is calibrated again each time. So is a
+        run of several ranks.
         """
         if ranks.is_distributed() or iter(batches) is batches:
             return collect_statistics(prepared, batches, progress)
@@ -103,7 +103,7 @@ class Cache:
         return statistics
 
     def program(self, key: str, prepared: PreparedModel) -> LoweredProgram | None:
-        """The program that is stored under a key, with the backend's own runner where it has one."""
+        """The program that is stored under a key, with the backend's own runner if it has one."""
         path = self._programs / f"{_name(key)}.pte"
         try:
             buffer, record = read_program(path)
@@ -129,10 +129,10 @@ class Cache:
             self._give_up(error)
 
     def _give_up(self, error: OSError | QuanthostError) -> None:
-        seen = error.seen if isinstance(error, QuanthostError) else error
+        problem = error.seen if isinstance(error, QuanthostError) else error
         if self.writes:
             warnings.warn(
-                f"the cache {self.folder} is not written to any more: {seen}", RuntimeWarning, stacklevel=2
+                f"the cache {self.folder} is not written to any more: {problem}", RuntimeWarning, stacklevel=2
             )
         self.writes = False
 

@@ -40,7 +40,7 @@ def description(backend: Installed, make: Callable[[], dict[str, Any]]) -> dict[
 
 
 def _path(backend: Installed) -> Path | None:
-    """A file that is named by all that the description depends on; ``None`` where that is not known."""
+    """A file that is named by all that the description depends on; ``None`` if that is not known."""
     if backend.problem is not None or registered(Group.EXTENSIONS):
         return None
     code = [code_digest("quanthost"), code_digest(backend.package)]

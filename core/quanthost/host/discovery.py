@@ -46,18 +46,18 @@ _PROJECT = re.compile(r"[A-Za-z0-9._-]+")
 def installed(policy: Policy | None = None, *, group: Group = Group.BACKENDS) -> tuple[Installed, ...]:
     """The plugins of a group, sorted by name, each with its manifest and the problem that blocks it, if any.
 
-    Imports no plugin and raises no plugin's problem. Without a policy the environment's holds.
+    Imports no plugin and raises no plugin's problem. Without ``policy``, the environment's policy applies.
     """
     policy = Policy.of() if policy is None else policy
     plugins = registered(group)
-    # a run has backends and extensions under their names: an extension must not have a backend's
+    # a run finds backends and extensions by name, so that an extension must not share a backend's name
     registrations = [*registered(Group.BACKENDS), *plugins] if group is Group.EXTENSIONS else plugins
     return tuple(_examine(plugin, registrations, policy) for plugin in plugins)
 
 
 def plugin_records(names: Sequence[str]) -> tuple[PluginRecord, ...]:
-    """Distribution and version of those backends that are installed, for the records of programs."""
-    # late: listing what is installed needs no values
+    """Distribution and version of the backends that are installed, for the records of programs."""
+    # late: listing installed plugins needs no values
     from quanthost.values import PluginRecord
 
     by_name = {plugin.name: plugin for plugin in installed()}
@@ -73,7 +73,7 @@ def load(name: str, policy: Policy | None = None) -> object:
 
     Raises:
         UnknownBackendError: no distribution registers the name.
-        BlockedBackendError: the policy keeps it from being imported.
+        BlockedBackendError: the policy forbids its import.
         DuplicateBackendError: two distributions register the name.
         ManifestError: its manifest is missing, unreadable or wrong.
         ApiVersionError: its manifest's API range excludes this host.
@@ -89,8 +89,8 @@ def load(name: str, policy: Policy | None = None) -> object:
 def extensions(policy: Policy | None = None) -> tuple[tuple[str, object], ...]:
     """Names and plugin objects of all extensions, sorted by name, under the rules of ``load``.
 
-    No run names an extension, so one that cannot be used is left out with a warning. One that the policy
-    blocks is left out without a warning.
+    No run names an extension. One that cannot be used is skipped with a warning, one that the policy
+    blocks without.
     """
     loaded = []
     for extension in installed(policy, group=Group.EXTENSIONS):
@@ -166,7 +166,7 @@ def _missing_modules(plugin: Installed, requires: Sequence[str]) -> DiscoveryErr
 
 
 def _unknown(name: str, backends: Sequence[Installed]) -> DiscoveryError:
-    # late: a listing needs no neighbours
+    # late: only this error needs it
     import difflib
 
     near = difflib.get_close_matches(name, dict.fromkeys(backend.name for backend in backends))
@@ -198,7 +198,7 @@ def _import(plugin: Installed) -> object:
     try:
         target = plugin.as_entry_point().load()
         return target() if isinstance(target, type) else target
-    # a plugin's code may raise anything, and must not end the host by calling sys.exit
+    # a plugin's code may raise any exception, and its sys.exit must not end the host
     except (Exception, SystemExit) as error:
         raise BackendLoadError(
             f"the {plugin.group.noun} {plugin.name!r} failed to load: {type(error).__name__}: {error}",
@@ -217,20 +217,20 @@ def _how_to_repair(error: BaseException, plugin: Installed) -> str:
 def _how_to_install(modules: Sequence[str], plugin: Installed) -> str:
     """A pip command for the modules whose distribution is known, and the names of the others.
 
-    Known are the requirements that the plugin's distribution declares, and the host's toolchain. A module's
-    name is not taken for that of a distribution: that could install a stranger's package.
+    Known distributions are those that the plugin's distribution requires, and the host's toolchain. A
+    module's name is never used as the name of a distribution: pip could install an unrelated package.
     """
-    # late: a listing without problems needs neither
+    # late: a listing without problems needs neither of them
     from importlib import metadata
 
     from packaging.utils import canonicalize_name
 
-    known = dict.fromkeys(_TOOLCHAIN, "quanthost[toolchain]")
+    requirements = dict.fromkeys(_TOOLCHAIN, "quanthost[toolchain]")
     for requirement in metadata.requires(plugin.distribution) or ():
         project = _PROJECT.match(requirement)
         if project is not None:
-            known[canonicalize_name(project[0])] = requirement.partition(";")[0].strip()
-    sources = {module: known.get(canonicalize_name(module.partition(".")[0])) for module in modules}
+            requirements[canonicalize_name(project[0])] = requirement.partition(";")[0].strip()
+    sources = {module: requirements.get(canonicalize_name(module.partition(".")[0])) for module in modules}
     packages = dict.fromkeys(f"'{source}'" for source in sources.values() if source is not None)
     others = [repr(module) for module, source in sources.items() if source is None]
     steps = ["pip install " + " ".join(packages)] if packages else []

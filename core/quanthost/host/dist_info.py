@@ -1,6 +1,6 @@
-"""Metadata of the installed distributions, read as ``importlib.metadata`` reads it but without importing it.
+"""Reads the metadata of installed distributions as ``importlib.metadata`` does, but without importing it.
 
-That import alone takes longer than all that a listing of backends does.
+That import alone takes longer than listing the backends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Distribution", "distributions", "entry_points", "fields", "normalize
 
 
 class Distribution(Protocol):
-    """What is read of a distribution; ``importlib.metadata.Distribution`` has it too."""
+    """An installed distribution; ``importlib.metadata.Distribution`` satisfies this protocol."""
 
     def read_text(self, filename: str, /) -> str | None:
         """The text of a metadata file, or ``None`` if it cannot be read."""
@@ -37,10 +37,10 @@ class _Folder:
 
 
 def distributions() -> Iterator[Distribution]:
-    """All distributions in the order of ``sys.path``; a project that lies there twice comes twice.
+    """All distributions in the order of ``sys.path``; a project that is there twice is yielded twice.
 
-    ``importlib.metadata`` answers if another finder knows distributions, or if an entry of ``sys.path`` is an
-    archive.
+    ``importlib.metadata`` lists them if another finder provides distributions, or if an entry of ``sys.path``
+    is an archive.
     """
     finders = [finder for finder in sys.meta_path if hasattr(finder, "find_distributions")]
     if finders == [PathFinder] and not any(map(os.path.isfile, sys.path)):
@@ -65,7 +65,7 @@ def _folders(entry: str) -> Iterator[_Folder]:
 
 
 def fields(distribution: Distribution) -> dict[str, str]:
-    """The header fields of its ``METADATA`` by lower-case name, the first of each; none if it has no file."""
+    """The header fields of ``METADATA`` by lower-case name, the first of each; empty without the file."""
     text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     headers: dict[str, str] = {}
     for line in text.splitlines():
@@ -77,7 +77,7 @@ def fields(distribution: Distribution) -> dict[str, str]:
 
 
 def normalized(project: str) -> str:
-    """The name of a project in the one spelling that all its spellings share (PEP 503)."""
+    """The normalized name of a project (PEP 503)."""
     return re.sub(r"[-_.]+", "-", project).lower()
 
 
@@ -85,7 +85,7 @@ def version(project: str) -> str:
     """The version of an installed project; empty if it is not installed."""
     for distribution in distributions():
         path = os.path.basename(getattr(distribution, "path", ""))
-        # a folder's name begins with the project's: most need not be read
+        # a folder's name begins with the project's name, so that most folders need not be read
         if path and not normalized(path).startswith(normalized(project)):
             continue
         headers = fields(distribution)

@@ -23,7 +23,7 @@ _ABANDONED = 3600.0
 
 
 def size_limit() -> int:
-    """Bytes that ``QUANTHOST_CACHE_SIZE`` allows: ``"500M"``, in powers of 1024, 10 GiB where it is unset.
+    """Bytes that ``QUANTHOST_CACHE_SIZE`` allows: ``"500M"``, in powers of 1024, 10 GiB if it is unset.
 
     Raises:
         RequestError: it is no size.
@@ -50,7 +50,7 @@ class _Entry:
 def evict(folders: Iterable[Path], limit: int) -> None:
     """Remove the entries that were used least recently until all take no more than ``limit`` bytes.
 
-    Other processes may read, write and evict at the same time; one that misses an entry makes it anew.
+    Other processes may read, write and evict at the same time; one that misses an entry creates it again.
     """
     entries = sorted(_entries(folders).values(), key=lambda entry: entry.used)
     total = sum(entry.size for entry in entries)

@@ -27,7 +27,7 @@ def default_folder() -> Path:
 def code_digest(package: str) -> str | None:
     """SHA-256 over all files of a package or module, including data, without importing it.
 
-    The version is not enough: it stays the same while a package is developed. ``None`` where there is no such
+    The version is not enough: it stays the same while a package is developed. ``None`` if there is no such
     package.
     """
     try:

@@ -1,4 +1,4 @@
-"""Reads programs back, with the runner of their backend where the ExecuTorch runtime can't run them."""
+"""Reads programs back, with the runner of their backend if the ExecuTorch runtime can't run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The static manifest of a plugin: found and read without importing it, and checked against its code."""
+"""Reads a plugin's static manifest without importing the plugin, and checks it against the code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIELDS = attrs.fields_dict(Manifest)
 
 
 def read(module: str, *, plugin: str) -> tuple[Manifest | None, DiscoveryError | None]:
-    """The manifest of the plugin whose entry point names that module, and the first thing wrong with it."""
+    """The manifest of the plugin whose entry point names that module, and its first problem."""
     try:
         path = _find(module, plugin)
         data = _parse(path, plugin)
@@ -58,8 +58,8 @@ def check_manifest(manifest: Manifest, info: BackendInfo) -> None:
 def _find(module: str, plugin: str) -> Path:
     """The manifest nearest to the module: in its own package, else in a package around that one.
 
-    It is looked up where an import would find the package, so that it belongs to the code that would
-    run, in a wheel install and in an editable one.
+    The search follows the import system, so that the manifest belongs to the code that would run, in a
+    wheel install and in an editable one.
     """
     folders = package_folders(module)
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Times a backend's rows on this machine, each by itself, in integers and in float."""
+"""Times each row of a backend separately on this machine, in integers and in float."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class _Measuring:
             return None
 
     def measure_call(self) -> None:
-        """Time a program that does next to nothing: what a call costs whatever it computes.
+        """Time an almost empty program, for the cost of a call itself.
 
         It is subtracted from each time, since the operators of a network share one call.
         """
@@ -301,7 +301,7 @@ def _io(recipe: Recipe) -> Io:
 
 
 def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
-    """The example, or any integers where the program takes those."""
+    """The example, or arbitrary integers if the program takes integers."""
     if leaf.dtype == example.dtype:
         return example
     generator = torch.Generator().manual_seed(0)
@@ -310,7 +310,7 @@ def _fitting(example: torch.Tensor, leaf: TensorSpec) -> torch.Tensor:
 
 
 def _alone(match: PlannedMatch) -> CapturedModel:
-    """The operators of a match as a model of their own, on inputs of the same shapes."""
+    """A model of one match's operators, on inputs of the same shapes."""
     root, graph = nn.Module(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     inputs: list[torch.Tensor] = []

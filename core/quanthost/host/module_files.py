@@ -45,7 +45,7 @@ def _inner_spec(name: str, folders: list[str]) -> ModuleSpec | None:
 
     ``importlib.util.find_spec`` would import the parents. Asked for the last part alone, ``PathFinder``
     looks into the folders and needs no parent in ``sys.modules``; the other finders follow, since an
-    editable install may serve a package inside a namespace by a finder of its own.
+    editable install may provide a package inside a namespace by its own finder.
     """
     spec = PathFinder.find_spec(name.rpartition(".")[2], folders)
     others = (finder for finder in sys.meta_path if finder is not PathFinder)

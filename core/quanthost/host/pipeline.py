@@ -50,7 +50,7 @@ def prepare(
     overrides: Sequence[Override] = (),
     **settings: Unpack[TargetSettings],
 ) -> PreparedModel:
-    """Insert observers where the backend's rows and the recipe want them.
+    """Insert observers where the backend's rows and the recipe need them.
 
     Args:
         captured: What ``capture`` returned; captured with ``train=True`` for ``qat``.
@@ -150,11 +150,7 @@ def quantize(
         QuanthostError: a stage refused; the message says what was seen, needed, where, and what to do.
     """
     target = as_target(quantize, backend, recipe, overrides, settings)
-    if target.qat:
-        raise RequestError(
-            "quantize() with qat=True", needed="a training loop between prepare and convert",
-            remedy="call prepare(..., qat=True), train its module, then convert and lower", stage="prepare",
-        )  # fmt: skip
+    _refuse_training(target)
     form, ends = choose(Representation, representation, "representation"), choose(Io, io, "io")
     progress = silent() if progress is None else progress
     store = Cache.of(cache)
@@ -170,6 +166,14 @@ def quantize(
             data = store.statistics(prepared, data, progress)
         calibrated = calibrate(prepared, data, progress)
     return _program(calibrated, form, arithmetic, ends, store, progress)
+
+
+def _refuse_training(target: Target) -> None:
+    if target.qat:
+        raise RequestError(
+            "quantize() with qat=True", needed="a training loop between prepare and convert",
+            remedy="call prepare(..., qat=True), train its module, then convert and lower", stage="prepare",
+        )  # fmt: skip
 
 
 def _program(

@@ -1,4 +1,4 @@
-"""What the installed distributions register under the entry-point groups of quanthost."""
+"""Reads the plugins that installed distributions register under the entry-point groups of quanthost."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Group(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Installed:
-    """A plugin as its distribution registers it, not imported; ``problem`` is why it cannot be used.
+    """A plugin as its distribution registers it, not imported; ``problem`` says why it cannot be used.
 
-    ``entry_point`` is ``"package.module:object"``. ``manifest`` is ``None`` where it cannot be read.
+    ``entry_point`` is ``"package.module:object"``. ``manifest`` is ``None`` if it cannot be read.
     A distribution whose entry points cannot be read is listed under its own name.
     """
 
@@ -69,11 +69,11 @@ class Installed:
 
     @property
     def package(self) -> str:
-        """The package, or module, that its code lies in."""
+        """The top-level package or module of its code."""
         return self.module.partition(".")[0]
 
     def as_entry_point(self) -> EntryPoint:
-        # late: dist_info says why
+        # late: the import is slow, see dist_info
         from importlib.metadata import EntryPoint
 
         return EntryPoint(name=self.name, value=self.entry_point, group=self.group.value)
@@ -92,7 +92,7 @@ def registered(group: Group) -> list[Installed]:
             continue
         metadata = fields(distribution)
         name, version = metadata.get("name", ""), metadata.get("version", "")
-        # no name: the remainder of an interrupted installation
+        # an interrupted installation can leave metadata without a name
         if name and normalized(name) not in projects:
             projects[normalized(name)] = list(_plugins(text, group, name, version))
     plugins = (plugin for project in projects.values() for plugin in project)

@@ -1,4 +1,4 @@
-"""Turns a target into what a run works with: the loaded plugins, and the request to them."""
+"""Resolves a target into the loaded plugins and the request to them."""
 
 from __future__ import annotations
 

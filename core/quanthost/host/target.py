@@ -1,4 +1,4 @@
-"""``Target``: all that is asked of backends in one value, and the keywords that are a short way to it."""
+"""``Target``: the complete request to backends as one value, and keywords as a shorthand for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Options: TypeAlias = Mapping[str, Option]
 
 
 class TargetSettings(TypedDict, total=False):
-    """The keywords beside backend, recipe and overrides; ``Target`` explains each."""
+    """The keywords besides backend, recipe and overrides; ``Target`` explains each."""
 
     qat: bool
     placement: Placement | str
@@ -57,13 +57,13 @@ def _as_options(value: Options | None) -> tuple[tuple[str, Option], ...]:
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """All that is asked of a backend; a function that takes one also takes its fields as keywords.
+    """The complete request to backends; functions that take it also take its fields as keywords.
 
     ``attrs.evolve(target, recipe="fp32")`` is the same with another recipe.
 
     Args:
         backend: A backend's name, or several in order of priority: operators that an earlier one takes are
-            closed to the later ones. An author's plugin object can stand in place of a name.
+            closed to the later ones. A plugin object can be used instead of a name.
         recipe: A recipe that each backend has; the first backend's first one where ``None``.
         overrides: Rules for single nodes; the first that matches a node wins.
         qat: Insert fake quantize modules for training, see ``prepare``.
@@ -92,7 +92,7 @@ class Target:
     costs: Costs | None = attrs.field(
         default=None, validator=checks.kind(CostTable, str, os.PathLike, optional=True), repr=False
     )
-    # True, 1 and 1.0 are equal and mean three things to a backend
+    # repr, since True, 1 and 1.0 are equal but differ for a backend
     options: tuple[tuple[str, Option], ...] = attrs.field(
         default=(), converter=_as_options, validator=checks.each(checks.pair(check_option)), eq=repr
     )
@@ -161,9 +161,9 @@ def as_target(
 
 def _unknown_keyword(function: Callable[..., Any], keyword: str) -> RequestError:
     parameters = [name for name in inspect.signature(function).parameters if name != "settings"]
-    known = [*parameters, *TargetSettings.__annotations__]
-    close = nearest(keyword, known)
+    keywords = [*parameters, *TargetSettings.__annotations__]
+    close = nearest(keyword, keywords)
     return RequestError(
-        f"{function.__name__}() with the unknown keyword {keyword!r}", needed=f"one of {', '.join(known)}",
+        f"{function.__name__}() with the unknown keyword {keyword!r}", needed=f"one of {', '.join(keywords)}",
         remedy="remove it" if close is None else f"write {close}", value=keyword,
     )  # fmt: skip

@@ -62,7 +62,7 @@ def _equal_windows(core: fx.Node) -> tuple[list[int], list[int], list[int]] | No
 
 
 def _window_average(b: Builder, quantize: fx.Node, core: fx.Node, operand: Operand, out: Numbers) -> fx.Node:
-    """Average windows of any size; running the operator shows what they read and what they divide by."""
+    """Average windows of any size; running the operator gives their elements and divisors."""
     rank = 1 if base_name(core).endswith("1d") else 2
     sizes = _static_sizes(core, rank)
     read = [_read(core, sizes, dim) for dim in range(rank)]
@@ -96,7 +96,7 @@ def _read(core: fx.Node, sizes: Sequence[int], dim: int) -> Tensor:
     single = torch.eye(sizes[dim], dtype=torch.float64)
     planes = torch.stack([_expand_along(row, dim, sizes) for row in single])
     result: Tensor = core.target(planes[None], *core.args[1:], **core.kwargs)[0]
-    # one place along the other dimension is enough, as no window lies entirely in the padding
+    # one place along the other dimension is enough, as no window is entirely in the padding
     read = result.movedim(dim + 1, 1).reshape(sizes[dim], result.shape[dim + 1], -1)[..., 0]
     return read.t().gt(0).to(torch.int8).contiguous()
 

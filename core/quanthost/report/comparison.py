@@ -131,7 +131,7 @@ def measure_latency(
 def top_agreement(reference: Tensor, candidate: Tensor, k: int) -> float:
     """The share of rows in which the reference's best class is among the candidate's best ``k``.
 
-    Both are class scores ``[rows, classes]`` of any float dtype; the result lies between 0 and 1.
+    Both are class scores ``[rows, classes]`` of any float dtype; the result is between 0 and 1.
     """
     best = reference.argmax(dim=-1, keepdim=True)
     among = candidate.topk(k, dim=-1).indices

@@ -39,9 +39,9 @@ rect { stroke-width: 1.4 }
 
 def picture(graph: TracedGraph, title: str) -> str:
     """The SVG document, without constants; each box has its full text as a title, shown on hovering."""
-    drawn = [node for node in graph.nodes if node.mark is not Mark.CONSTANT]
-    names = {node.name for node in drawn}
-    layout = lay_out({node.name: [read for read in node.inputs if read in names] for node in drawn})
+    nodes = [node for node in graph.nodes if node.mark is not Mark.CONSTANT]
+    names = {node.name for node in nodes}
+    layout = lay_out({node.name: [read for read in node.inputs if read in names] for node in nodes})
     width = max(round(_MARGIN * 2 + _WIDTH + (layout.width - 1) * _STEP), 720)
     height = round(_TOP + layout.layers * _ROW)
     root = Xml.Element(
@@ -49,17 +49,17 @@ def picture(graph: TracedGraph, title: str) -> str:
         viewBox=f"0 0 {width} {height}", role="img",
     )  # fmt: skip
     root.set("aria-labelledby", "title desc")
-    counts = Counter(node.mark for node in drawn)
+    counts = Counter(node.mark for node in nodes)
     totals = ", ".join(f"{counts[mark]} {mark.value}" for mark in Mark if counts[mark])
     _text(root, "title", f"{title}, {graph.stage}", id="title")
-    _text(root, "desc", f"A graph of {len(drawn)} nodes from top to bottom: {totals}.", id="desc")
+    _text(root, "desc", f"A graph of {len(nodes)} nodes from top to bottom: {totals}.", id="desc")
     _text(root, "style", _STYLE)
     _add(root, "rect", x=0, y=0, width=width, height=height, fill="#ffffff", stroke="none")
     _text(root, "text", f"{title}: {graph.stage}", x=str(_MARGIN), y="34", **{"class": "head"})
     _legend(root, counts)
     for route in layout.routes.values():
         _edge(root, route)
-    for node in drawn:
+    for node in nodes:
         _box(root, node, layout)
     Xml.indent(root, " ")
     return Xml.tostring(root, encoding="unicode") + "\n"

@@ -90,7 +90,7 @@ def _table(search: Search) -> Table:
 
 
 def _group_equal(attempts: Iterable[RowAttempt]) -> list[list[RowAttempt]]:
-    """Group attempts that ended alike, the most relevant first."""
+    """Group attempts with the same outcome, the most relevant first."""
     groups: dict[tuple[object, ...], list[RowAttempt]] = {}
     for attempt in sorted(attempts, key=lambda attempt: _ORDER.index(attempt.outcome)):
         key = (attempt.kernel, attempt.outcome, attempt.nodes, attempt.found, attempt.expected)
@@ -103,7 +103,7 @@ def _outcome(attempt: RowAttempt) -> Text:
 
 
 def _obstacle(members: Sequence[RowAttempt]) -> Text:
-    """The rows of a group, and what they took or what stopped them."""
+    """The rows of a group, with the operators that they took or the reason that stopped them."""
     first = members[0]
     names = ", ".join(dict.fromkeys(attempt.row for attempt in members))
     place = ", ".join(first.nodes)

@@ -17,7 +17,7 @@ class Progress(Protocol):
         ...
 
     def batch(self, done: int, total: int | None) -> None:
-        """After each calibration batch; ``total`` is ``None`` where the data has no length."""
+        """After each calibration batch; ``total`` is ``None`` if the data has no length."""
         ...
 
     def note(self, text: str) -> None:

@@ -34,7 +34,7 @@ __all__ = ["CalibratedModel", "ConvertedModel", "PreparedModel"]
 class PreparedModel:
     """An observed graph with decisions; ``module`` is trained by the caller where ``request.qat``.
 
-    ``latency`` is the expected latency where the placement optimizes for it, else ``None``.
+    ``latency`` is the expected latency if the placement optimizes for it, else ``None``.
     """
 
     captured: CapturedModel

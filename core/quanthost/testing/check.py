@@ -103,13 +103,13 @@ def _count_jobs(jobs: int | None, run: SuiteRun, subject: Subject) -> int:
 def _parse_areas(areas: Iterable[Area | str] | None) -> tuple[Area, ...]:
     if areas is None:
         return tuple(Area)
-    known = {area.value: area for area in Area}
+    by_name = {area.value: area for area in Area}
     parsed = []
     for item in [areas] if isinstance(areas, str) else areas:
-        area = item if isinstance(item, Area) else known.get(item)
+        area = item if isinstance(item, Area) else by_name.get(item)
         if area is None:
             raise RequestError(
-                f"the area {item!r}", needed=f"one of {', '.join(known)}", stage="check-backend",
+                f"the area {item!r}", needed=f"one of {', '.join(by_name)}", stage="check-backend",
                 remedy="choose one of these", value=item,
             )  # fmt: skip
         parsed.append(area)

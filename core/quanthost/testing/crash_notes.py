@@ -10,7 +10,7 @@ from types import TracebackType
 
 __all__ = ["CrashNotes"]
 
-# a process of its own outlives this one; an empty line says that nothing is running
+# a separate process outlives this one; an empty line says that nothing is running
 _WATCHER = """
 import sys
 last = ""

@@ -186,7 +186,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _spend_warning() -> None:
-    """Have torch warn once about an even window with ``padding="same"``, where nobody reads it.
+    """Trigger and hide torch's one-time warning about an even window with ``padding="same"``.
 
     The catalogue has such a window, and a graph's operator would write the warning to standard error.
     """
@@ -200,7 +200,7 @@ def _run_in_process(run: SuiteRun, share: int, shares: int) -> SuiteResults:
     try:
         return run._run_share(Subject.load(run.backend, run.policy), share, shares, _check_parent)
     except _ParentGoneError:
-        # the pool would wait for more work from a process that is gone
+        # the pool would wait for more work from a dead process
         os._exit(1)
 
 

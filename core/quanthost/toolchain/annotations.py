@@ -1,4 +1,4 @@
-"""What a torchao quantizer annotates, read back as our qspecs: for quantizers that exist already."""
+"""Reads what a torchao quantizer annotates as qspecs, for quantizers that exist already."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from quanthost.values import (
     Timing,
 )
 
-__all__ = ["Annotated", "Quantizer", "annotated", "qspec_of", "shared_root"]
+__all__ = ["OperatorAnnotation", "Quantizer", "qspec_of", "read_annotations", "shared_root"]
 
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
@@ -58,10 +58,10 @@ _ESTIMATORS = {
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Annotated:
-    """The annotation of one operator: specs by the node that is read, and the result's, ``None`` for float.
+class OperatorAnnotation:
+    """The annotation of one operator: a spec for each input node and one for the result, ``None`` for float.
 
-    Nodes are those of the graph that was asked about.
+    The nodes belong to the graph that was passed in, not to a copy.
     """
 
     node: fx.Node
@@ -69,32 +69,33 @@ class Annotated:
     output: Any
 
 
-def annotated(quantizer: Quantizer, graph_module: fx.GraphModule) -> list[Annotated]:
-    """What a quantizer annotates in a graph, in the graph's order; the graph is not changed."""
+def read_annotations(quantizer: Quantizer, graph_module: fx.GraphModule) -> list[OperatorAnnotation]:
+    """Return what a quantizer annotates, in the order of the graph, which does not change."""
     copied = deep_copy(graph_module)
     for node in copied.graph.nodes:
         node.meta.pop(ANNOTATION, None)
-    own = dict(zip(copied.graph.nodes, graph_module.graph.nodes))
+    originals = dict(zip(copied.graph.nodes, graph_module.graph.nodes))
     quantizer.annotate(copied)
-    found: list[Annotated] = []
+    annotations: list[OperatorAnnotation] = []
     for node in copied.graph.nodes:
         annotation = node.meta.get(ANNOTATION)
-        # quantizers mark the constants of what they annotate, too
+        # quantizers also mark the constants that an annotated operator reads
         if node.op == "call_function" and isinstance(annotation, QuantizationAnnotation):
             inputs = {
-                own[source]: _of_originals(spec, own) for source, spec in annotation.input_qspec_map.items()
+                originals[source]: _to_originals(spec, originals)
+                for source, spec in annotation.input_qspec_map.items()
             }
-            output = _of_originals(annotation.output_qspec, own)
-            found.append(Annotated(node=own[node], inputs=inputs, output=output))
-    return found
+            output = _to_originals(annotation.output_qspec, originals)
+            annotations.append(OperatorAnnotation(node=originals[node], inputs=inputs, output=output))
+    return annotations
 
 
-def _of_originals(spec: Any, own: Mapping[fx.Node, fx.Node]) -> Any:
-    """A spec that speaks of the graph's own nodes in place of the copy's."""
+def _to_originals(spec: Any, originals: Mapping[fx.Node, fx.Node]) -> Any:
+    """Replace the copy's nodes in a spec by the nodes of the original graph."""
     if isinstance(spec, SharedQuantizationSpec):
-        return SharedQuantizationSpec(_key(spec.edge_or_node, own))
+        return SharedQuantizationSpec(_key(spec.edge_or_node, originals))
     if isinstance(spec, DerivedQuantizationSpec):
-        keys = [_key(each, own) for each in spec.derived_from]
+        keys = [_key(each, originals) for each in spec.derived_from]
         return DerivedQuantizationSpec(**{**_fields(spec), "derived_from": keys})
     return spec
 
@@ -103,34 +104,34 @@ def _fields(spec: Any) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in type(spec).__dataclass_fields__}
 
 
-def _key(edge_or_node: Any, own: Mapping[fx.Node, fx.Node]) -> Any:
+def _key(edge_or_node: Any, originals: Mapping[fx.Node, fx.Node]) -> Any:
     if isinstance(edge_or_node, tuple):
-        return tuple(own[node] for node in edge_or_node)
-    return own[edge_or_node]
+        return tuple(originals[node] for node in edge_or_node)
+    return originals[edge_or_node]
 
 
 def point_of(edge_or_node: Any) -> Point:
-    """torchao's name of a result, or of one use of it, as a point."""
+    """Convert torchao's key of a result, or of one use of it, to a point."""
     if isinstance(edge_or_node, tuple):
         return Point(*edge_or_node)
     return Point(edge_or_node)
 
 
 def qspec_of(spec: Any, capture_of: Callable[[Point], str | None]) -> AnyQSpec | str:
-    """A torchao spec as a value, or the reason why it has none.
+    """Convert a torchao spec to a qspec, or return the reason why there is none.
 
-    ``capture_of`` names the captures whose scales a derived one multiplies.
+    ``capture_of`` names the captures whose scales a derived spec multiplies.
     """
     if isinstance(spec, FixedQParamsQuantizationSpec):
-        return _fixed(spec)
+        return _fixed_qspec(spec)
     if isinstance(spec, DerivedQuantizationSpec):
-        return _derived(spec, capture_of)
+        return _derived_qspec(spec, capture_of)
     if isinstance(spec, QuantizationSpec):
-        return _free(spec)
+        return _observed_qspec(spec)
     return f"a {type(spec).__name__}"
 
 
-def _fixed(spec: FixedQParamsQuantizationSpec) -> AnyQSpec | str:
+def _fixed_qspec(spec: FixedQParamsQuantizationSpec) -> AnyQSpec | str:
     dtype = dtype_of(spec.dtype)
     if dtype is None:
         return f"integers of type {spec.dtype}"
@@ -146,7 +147,7 @@ def _limits(spec: Any, dtype: DType) -> dict[str, int]:
     }
 
 
-def _free(spec: QuantizationSpec) -> AnyQSpec | str:
+def _observed_qspec(spec: QuantizationSpec) -> AnyQSpec | str:
     dtype = dtype_of(spec.dtype)
     if dtype is None:
         return f"integers of type {spec.dtype}"
@@ -165,21 +166,21 @@ def _free(spec: QuantizationSpec) -> AnyQSpec | str:
 
 
 def _estimator(make: Any) -> RangeEstimator | str:
-    """The estimator of an observer, which a spec holds as a function that makes one."""
-    made = make()
-    if isinstance(made, FakeQuantizeBase) and not isinstance(made, FusedMovingAvgObsFakeQuantize):
-        made = made.activation_post_process
-    kind = _ESTIMATORS.get(type(made))
+    """The range estimator of the observer that a spec's factory creates."""
+    observer = make()
+    if isinstance(observer, FakeQuantizeBase) and not isinstance(observer, FusedMovingAvgObsFakeQuantize):
+        observer = observer.activation_post_process
+    kind = _ESTIMATORS.get(type(observer))
     if kind is None:
-        return f"ranges from a {type(made).__name__}"
+        return f"ranges from a {type(observer).__name__}"
     if kind is not Estimator.MOVING_AVERAGE:
         return RangeEstimator(kind=kind)
-    observer = getattr(made, "activation_post_process", made)
-    return RangeEstimator(kind=kind, momentum=float(observer.averaging_constant))
+    inner = getattr(observer, "activation_post_process", observer)
+    return RangeEstimator(kind=kind, momentum=float(inner.averaging_constant))
 
 
 class _Probe:
-    """Stands in for an observer, to see what is derived of its scale."""
+    """Stands in for an observer, to test how a spec derives its scale."""
 
     def __init__(self, scale: float) -> None:
         self._scale = scale
@@ -188,7 +189,9 @@ class _Probe:
         return torch.tensor([self._scale]), torch.tensor([0])
 
 
-def _derived(spec: DerivedQuantizationSpec, capture_of: Callable[[Point], str | None]) -> AnyQSpec | str:
+def _derived_qspec(
+    spec: DerivedQuantizationSpec, capture_of: Callable[[Point], str | None]
+) -> AnyQSpec | str:
     dtype = dtype_of(spec.dtype)
     if dtype is None:
         return f"integers of type {spec.dtype}"
@@ -201,7 +204,7 @@ def _derived(spec: DerivedQuantizationSpec, capture_of: Callable[[Point], str | 
 
 
 def _multiplies(spec: DerivedQuantizationSpec, count: int) -> bool:
-    """Whether scales are multiplied: powers of two show it without rounding."""
+    """Whether a spec multiplies scales; powers of two multiply without rounding."""
     scales = [0.5**power for power in range(1, count + 1)]
     product = 0.5 ** (count * (count + 1) // 2)
     try:
@@ -212,12 +215,12 @@ def _multiplies(spec: DerivedQuantizationSpec, count: int) -> bool:
 
 
 def shared_root(spec: Any, specs: Mapping[Point, Any]) -> tuple[Any, Iterable[Point]]:
-    """The spec that a shared one stands for in the end, and the points that lead to it."""
-    way: list[Point] = []
+    """Follow shared specs to the spec they refer to; also return the points on the way."""
+    path: list[Point] = []
     while isinstance(spec, SharedQuantizationSpec):
         point = point_of(spec.edge_or_node)
-        if point in way:
-            return None, way
-        way.append(point)
+        if point in path:
+            return None, path
+        path.append(point)
         spec = specs.get(point)
-    return spec, way
+    return spec, path

@@ -11,9 +11,9 @@ __all__ = ["copy_graph"]
 
 
 def copy_graph(module: fx.GraphModule, codegen: Any = None) -> fx.GraphModule:
-    """A copy with nodes of its own and the same tensors; what nodes carry is copied one level deep.
+    """Copy the nodes, share the tensors; the copy of a node's metadata is one level deep.
 
-    Without the ``codegen`` of ``module`` its inputs and results are flat.
+    Without the ``codegen`` of ``module``, the copy takes and returns flat lists.
     """
     graph = fx.Graph()
     if codegen is not None:
@@ -25,7 +25,7 @@ def copy_graph(module: fx.GraphModule, codegen: Any = None) -> fx.GraphModule:
         node = graph.output(value)
         node.meta = dict(old.meta)
     for old, new in copies.items():
-        # as tracing would note it: debug handles go by the first node of this chain
+        # as tracing does: debug handles use the first node of this chain
         if new.op != "placeholder" and "from_node" not in new.meta:
             new.meta["from_node"] = [NodeSource(old, "copy_graph", NodeSourceAction.CREATE)]
     copied = fx.GraphModule(module, graph)

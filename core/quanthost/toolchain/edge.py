@@ -22,24 +22,24 @@ from torch.export import ExportedProgram
 from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.toolchain import shortcuts
-from quanthost.toolchain.forgetting import forgotten_graphs
+from quanthost.toolchain.graph_caches import clear_graph_caches
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
 from quanthost.toolchain.quiet import quiet
 
 __all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
 
 _SHORTCUTS = (
-    *("incremental", "local_decompositions", "compiled_when_called", "remembered_lookups"),
+    *("incremental", "local_decompositions", "compiled_when_called", "cached_lookups"),
     "shared_constants",
 )
 
 Watch: TypeAlias = Callable[[Partitioner | None, ExportedProgram], None]
-"""Is shown an edge graph as a partitioner has tagged it; without a partitioner, as all have left it."""
+"""Receives an edge graph after each partitioner has tagged it, and without a partitioner the final one."""
 
 
 @attrs.frozen(kw_only=True)
 class Piece:
-    """One call of a delegate: its backend, which captured nodes lie in it, how many tensors it returns."""
+    """One call of a delegate: its backend, its captured nodes, and the number of tensors that it returns."""
 
     delegate: str
     origins: frozenset[str]
@@ -49,9 +49,9 @@ class Piece:
 
 @attrs.frozen(kw_only=True)
 class EdgeResult:
-    """A program's bytes, the delegated pieces in order, and what is left to kernels outside.
+    """A program's bytes, its delegated pieces in order, and the operators outside of delegates.
 
-    ``outside`` pairs the captured node's name (``None`` for what lowering inserted) with the operator.
+    ``outside`` pairs the captured node's name (``None`` if lowering inserted the operator) with the operator.
     """
 
     buffer: bytes
@@ -68,14 +68,14 @@ def to_program(
     backend_config: ExecutorchBackendConfig | None = None,
     watch: Watch | None = None,
 ) -> EdgeResult:
-    """Lower an exported program with ExecuTorch's own functions.
+    """Lower an exported program with ExecuTorch's functions.
 
-    Shortcuts spare them what they would only trace to find it unchanged; the program is the same.
+    Shortcuts skip repeated tracing that changes nothing; the program is the same.
     """
     if watch is not None:
         partitioners = [WatchedPartitioner(each, functools.partial(watch, each)) for each in partitioners]
     config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
-    with quiet(), contextlib.redirect_stdout(None), forgotten_graphs(), shortcuts.entered(*_SHORTCUTS):
+    with quiet(), contextlib.redirect_stdout(None), clear_graph_caches(), shortcuts.entered(*_SHORTCUTS):
         edge = to_edge_transform_and_lower(
             exported, transform_passes=list(passes) or None, partitioner=list(partitioners),
             compile_config=config,
@@ -84,20 +84,20 @@ def to_program(
         if watch is not None:
             watch(None, edge.exported_program())
         program = edge.to_executorch(backend_config or ExecutorchBackendConfig())
-        _give_up_constants(edge.exported_program().graph_module)
-        content = (shortcuts.shortcut("detach_parts") or _content_of)(program)
+        _release_constants(edge.exported_program().graph_module)
+        content = (shortcuts.shortcut("detach_parts") or _serializer)(program)
         del edge, program
     return EdgeResult(buffer=content(), pieces=pieces, outside=outside)
 
 
-def _content_of(program: ExecutorchProgramManager) -> Callable[[], bytes]:
+def _serializer(program: ExecutorchProgramManager) -> Callable[[], bytes]:
     return lambda: bytes(program.buffer)
 
 
-def _give_up_constants(graph_module: fx.GraphModule) -> None:
-    """Let the delegates of a graph forget the constants that they gave to its program, which has them now.
+def _release_constants(graph_module: fx.GraphModule) -> None:
+    """Drop the delegates' references to constants that the program now has.
 
-    What torch keeps of a graph for longer would keep them too.
+    Torch keeps parts of a graph for longer, and these would keep the constants in memory.
     """
     for lowered in graph_module.children():
         output = getattr(lowered, "named_data_store_output", None)
@@ -117,12 +117,12 @@ def _survey(
             pieces.append(_piece(getattr(edge.graph_module, node.args[0].target)))
         else:
             outside.append((origin(node), operator_name(node)))
-    delegate_reads = "getitem"
-    return tuple(pieces), tuple(item for item in outside if item[1] != delegate_reads)
+    # getitem reads the results of delegates
+    return tuple(pieces), tuple(item for item in outside if item[1] != "getitem")
 
 
 def delegate_of(node: fx.Node) -> str | None:
-    """What a node calls of a delegate, as ``"XnnpackBackend, 23 operators"``; ``None`` of any other node."""
+    """Describe a call of a delegate as ``"XnnpackBackend, 23 operators"``; ``None`` for any other node."""
     if node.target is not executorch_call_delegate:
         return None
     piece = _piece(getattr(node.graph.owning_module, node.args[0].target))

@@ -1,4 +1,4 @@
-"""``torch.export``: tracing a model, copying a traced program's graph, and what its failures know."""
+"""``torch.export``: traces models, copies a program's graph, and finds the lines behind a failure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from quanthost.graph.writes import find_writes
 from quanthost.toolchain import shortcuts
 from quanthost.toolchain.quiet import quiet
 
-__all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines", "without_writes"]
+__all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines", "remove_writes"]
 
-_LOG_WHAT_THEY_RAISE = ("torch._subclasses.fake_tensor", "torch.export._trace")
+_ERROR_LOGGERS = ("torch._subclasses.fake_tensor", "torch.export._trace")
 
 
 def export(
@@ -39,38 +39,38 @@ def export(
 ) -> ExportedProgram:
     """Trace a model with ``torch.export``; errors are torch's own.
 
-    There is one way, ``strict=False``. Of 58 models with awkward Python it traced 35 and ``strict=True``
-    33, in a third of the time; and its errors are raised from the model's own frames, so that they lead
-    to a line. A second attempt in the other mode would report a failure of that mode instead.
+    The mode is always ``strict=False``. Of 58 models with awkward Python it traced 35, ``strict=True`` 33,
+    and it took a third of the time. Its errors come from the model's own frames, so that they point to a
+    line. A second attempt in the other mode would report that mode's failure instead.
 
     ``grad`` is whether autograd is on. Without it, a forward under ``torch.no_grad()`` is traced flat;
     with it, its operators land in a submodule, where no pattern finds them.
     """
     if isinstance(dynamic_shapes, ShapesCollection):
-        # it knows tensors by identity
+        # a ShapesCollection finds its tensors by identity
         dynamic_shapes = dynamic_shapes.dynamic_shapes(model, tuple(args), kwargs)
-    args, named = _told_apart((tuple(args), None if kwargs is None else dict(kwargs)))
+    args, named = _separate_tensors((tuple(args), None if kwargs is None else dict(kwargs)))
     printed = io.StringIO()
-    with quiet(), _unlogged(), torch.set_grad_enabled(grad), contextlib.redirect_stderr(printed):
+    with quiet(), _error_logs_disabled(), torch.set_grad_enabled(grad), contextlib.redirect_stderr(printed):
         exported = torch.export.export(model, args, named, dynamic_shapes=dynamic_shapes, strict=False)
-    # torch prints the half-made graph when it fails; what a model prints while it is traced is passed on
+    # on failure torch prints the incomplete graph, which is dropped; the model's own output is passed on
     sys.stderr.write(printed.getvalue())
     return exported
 
 
-def _told_apart(call: Any) -> Any:
-    """The arguments with a tensor object for each place.
+def _separate_tensors(call: Any) -> Any:
+    """Give each argument its own tensor object.
 
-    Torch takes one object in two places, or an input that is also a parameter, for one thing: the program
+    Torch treats one object in two places, or an input that is also a parameter, as one input: the program
     would read one of the two for both.
     """
     return pytree.tree_map_only(torch.Tensor, lambda x: x.detach().requires_grad_(x.requires_grad), call)
 
 
 @contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
-    """Keep torch from logging, stack and all, the errors that it raises as well."""
-    loggers = [logging.getLogger(name) for name in _LOG_WHAT_THEY_RAISE]
+def _error_logs_disabled() -> Iterator[None]:
+    """Disable the loggers that log, with a stack, errors that torch also raises."""
+    loggers = [logging.getLogger(name) for name in _ERROR_LOGGERS]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
         logger.disabled = True
@@ -84,62 +84,62 @@ def _unlogged() -> Iterator[None]:
 def graph_module(exported: ExportedProgram) -> fx.GraphModule:
     """A copy of the program's graph that may be changed, with weights as attributes.
 
-    Parameters, constants and buffers are shared with the program; buffers that the graph writes into are
-    copied, so that running the copy leaves the program's values alone. Each call node's custom metadata
-    carries its name, by which later stages know where a node comes from.
+    The copy shares parameters, constants and buffers with the program. It has its own buffers where the
+    graph writes, so that running the copy does not change the program. Each call node's custom metadata
+    has the node's name, from which later stages find the origin of a node.
     """
     with shortcuts.entered("compared_names"):
-        made = exported.module(check_guards=False)
-    assert isinstance(made, fx.GraphModule)
+        module = exported.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
     for write in find_writes(exported):
         if write.kind is InputKind.BUFFER:
             path, _, name = write.name.rpartition(".")
-            owner = made.get_submodule(path)
+            owner = module.get_submodule(path)
             setattr(owner, name, getattr(owner, name).detach().clone())
-    for node in made.graph.nodes:
+    for node in module.graph.nodes:
         if node.op == "call_function":
-            # not setdefault: a program traced from an earlier copy still has the names of that one
+            # not setdefault: a program traced from an earlier copy still has that copy's names
             node.meta["custom"] = {**(node.meta.get("custom") or {}), ORIGIN: node.name}
-    return made
+    return module
 
 
-def without_writes(
+def remove_writes(
     graph: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any
 ) -> fx.GraphModule:
-    """The same computation with each write in place, also through views, as a new tensor.
+    """Replace each in-place write, also those through views, by a new tensor.
 
-    ``graph`` is in evaluation form; what its nodes carry as custom metadata is kept.
+    ``graph`` is in evaluation form. Nodes keep their custom metadata.
     """
     exported = export(graph, args, kwargs, dynamic_shapes)
     with quiet():
-        made = exported.run_decompositions({}).module(check_guards=False)
-    assert isinstance(made, fx.GraphModule)
-    for node in list(made.graph.nodes):
+        module = exported.run_decompositions({}).module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    for node in list(module.graph.nodes):
         if node.target is torch.ops.aten._native_batch_norm_legit_no_training.default:
-            _restore_batch_norm(made, node)
-    made.recompile()
-    return made
+            _restore_batch_norm(module, node)
+    module.recompile()
+    return module
 
 
 def _restore_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
-    """Put back the operator that ``run_decompositions`` takes apart whatever its table says."""
+    """Put back the operator that ``run_decompositions`` decomposes with any table."""
     (reader,) = node.users
     tensors, (momentum, eps) = node.args[:5], node.args[5:7]
     rewriter = Rewriter(graph, reader)
-    made = rewriter.call(torch.ops.aten.batch_norm.default, *tensors, False, momentum, eps, False)
-    rewriter.replace_with(made)
+    batch_norm = rewriter.call(torch.ops.aten.batch_norm.default, *tensors, False, momentum, eps, False)
+    rewriter.replace_with(batch_norm)
     graph.graph.erase_node(node)
 
 
-def dynamic_shapes(exported: ExportedProgram, given: Any = None) -> tuple[Any, ...] | None:
-    """The dynamic dimensions of a program as ``export`` takes them, ``None`` where all are fixed.
+def dynamic_shapes(exported: ExportedProgram, requested: Any = None) -> tuple[Any, ...] | None:
+    """The dynamic dimensions of a program as ``export`` takes them, ``None`` if all are fixed.
 
-    Where ``given``, the dynamic shapes that the program was traced with, left ranges and relations to
-    torch (``Dim.AUTO``, ``AdditionalInputs``), they are left to it again: a named ``Dim`` claims that
-    every size of its range will do.
+    ``requested`` are the dynamic shapes that the program was traced with. If they let torch infer ranges and
+    relations (``Dim.AUTO``, ``AdditionalInputs``), torch infers them again: a named ``Dim`` claims that
+    every size of its range works.
     """
     hints = (type(Dim.AUTO), AdditionalInputs)
-    inferred = any(isinstance(leaf, hints) for leaf in pytree.tree_leaves(given))
+    inferred = any(isinstance(leaf, hints) for leaf in pytree.tree_leaves(requested))
     nodes = {node.name: node for node in exported.graph.nodes}
     dims = _Dims(exported.range_constraints, inferred)
     leaves = [
@@ -154,19 +154,19 @@ def dynamic_shapes(exported: ExportedProgram, given: Any = None) -> tuple[Any, .
 
 
 class _Dims:
-    """One ``Dim`` for each symbol, the same wherever the symbol stands."""
+    """Creates one ``Dim`` for each symbol and reuses it wherever the symbol occurs."""
 
     def __init__(self, ranges: Mapping[Any, Any], inferred: bool) -> None:
         self._ranges, self._inferred = ranges, inferred
         self._by_symbol: dict[Any, Any] = {}
 
     def of(self, value: Any) -> Any:
-        """The entry of one input: its dynamic dimensions by axis, ``None`` where it has none."""
+        """The dynamic dimensions of one input by axis, ``None`` if it has none."""
         if isinstance(value, torch.SymInt):
             return Dim.DYNAMIC
         sizes = value.shape if isinstance(value, torch.Tensor) else ()
-        found = {axis: self._dim(s.node.expr) for axis, s in enumerate(sizes) if isinstance(s, torch.SymInt)}
-        return found or None
+        dims = {axis: self._dim(s.node.expr) for axis, s in enumerate(sizes) if isinstance(s, torch.SymInt)}
+        return dims or None
 
     def _dim(self, formula: Any) -> Any:
         symbol, *others = sorted(formula.free_symbols, key=str)
@@ -185,16 +185,16 @@ class _Dims:
 
 
 def guard_lines(trace: TracebackType | None) -> list[Location]:
-    """The lines that restricted dynamic sizes, found in the state of a failed trace."""
+    """The lines that restricted dynamic sizes, from the state of a failed trace."""
     environments: dict[int, ShapeEnv] = {}
     while trace is not None:
         for value in _torch_locals(trace):
             # torch has no public name for the mode of fake tensors
-            held = value.shape_env if type(value).__name__ == "FakeTensorMode" else value
-            if isinstance(held, ShapeEnv):
-                environments[id(held)] = held
+            environment = value.shape_env if type(value).__name__ == "FakeTensorMode" else value
+            if isinstance(environment, ShapeEnv):
+                environments[id(environment)] = environment
         trace = trace.tb_next
-    frames = (guard.sloc.framework_loc for env in environments.values() for guard in env.guards)
+    frames = (guard.sloc.framework_loc for each in environments.values() for guard in each.guards)
     return [
         Location(file=f.filename, line=f.lineno or 0, function=f.name, text=(f.line or "").strip())
         for f in frames

@@ -1,4 +1,4 @@
-"""Fingerprints of toolchain code: whether a function or class is as it was when a shortcut was proved."""
+"""Fingerprints of toolchain code: detect functions and classes that changed since a shortcut was proved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quanthost.toolchain.ways import note
+from quanthost.toolchain.active import note
 
 __all__ = ["Fingerprints", "fingerprint", "name_of"]
 
@@ -23,12 +23,12 @@ class Fingerprints:
     """The accepted fingerprints of functions and classes, by name, from a JSON file.
 
     The file maps ``"package.module:Class.function"`` to a list of fingerprints, one for each version of the
-    code with which a shortcut was proved. ``record`` writes it, ``accept`` asks it.
+    code with which a shortcut was proved. ``record`` writes the file, ``accept`` compares with it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, bool] = {}
+        self._results: dict[str, bool] = {}
 
     @functools.cached_property
     def accepted(self) -> dict[str, list[str]]:
@@ -39,16 +39,16 @@ class Fingerprints:
         return content
 
     def accept(self, code: Any, name: str | None = None) -> bool:
-        """Whether a function or class is as it was proved; if not, the record of the program says so.
+        """Whether a function or class is unchanged; if not, the record of the program says so.
 
-        A function is compared once in a process.
+        A process compares each function once.
         """
         name = name_of(code) if name is None else name
-        if name not in self._known:
-            self._known[name] = fingerprint(code) in self.accepted.get(name, ())
-        if not self._known[name]:
+        if name not in self._results:
+            self._results[name] = fingerprint(code) in self.accepted.get(name, ())
+        if not self._results[name]:
             note(f"{name} is not as it was when its shortcut was proved")
-        return self._known[name]
+        return self._results[name]
 
     def missing(self, code: Mapping[str, Any]) -> dict[str, str]:
         """The fingerprints of functions and classes, by name, that are not in the file."""
@@ -70,22 +70,22 @@ def name_of(code: Any) -> str:
 
 
 def fingerprint(code: Any) -> str:
-    """16 hexadecimal digits of SHA-256: over a function's source, or the files that define a class.
+    """16 hexadecimal digits of SHA-256 over a function's source, or over the files that define a class.
 
-    A class has helpers and constants beside it, and bases, so that whole files count. Code of Python's own
-    library is known by its name: its source changes with the version of Python. Without source: ``""``.
+    A class depends on helpers, constants and bases, so that whole files count. Code of Python's standard
+    library counts by name: its source changes with the version of Python. Without source: ``""``.
     """
     if isinstance(code, type):
-        digests = [_digest_of_file(_file(kind)) for kind in code.__mro__ if not _is_pythons(kind)]
+        digests = [_digest_of_file(_file(kind)) for kind in code.__mro__ if not _is_standard_library(kind)]
         return _digest(" ".join(digests).encode()) if all(digests) else ""
-    function = inspect.unwrap(_plain(code))
-    if _is_pythons(function):
+    function = inspect.unwrap(_underlying_function(code))
+    if _is_standard_library(function):
         return _digest(name_of(function).encode())
     lines = linecache.getlines(function.__code__.co_filename)[function.__code__.co_firstlineno - 1 :]
     return _digest("".join(inspect.getblock(lines)).encode()) if lines else ""
 
 
-def _plain(code: Any) -> Callable[..., Any]:
+def _underlying_function(code: Any) -> Callable[..., Any]:
     """The function of a property or a class method."""
     if isinstance(code, property):
         getter: Any = code.fget
@@ -94,7 +94,7 @@ def _plain(code: Any) -> Callable[..., Any]:
     return function
 
 
-def _is_pythons(code: Any) -> bool:
+def _is_standard_library(code: Any) -> bool:
     return str(code.__module__).partition(".")[0] in sys.stdlib_module_names
 
 

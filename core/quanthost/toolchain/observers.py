@@ -1,4 +1,4 @@
-"""The observer that torchao inserts for a qspec: it keeps a mergeable sketch and answers with its range."""
+"""The observer that torchao inserts for a qspec: it collects mergeable statistics and computes the range."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def torch_qscheme(spec: QSpec) -> torch.qscheme:
 class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     """Observes one tensor, or a sharing group of tensors, for one qspec.
 
-    ``once`` is set where all of them are constants, which are read at the first forward only. Dynamic
-    specs observe nothing.
+    ``once`` is set if all tensors are constants: the observer reads them at the first forward only. With a
+    dynamic spec it observes nothing.
     """
 
     def __init__(self, *, spec: QSpec, once: bool = False, **_: Any) -> None:
@@ -58,28 +58,28 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         self.spec = spec
         self.once = once
         # a list, since a module takes long to set a number
-        self._seen = [0]
+        self._batches = [0]
         self.quant_min, self.quant_max = spec.quant_min, spec.quant_max
         self.qscheme = torch_qscheme(spec)
         self.ch_axis = spec.axis if spec.axis is not None else -1
         self.eps = torch.finfo(torch.float32).eps
         self.statistics = self._empty()
-        # what was computed of the statistics, which takes milliseconds; copies add to it together
+        # cache, since computing qparams takes milliseconds; copies of the observer share it
         self._qparams: dict[RangeEstimator, tuple[torch.Tensor, torch.Tensor]] = {}
-        # what AUTO turned out to be
+        # the estimator that AUTO resolves to
         self.chosen: RangeEstimator | None = None
-        # scales of a symmetric weight are no smaller, see leave_room
+        # lower bound for the scales of a symmetric weight, see leave_room
         self.least_scale: torch.Tensor | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RangeObserver:
-        # a module's own way copies the spec, a value, and a dozen empty dictionaries of hooks
-        made = RangeObserver(spec=self.spec, once=self.once)
-        memo[id(self)] = made
-        made.training = self.training
-        made.statistics = copy.deepcopy(self.statistics, memo)
-        made._seen, made._qparams = [self.batches], self._qparams
-        made.chosen, made.least_scale = self.chosen, self.least_scale
-        return made
+        # the default deepcopy would copy the immutable spec and a dozen empty dictionaries of hooks
+        copied = RangeObserver(spec=self.spec, once=self.once)
+        memo[id(self)] = copied
+        copied.training = self.training
+        copied.statistics = copy.deepcopy(self.statistics, memo)
+        copied._batches, copied._qparams = [self.batches], self._qparams
+        copied.chosen, copied.least_scale = self.chosen, self.least_scale
+        return copied
 
     def _empty(self) -> RangeStatistics:
         if self.spec.granularity is Granularity.PER_CHANNEL:
@@ -92,10 +92,10 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     @property
     def batches(self) -> int:
         """Number of forwards that reached this observer."""
-        return self._seen[0]
+        return self._batches[0]
 
     @property
-    def is_of_data(self) -> bool:
+    def observes_data(self) -> bool:
         """Whether the range comes from data: not from a constant, and not at run time."""
         return not self.is_dynamic and not self.once
 
@@ -103,36 +103,36 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         if not self.is_dynamic and not (self.once and self.batches):
             self._qparams = {}
             self.statistics.update(self._grouped(tensor.detach()))
-        self._seen[0] += 1
+        self._batches[0] += 1
         return tensor
 
-    def taking(self, density: float = 1.0) -> Callable[[torch.Tensor], None]:
-        """What takes in a tensor without all that surrounds the call of a module; of data only.
+    def update_function(self, density: float = 1.0) -> Callable[[torch.Tensor], None]:
+        """A function that adds a tensor to the statistics without the cost of a module call; for data only.
 
-        ``density`` is that of the sample, see ``RangeSketch.update``.
+        ``density`` is the sample's density, see ``RangeSketch.update``.
         """
         self._qparams = {}
         if self.spec.granularity is Granularity.PER_GROUP:
-            return self._take_groups
+            return self._update_groups
         if isinstance(self.statistics, RangeSketch) and density > 1.0:
             return functools.partial(self.statistics.update, density=density)
         return self.statistics.update
 
-    def _take_groups(self, tensor: torch.Tensor) -> None:
+    def _update_groups(self, tensor: torch.Tensor) -> None:
         self.statistics.update(self._grouped(tensor))
 
-    def take(self, statistics: RangeStatistics) -> None:
-        """Have seen what another observer of the tensor saw; what is handed in stays as it is."""
+    def adopt(self, statistics: RangeStatistics) -> None:
+        """Replace the statistics by a copy of another observer's statistics of the same tensor."""
         self._qparams = {}
         self.statistics = copy.deepcopy(statistics)
-        self._seen[0] += 1
+        self._batches[0] += 1
 
-    def apart(self) -> RangeObserver:
-        """One that observes for the same qspec and has seen nothing; see ``add``."""
+    def empty_copy(self) -> RangeObserver:
+        """An observer for the same qspec without statistics; see ``add``."""
         return RangeObserver(spec=self.spec, once=self.once)
 
     def add(self, other: RangeObserver) -> None:
-        """Have seen what the other saw too."""
+        """Merge the other observer's statistics into this one's."""
         self._qparams = {}
         self.statistics = merge_ranges(self.statistics, other.statistics)
 
@@ -163,8 +163,8 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
     def leave_room(self, bias: torch.Tensor, input_scale: torch.Tensor) -> None:
         """Keep a bias ``[C]`` in units of ``input scale × weight scale`` below 2^30, by larger weight scales.
 
-        A channel whose weights are next to nothing has a tiny scale, in units of which its bias leaves int32;
-        saturated, it would be another bias. Weights that small are nothing beside it.
+        A channel whose weights are almost zero has a tiny scale, and its bias in units of that scale exceeds
+        int32. Saturation would change the bias. Weights that small do not matter beside the bias.
         """
         if self.spec.symmetry is not Symmetry.SYMMETRIC:
             return
@@ -180,7 +180,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         return self.chosen if self.chosen is not None else RangeEstimator(kind=Estimator.MSE)
 
     def __getattr__(self, name: str) -> Any:
-        # torchao calls convert() of observers that have one; only two layouts need their own
+        # torchao calls convert() if an observer has one; only two layouts need it
         if name == "convert":
             layouts = {Granularity.PER_GROUP: self._to_groups, Granularity.PER_TOKEN: self._to_tokens}
             if self.spec.granularity in layouts:
@@ -188,7 +188,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         return super().__getattr__(name)
 
     def _to_groups(self, model: fx.GraphModule, node: fx.Node) -> None:
-        """Integer weights, scales and zero points as buffers, and a dequantize of them for each user."""
+        """Store integer weights, scales and zero points as buffers, and insert a dequantize for each user."""
         source = node.args[0]
         weight = constant(model, source)
         assert weight is not None
@@ -200,7 +200,7 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
         )
         graph = model.graph
         with graph.inserting_before(node):
-            held = [
+            attributes = [
                 create_getattr_from_value(model, graph, name, value)
                 for name, value in (
                     ("_weight_int4_", integers),
@@ -209,14 +209,14 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
                 )
             ]
             for user in list(node.users):
-                made = graph.call_function(
-                    _ops.dequantize_per_channel_group.default, (*held, *limits, torch.float32)
+                dequantized = graph.call_function(
+                    _ops.dequantize_per_channel_group.default, (*attributes, *limits, torch.float32)
                 )
-                user.replace_input_with(node, made)
+                user.replace_input_with(node, dequantized)
         graph.erase_node(node)
 
     def _to_tokens(self, model: fx.GraphModule, node: fx.Node) -> None:
-        """A chain of choose, quantize and dequantize for each user: a kernel absorbs its own chain."""
+        """Insert choose, quantize and dequantize for each user: each kernel absorbs a chain of its own."""
         graph = model.graph
         activation = node.args[0]
         limits = (self.quant_min, self.quant_max, self.dtype)
@@ -229,8 +229,8 @@ class RangeObserver(ObserverBase):  # type: ignore[misc]  # torchao is untyped
                 quantized = graph.call_function(
                     _ops.quantize_per_token.default, (activation, *parameters, *limits)
                 )
-                made = graph.call_function(
+                dequantized = graph.call_function(
                     _ops.dequantize_per_token.default, (quantized, *parameters, *limits, torch.float32)
                 )
-            user.replace_input_with(node, made)
+            user.replace_input_with(node, dequantized)
         graph.erase_node(node)

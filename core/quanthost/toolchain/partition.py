@@ -1,4 +1,4 @@
-"""An ExecuTorch partitioner made of callables: which nodes a delegate takes, grouped and free of cycles."""
+"""ExecuTorch partitioners: one groups claimed nodes without cycles, one shows another's tagged graph."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TAG = "delegation_tag"
 class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is untyped
     """Delegates what ``find`` claims, in partitions as large as the graph allows.
 
-    ``keep`` names the operators that must not be decomposed, ``mark`` is told each claim that was taken
-    (a delegate's own metadata).
+    ``keep`` returns the operators that must not be decomposed. ``mark`` receives each claim that is in a
+    partition and may add the delegate's own metadata.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is unty
         self.name = name
         self.delegation_spec = DelegationSpec(delegate, list(compile_specs))
         self._find, self._keep, self._mark = find, keep, mark
-        self._kept: tuple[list[Any], list[OpOverload]] = ([], [])
+        self._preserved: tuple[list[Any], list[OpOverload]] = ([], [])
 
     def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[OpOverload], None]:
-        # without a check function ExecuTorch decomposes once instead of three times, and asks twice
+        # without a check function ExecuTorch decomposes once instead of three times, but calls this twice
         graph = [(node, node.target, node.args) for node in ep.graph.nodes]
-        if self._kept[0] != graph:
-            self._kept = graph, list(self._keep(ep))
-        return list(self._kept[1]), None
+        if self._preserved[0] != graph:
+            self._preserved = graph, list(self._keep(ep))
+        return list(self._preserved[1]), None
 
     def partition(self, exported_program: ExportedProgram) -> PartitionResult:
         claims = list(self._find(exported_program))
@@ -66,7 +66,7 @@ class ClaimPartitioner(Partitioner):  # type: ignore[misc]  # executorch is unty
 
 
 class WatchedPartitioner(Partitioner):  # type: ignore[misc]  # executorch is untyped
-    """Another partitioner, whose tagged graph is shown to ``see`` before ExecuTorch cuts it up."""
+    """Wraps a partitioner and passes its tagged graph to ``see`` before ExecuTorch splits the graph."""
 
     def __init__(self, watched: Partitioner, see: Callable[[ExportedProgram], None]) -> None:
         super().__init__(watched.spec)
@@ -88,9 +88,9 @@ class WatchedPartitioner(Partitioner):  # type: ignore[misc]  # executorch is un
 
 
 def _propose(exported: ExportedProgram, claims: list[Claim]) -> tuple[list[list[fx.Node]], list[Claim]]:
-    """Partitions of the claimed nodes, of those that compute, and the claims that are in one.
+    """Group claimed nodes into partitions that compute something; also return the claims inside partitions.
 
-    ExecuTorch's own grouping makes the same partitions of claims, in time and memory that are quadratic.
+    ExecuTorch's own grouping gives the same partitions, in quadratic time and memory.
     """
     pieces, _ = by_level(exported.graph, [claim.nodes for claim in claims])
     working = [piece for piece in pieces if any(claims[number].computes for number in piece)]

@@ -1,4 +1,4 @@
-"""A delegate's partition as a program of its own, on the portable kernels of the ExecuTorch runtime."""
+"""Compiles a delegate's partition to a separate program of portable ExecuTorch kernels, and runs it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from quanthost.values import ArithmeticProfile, Rescaling
 __all__ = ["compile_portable", "execute_portable"]
 
 _KERNELS = ("executorch.kernels.quantized",)
-# loaded programs of one process: a network has this many pieces at most, or few of them are run in turns
-_KEPT = 64
+# loaded programs in one process, more than most networks have pieces
+_CACHE_SIZE = 64
 
 
 def compile_portable(partition: ExportedProgram, arithmetic: ArithmeticProfile | None = None) -> bytes:
@@ -41,19 +41,19 @@ def compile_portable(partition: ExportedProgram, arithmetic: ArithmeticProfile |
     """
     register_kernels(_KERNELS)
     own = copy.deepcopy(partition)
-    _sizes_from_tensors(own)
+    _read_sizes_from_tensors(own)
     if arithmetic is not None:
-        own = _in_integers(own, arithmetic)
+        own = _to_integer_arithmetic(own, arithmetic)
     with quiet():
         edge = to_edge(own, compile_config=EdgeCompileConfig(_check_ir_validity=False))
         return bytes(edge.to_executorch().buffer)
 
 
-def _in_integers(partition: ExportedProgram, profile: ArithmeticProfile) -> ExportedProgram:
+def _to_integer_arithmetic(partition: ExportedProgram, profile: ArithmeticProfile) -> ExportedProgram:
     """The partition with integer operators between dequantize and quantize."""
     module = partition.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
-    # traced again, an edge operator would refuse what is no edge program
+    # edge operators cannot be traced again outside of an edge program
     for node in module.graph.nodes:
         node.target = overload(node) or node.target
     to_integers(module, profile)
@@ -68,7 +68,7 @@ def _in_integers(partition: ExportedProgram, profile: ArithmeticProfile) -> Expo
 
 
 class _Positional(nn.Module):  # type: ignore[misc]
-    """A graph whose inputs are one tuple: the signature of its own code is unknown until it is compiled."""
+    """Passes its inputs on as one tuple: a graph's own signature is unknown until its code is compiled."""
 
     def __init__(self, partition: fx.GraphModule) -> None:
         super().__init__()
@@ -88,20 +88,20 @@ def execute_portable(blob: bytes, inputs: Sequence[Any]) -> list[Tensor]:
     Raises:
         ProgramError: the runtime refused or failed.
     """
-    return _loaded(blob)([given for given in inputs if isinstance(given, Tensor)])
+    return _load(blob)([each for each in inputs if isinstance(each, Tensor)])
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _loaded(blob: bytes) -> Executor:
+@functools.lru_cache(maxsize=_CACHE_SIZE)
+def _load(blob: bytes) -> Executor:
     return Executor(blob, _KERNELS)
 
 
-def _sizes_from_tensors(program: ExportedProgram) -> None:
-    """Read sizes from the input tensors that have them: a program's inputs of other kinds are fixed."""
+def _read_sizes_from_tensors(program: ExportedProgram) -> None:
+    """Replace size inputs by the sizes of input tensors: a program fixes inputs that are not tensors."""
     graph = program.graph_module.graph
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     user = [each for each in program.graph_signature.input_specs if each.kind is InputKind.USER_INPUT]
-    # ExecuTorch calls each input of a partition a tensor in its signature
+    # the signature of a partition declares every input a tensor
     tensors = [node for each in user if _is_tensor(node := placeholders[each.arg.name])]
     if len(tensors) == len(user):
         return
@@ -111,15 +111,15 @@ def _sizes_from_tensors(program: ExportedProgram) -> None:
             continue
         source, dim = _owner(size, tensors)
         with graph.inserting_after(list(placeholders.values())[-1]):
-            made = graph.call_function(torch.ops.aten.sym_size.int, (source, dim))
-        made.meta = dict(size.meta)
-        size.replace_all_uses_with(made)
+            read = graph.call_function(torch.ops.aten.sym_size.int, (source, dim))
+        read.meta = dict(size.meta)
+        size.replace_all_uses_with(read)
         graph.erase_node(size)
         program.graph_signature.input_specs.remove(each)
-    whole = program.module_call_graph[0].signature
-    assert whole is not None
-    whole.in_spec = tree_structure((tuple(node.name for node in tensors), {}))
-    whole.forward_arg_names = None
+    signature = program.module_call_graph[0].signature
+    assert signature is not None
+    signature.in_spec = tree_structure((tuple(node.name for node in tensors), {}))
+    signature.forward_arg_names = None
     program.graph_module.recompile()
 
 
@@ -128,7 +128,7 @@ def _is_tensor(node: fx.Node) -> bool:
 
 
 def _owner(size: fx.Node, tensors: Sequence[fx.Node]) -> tuple[fx.Node, int]:
-    """The input tensor and its dimension that has a size."""
+    """The first input tensor and dimension with the given size."""
     for tensor in tensors:
         for dim, each in enumerate(tensor.meta["val"].shape):
             if str(each) == str(size.meta["val"]):

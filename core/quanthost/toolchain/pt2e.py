@@ -1,4 +1,4 @@
-"""torchao's PT2E flow: our plan as annotations, a quantizer made of callables, prepare and convert."""
+"""torchao's PT2E flow: writes our plan as annotations, and calls prepare and convert."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from quanthost.graph.operators import argument
 from quanthost.graph.sharing import Point
 from quanthost.graph.view import constant, is_quantize
 from quanthost.toolchain import shortcuts
-from quanthost.toolchain.forgetting import forgotten_graphs
+from quanthost.toolchain.graph_caches import clear_graph_caches
 from quanthost.toolchain.observers import RangeObserver, torch_qscheme
 from quanthost.toolchain.quiet import quiet
 from quanthost.values import (
@@ -63,9 +63,9 @@ ANNOTATION = "quantization_annotation"
 
 @attrs.frozen(kw_only=True)
 class QuantPlan:
-    """What is quantized, solved: groups of points with one spec each, derived points, operators covered.
+    """The quantization of a graph: groups of points with one spec each, derived points, and operators.
 
-    ``derived`` gives for a derived point the points whose scales are multiplied.
+    ``derived`` lists for each derived point the points whose scales are multiplied.
     """
 
     groups: tuple[tuple[tuple[Point, ...], AnyQSpec], ...] = ()
@@ -74,7 +74,7 @@ class QuantPlan:
 
 
 class CallbackQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
-    """A torchao ``Quantizer`` whose three steps are functions; what ``prepare_pt2e`` takes."""
+    """A torchao ``Quantizer`` for ``prepare_pt2e`` whose three steps are functions."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class CallbackQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
 
 
 def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
-    """Write a plan as torchao annotations: one spec a group, the other points share the first one's."""
+    """Write a plan as torchao annotations: the first point of a group has the spec, the others share it."""
     annotations = {
         node: QuantizationAnnotation(allow_implicit_sharing=False, _annotated=True) for node in plan.operators
     }
@@ -111,12 +111,12 @@ def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
     for point, derived, sources in plan.derived:
         _annotate(annotations, point, _derived_spec(derived, point, sources))
     for node, annotation in annotations.items():
-        # torchao, fusing for training, takes the first for a convolution's input, the second for its weight
-        given = annotation.input_qspec_map
-        ordered = [n for n in node.all_input_nodes if n in given]
-        # a derived spec reads the observers that its sources have by then
-        ordered.sort(key=lambda n: isinstance(given[n], DerivedQuantizationSpec))
-        annotation.input_qspec_map = {n: given[n] for n in ordered}
+        # in training, torchao takes a convolution's first spec for its input and the second for its weight
+        specs = annotation.input_qspec_map
+        ordered = [n for n in node.all_input_nodes if n in specs]
+        # derived specs come last: they read the observers of their sources
+        ordered.sort(key=lambda n: isinstance(specs[n], DerivedQuantizationSpec))
+        annotation.input_qspec_map = {n: specs[n] for n in ordered}
         node.meta[ANNOTATION] = annotation
 
 
@@ -158,7 +158,7 @@ def _observer(spec: QSpec, points: Sequence[Point], *, qat: bool) -> Any:
 
 
 def _derived_spec(spec: DerivedQSpec, point: Point, sources: Iterable[Point]) -> DerivedQuantizationSpec:
-    """Scales along the first axis, equal ones where no source has a scale for each channel."""
+    """One scale for each channel of the first axis, all equal if no source is per channel."""
     channels = point.producer.meta["val"].shape[0]
 
     def product(observers: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -179,12 +179,12 @@ def _derived_spec(spec: DerivedQSpec, point: Point, sources: Iterable[Point]) ->
 def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) -> fx.GraphModule:
     """``prepare_pt2e`` or ``prepare_qat_pt2e`` on a graph that the caller owns.
 
-    Batch norms that can be folded are folded by the caller: ``prepare_pt2e`` of torchao 0.18 would fold
-    one into weights that other layers read too, and past other readers of the layer.
+    The caller has folded all batch norms that can be folded: ``prepare_pt2e`` of torchao 0.18 would also
+    fold those whose weights, or whose layer's result, another node reads.
     """
     if not qat:
         _hide_batch_norms(graph_module)
-    with quiet(), shortcuts.entered("compiled_when_called", "counted_names"), forgotten_graphs():
+    with quiet(), shortcuts.entered("compiled_when_called", "counted_names"), clear_graph_caches():
         prepared = (prepare_qat_pt2e if qat else prepare_pt2e)(graph_module, quantizer)
     assert isinstance(prepared, fx.GraphModule)
     prepared.recompile()
@@ -194,12 +194,12 @@ def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) ->
 def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModule:
     """``convert_pt2e`` on a graph that the caller owns.
 
-    Only a graph that was trained has batch norms that torchao fused; it takes seconds to look for them.
+    Only a trained graph has batch norms that torchao fused, and the search for them takes seconds.
     """
     if not qat:
         _hide_batch_norms(graph_module)
     leave_room_for_biases(graph_module)
-    with quiet(), shortcuts.entered("counted_names"), forgotten_graphs():
+    with quiet(), shortcuts.entered("counted_names"), clear_graph_caches():
         converted = convert_pt2e(graph_module, fold_quantize=False)
         assert isinstance(converted, fx.GraphModule)
         _fold_quantized(converted)
@@ -208,9 +208,10 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModul
 
 
 def _fold_quantized(module: fx.GraphModule) -> None:
-    """Keep quantized constants as integers.
+    """Store quantized constants as integers.
 
-    torchao's own folding computes all that constants make, dequantized weights too, and then keeps these.
+    torchao's own folding computes everything that depends on constants only. It would store dequantized
+    weights.
     """
     fixed: set[fx.Node] = set()
     values: dict[fx.Node, Any] = {}
@@ -228,8 +229,8 @@ def _fold_quantized(module: fx.GraphModule) -> None:
     with torch.no_grad():
         for node in list(module.graph.nodes):
             sources = node.all_input_nodes
-            held = node.op == "get_attr" and constant(module, node) is not None
-            if not held and not (node.op == "call_function" and sources and fixed.issuperset(sources)):
+            is_constant = node.op == "get_attr" and constant(module, node) is not None
+            if not is_constant and not (node.op == "call_function" and sources and fixed.issuperset(sources)):
                 continue
             fixed.add(node)
             if is_quantize(node):
@@ -244,9 +245,9 @@ def _fold_quantized(module: fx.GraphModule) -> None:
 
 
 def leave_room_for_biases(graph_module: fx.GraphModule) -> None:
-    """See ``RangeObserver.leave_room``: only here all three of a layer's observers are known.
+    """Call ``RangeObserver.leave_room`` for each layer, whose input and weight observers are known only here.
 
-    ``convert`` does it too; whoever asks observers for their scales before does it first.
+    ``convert`` calls this too. Code that needs the scales earlier calls it first.
     """
     for module in graph_module.modules():
         if isinstance(module, RangeObserver):
@@ -254,16 +255,16 @@ def leave_room_for_biases(graph_module: fx.GraphModule) -> None:
     for node in graph_module.graph.nodes:
         if operator_facts(node).channel_axis is None:
             continue
-        given, weight = (_observer_of(graph_module, argument(node, key)) for key in ("input", "weight"))
+        data, weight = (_observer_of(graph_module, argument(node, key)) for key in ("input", "weight"))
         bias = argument(node, "bias")
         if isinstance(bias, fx.Node) and bias.op == "call_module":
             bias = bias.args[0]
-        held = constant(graph_module, bias)
-        if given is None or weight is None or held is None or given.is_dynamic:
+        value = constant(graph_module, bias)
+        if data is None or weight is None or value is None or data.is_dynamic:
             continue
         per_channel = weight.spec.granularity is Granularity.PER_CHANNEL
         if per_channel or weight.spec.granularity is Granularity.PER_TENSOR:
-            weight.leave_room(held, given.calculate_qparams()[0])
+            weight.leave_room(value, data.calculate_qparams()[0])
 
 
 def _observer_of(graph_module: fx.GraphModule, node: object) -> RangeObserver | None:
@@ -288,7 +289,7 @@ _HIDDEN = (
 
 
 def _hide_batch_norms(graph_module: fx.GraphModule) -> None:
-    """Keep torchao from batch norms, which it knows by their operator."""
+    """Hide batch norms from torchao, which finds them by their operator."""
     _exchange(graph_module, _HIDDEN)
 
 
@@ -304,17 +305,17 @@ def _exchange(graph_module: fx.GraphModule, pairs: Iterable[tuple[Any, Any]]) ->
 
 
 def deep_copy(graph_module: fx.GraphModule, *, share: bool = True) -> fx.GraphModule:
-    """A copy with graph and observers of its own; parameters and buffers too, unless they are shared."""
+    """Copy the graph and its observers; parameters and buffers are copied unless ``share`` is set."""
     tensors = (*graph_module.parameters(), *graph_module.buffers()) if share else ()
     shared = {id(tensor): tensor for tensor in tensors}
     with quiet():
-        made = copy.deepcopy(graph_module, dict(shared))
-    _move_annotations(dict(zip(graph_module.graph.nodes, made.graph.nodes)))
-    return made
+        copied = copy.deepcopy(graph_module, dict(shared))
+    _move_annotations(dict(zip(graph_module.graph.nodes, copied.graph.nodes)))
+    return copied
 
 
 def _move_annotations(copies: dict[fx.Node, fx.Node]) -> None:
-    """Let the annotations of copied nodes speak of the copies; fx copies them as they are."""
+    """Replace original nodes in the annotations of copied nodes by their copies, which fx does not do."""
     for node in copies.values():
         annotation = node.meta.get(ANNOTATION)
         if annotation is None:
@@ -324,17 +325,17 @@ def _move_annotations(copies: dict[fx.Node, fx.Node]) -> None:
 
 
 def switch_to_train(graph_module: fx.GraphModule) -> None:
-    """Batch norm and dropout as in training."""
+    """Switch batch norm and dropout to training mode."""
     with quiet():
         move_exported_model_to_train(graph_module)
 
 
 def switch_to_eval(graph_module: fx.GraphModule) -> None:
-    """Batch norm and dropout as in evaluation."""
+    """Switch batch norm and dropout to evaluation mode."""
     with quiet():
         move_exported_model_to_eval(graph_module)
 
 
 def _has_torchao_chain(spec: QSpec) -> bool:
-    """Whether torchao will look for its own choose_qparams; ranges per token have another operator."""
+    """Whether torchao inserts its own choose_qparams; ranges per token use another operator."""
     return spec.timing is Timing.DYNAMIC and spec.granularity is not Granularity.PER_TOKEN

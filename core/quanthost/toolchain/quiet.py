@@ -1,4 +1,4 @@
-"""Which messages of the toolchain reach the user: those that nobody can act on do not."""
+"""Hides messages of the toolchain that users cannot act on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 
 __all__ = ["import_quietly", "native_messages", "quiet", "quiet_imports"]
 
-# (category, message, module) of warnings that concern the toolchain's own code, not the user's
-_ITS_OWN = r"(torch|torchao|executorch|functorch|copyreg|coremltools|quanthost)(\..*)?$"
+# modules whose warnings concern the toolchain's own code, not the user's
+_TOOLCHAIN_MODULES = r"(torch|torchao|executorch|functorch|copyreg|coremltools|quanthost)(\..*)?$"
+# (category, message, module)
 _NOISE: tuple[tuple[type[Warning], str, str], ...] = (
     (UserWarning, r".*(API is experimental|erase_node|is deprecated and will be removed).*", ""),
     (UserWarning, r".*must run observer before calling calculate_qparams.*", ""),
-    (FutureWarning, "", _ITS_OWN),
-    (DeprecationWarning, "", _ITS_OWN),
+    (FutureWarning, "", _TOOLCHAIN_MODULES),
+    (DeprecationWarning, "", _TOOLCHAIN_MODULES),
     (Warning, "", r"(torchao|executorch|copyreg|coremltools)(\..*)?$"),
 )
 _LOGGERS = (
@@ -32,13 +33,13 @@ _LOGGERS = (
     "torch.export",
     "torch._export",
 )
-# what the runtime's libraries say of the machine each time they start
-_CHATTER = re.compile(r"^\[cpuinfo_utils\.cpp:\d+\]")
+# lines about the machine that the runtime's libraries write each time they start
+_STARTUP_LINE = re.compile(r"^\[cpuinfo_utils\.cpp:\d+\]")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide the toolchain's remarks about itself; errors and warnings of the user's model pass."""
+    """Hide the toolchain's messages about itself, but no errors, and no warnings about the user's model."""
     loggers = [logging.getLogger(None if name == "root" else name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -55,7 +56,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Hide what torch, torchao and executorch log while they are imported: kernels of other machines."""
+    """Hide what torch, torchao and executorch log on import, such as kernels for other machines."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -66,7 +67,7 @@ def quiet_imports() -> Iterator[None]:
 
 
 def import_quietly(module: str) -> None:
-    """Import a module with all that it needs: what another process does before its first work."""
+    """Import a module and its dependencies, to warm up a worker process."""
     with quiet_imports():
         importlib.import_module(module)
 
@@ -75,32 +76,32 @@ def import_quietly(module: str) -> None:
 def native_messages() -> Iterator[Callable[[], str]]:
     """Collect what native libraries write to the process's standard error, or to Python's.
 
-    Gives a function that returns the text so far, without chatter. Where nobody asked for it, it is
-    written through at the end, so that nothing is lost.
+    Yields a function that returns the text so far, without startup lines. If nobody calls it, the text is
+    written to standard error at the end.
     """
     sys.stderr.flush()
-    asked = False
-    with tempfile.TemporaryFile() as held:
+    was_read = False
+    with tempfile.TemporaryFile() as stream:
 
         def read() -> str:
-            held.seek(0)
-            lines = held.read().decode(errors="replace").splitlines()
-            return "\n".join(line for line in lines if not _CHATTER.match(line))
+            stream.seek(0)
+            lines = stream.read().decode(errors="replace").splitlines()
+            return "\n".join(line for line in lines if not _STARTUP_LINE.match(line))
 
-        def taken() -> str:
-            nonlocal asked
-            asked = True
+        def read_and_note() -> str:
+            nonlocal was_read
+            was_read = True
             return read()
 
         before = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        # the runtime writes part of it to sys.stderr, which need not be the process's (notebooks, tests)
-        python = os.fdopen(os.dup(held.fileno()), "w", buffering=1, errors="replace")
+        os.dup2(stream.fileno(), 2)
+        # the runtime writes a part to sys.stderr, which in notebooks and tests is not the process's
+        wrapper = os.fdopen(os.dup(stream.fileno()), "w", buffering=1, errors="replace")
         try:
-            with python, contextlib.redirect_stderr(python):
-                yield taken
+            with wrapper, contextlib.redirect_stderr(wrapper):
+                yield read_and_note
         finally:
             os.dup2(before, 2)
             os.close(before)
-            if not asked and (rest := read()):
+            if not was_read and (rest := read()):
                 sys.stderr.write(rest + "\n")

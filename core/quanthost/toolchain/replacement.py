@@ -1,4 +1,4 @@
-"""A function of the toolchain replaced for a while, in the threads that ask for it and in no other."""
+"""Replaces a function of the toolchain temporarily, for the current thread only."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from quanthost.toolchain.active import note
 from quanthost.toolchain.fingerprints import Fingerprints
-from quanthost.toolchain.ways import note
 
-__all__ = ["Replacement", "replaced"]
+__all__ = ["Replacement", "replace_all"]
 
 
 class Replacement:
-    """``instead(original, *arguments)`` in place of a function of the toolchain, while entered.
+    """Calls ``instead(original, *arguments)`` in place of a function of the toolchain, while entered.
 
-    Only the thread that enters it sees it. The toolchain has its own function back when the last thread
-    leaves, also after an exception. If the function is not there, or its source is not one that
-    ``fingerprints`` accept, nothing is replaced, and the record of the program says so. ::
+    Only the thread that enters it is affected. When the last thread leaves, also after an exception, the
+    toolchain has its own function again. If the function does not exist, or ``fingerprints`` do not accept
+    its source, nothing is replaced, and the record of the program says so. ::
 
         SKIPS = Replacement("executorch.some_module:Manager.__init__", instead, FINGERPRINTS)
 
@@ -30,8 +30,8 @@ class Replacement:
     Args:
         target: ``"package.module:function"`` or ``"package.module:Class.function"``: a function, a method, a
             class method, or a property, whose getter is replaced.
-        instead: Gets the function as it was, then the arguments; for a class method, the class first.
-        fingerprints: What the source of the function may be; any if ``None``.
+        instead: Receives the original function, then the arguments; for a class method, the class first.
+        fingerprints: The accepted sources of the function; any source if ``None``.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Replacement:
         self._original: Any = None
 
     def original(self) -> Any:
-        """The function as the toolchain has it now, as its class or module holds it.
+        """The toolchain's function as stored in its class or module, possibly as a descriptor.
 
         Raises:
-            ImportError: its module is not there.
-            AttributeError: its class or the function is not there.
+            ImportError: its module does not exist.
+            AttributeError: its class or the function does not exist.
         """
         owner = self._owner()
         try:
@@ -64,7 +64,7 @@ class Replacement:
         return functools.reduce(getattr, self._path, module)
 
     def fits(self) -> bool:
-        """Whether the function is there and accepted; if not, a note says why."""
+        """Whether the function exists and is accepted; if not, a note says why."""
         try:
             original = self.original()
         except (ImportError, AttributeError) as error:
@@ -74,7 +74,7 @@ class Replacement:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[bool]:
-        """Replace the function for this thread; gives whether it is replaced."""
+        """Replace the function for this thread, and yield whether it is replaced."""
         if not self.fits():
             yield False
             return
@@ -83,7 +83,7 @@ class Replacement:
         with self._lock:
             if self._depth == 0:
                 self._original = vars(owner)[self._name]
-                setattr(owner, self._name, self._replaced(self._original))
+                setattr(owner, self._name, self._wrap(self._original))
             self._depth += 1
         self._entered.here = True
         try:
@@ -95,7 +95,7 @@ class Replacement:
                 if self._depth == 0:
                     setattr(owner, self._name, self._original)
 
-    def _replaced(self, original: Any) -> Any:
+    def _wrap(self, original: Any) -> Any:
         if isinstance(original, property):
             return property(self._dispatch(original.fget), original.fset, original.fdel, original.__doc__)
         if isinstance(original, classmethod):
@@ -113,10 +113,10 @@ class Replacement:
 
 
 @contextlib.contextmanager
-def replaced(*replacements: Replacement) -> Iterator[None]:
-    """Replace several functions that rely on one another for this thread: all of them, or none."""
+def replace_all(*replacements: Replacement) -> Iterator[None]:
+    """Replace several functions that depend on one another for this thread: all of them, or none."""
     with contextlib.ExitStack() as stack:
-        # each that does not fit has its note
+        # a list, so that each function that does not fit adds its note
         fits = [each.fits() for each in replacements]
         if all(fits):
             for each in replacements:

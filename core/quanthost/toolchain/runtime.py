@@ -1,4 +1,4 @@
-"""The ExecuTorch runtime of this machine: loads a program once, keeps it alive, runs one call at a time."""
+"""The ExecuTorch runtime of this machine: loads a program once and runs one call at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Executor", "register_kernels"]
 
 
 def register_kernels(modules: Sequence[str]) -> None:
-    """Import the modules that register kernels: a program is lowered to them, and calls them."""
+    """Import the modules that register kernels, before a program is lowered to them or calls them."""
     with quiet_imports():
         for module in modules:
             importlib.import_module(module)
@@ -27,7 +27,7 @@ class Executor:
     """A loaded program.
 
     The runtime's method keeps neither its program nor the buffer alive; this object does. Calls from
-    several threads are taken one after the other, since a method has one set of buffers.
+    several threads run one after the other, since a method has one set of buffers.
     """
 
     def __init__(self, program: bytes, runtime_modules: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ class Executor:
             self._program = program
             try:
                 self._module = portable_lib._load_for_executorch_from_buffer(program)
-                # the bytes are not looked at before
+                # loading alone does not read the bytes
                 self._module.method_names()
             except Exception as error:
                 raise _failure("load", error, messages(), runtime_modules) from error
@@ -47,50 +47,50 @@ class Executor:
         self._started = False
 
     def __call__(self, inputs: Sequence[torch.Tensor | int]) -> list[Any]:
-        """Execute on flat inputs, tensors and sizes; each output is a tensor of its own."""
+        """Run on flat inputs, tensors and sizes; each output is a new tensor."""
         contiguous = [leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
         with self._lock:
             try:
                 return self._forward(contiguous)
             except Exception as error:
-                said = self._said_on_failure(contiguous)
-                raise _failure("execute", error, said, self._runtime_modules) from error
+                messages = self._failure_messages(contiguous)
+                raise _failure("execute", error, messages, self._runtime_modules) from error
 
     def repeatable(self, inputs: Sequence[torch.Tensor | int]) -> Callable[[], None]:
-        """The call on these inputs for timing: its outputs stay in the runtime's memory.
+        """A call on these inputs for timing, which leaves the outputs in the runtime's memory.
 
         Raises:
             ProgramError: the runtime refused or failed.
         """
-        held = [leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
-        self(held)
+        contiguous = [leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
+        self(contiguous)
 
         def call() -> None:
             with self._lock:
-                self._module.forward(held, clone_outputs=False)
+                self._module.forward(contiguous, clone_outputs=False)
 
         return call
 
     def _forward(self, inputs: list[torch.Tensor | int]) -> list[Any]:
         if self._started:
             return list(self._module.forward(inputs, clone_outputs=True))
-        # delegates are compiled at the first call, and their libraries introduce themselves
+        # the first call compiles delegates, and their libraries write startup messages
         with native_messages():
             outputs = list(self._module.forward(inputs, clone_outputs=True))
         self._started = True
         return outputs
 
-    def _said_on_failure(self, inputs: list[torch.Tensor | int]) -> str:
-        """What the runtime writes when it fails: it fails the same way again, and is listened to."""
+    def _failure_messages(self, inputs: list[torch.Tensor | int]) -> str:
+        """Repeat a call that failed, and return what the runtime writes."""
         with native_messages() as messages:
             with contextlib.suppress(Exception):
                 self._module.forward(inputs, clone_outputs=True)
             return messages()
 
 
-def _failure(action: str, error: Exception, said: str, modules: Sequence[str]) -> ProgramError:
+def _failure(action: str, error: Exception, messages: str, modules: Sequence[str]) -> ProgramError:
     loaded = ", ".join(modules) if modules else "none"
-    details = "".join(f"\n    {line}" for line in said.splitlines())
+    details = "".join(f"\n    {line}" for line in messages.splitlines())
     return ProgramError(
         f"the ExecuTorch runtime could not {action} the program: {error}{details}",
         needed="a program whose delegates and kernels are registered in this runtime",

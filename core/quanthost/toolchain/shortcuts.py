@@ -1,8 +1,8 @@
-"""The door to ``toolchain.fast``: each shortcut, the stages that it serves, and upstream's own way around it.
+"""The only access to ``toolchain.fast``: lists the shortcuts and the stages that use them.
 
-Shortcuts rest on private parts of torch, torchao and ExecuTorch. Nothing else imports them. A stage asks for
-a shortcut by name, and gets none if upstream's toolchain is wanted, if the installed versions are not
-``PROVED``, or if a private part is missing. Then the toolchain does what it does without us, and the record
+Shortcuts depend on private parts of torch, torchao and ExecuTorch, and nothing else imports them. A stage
+requests a shortcut by name. It gets none if the request selects upstream's toolchain, if the installed
+versions are not ``PROVED``, or if a private part is missing. Then upstream's own code runs, and the record
 of the program says why.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from quanthost.toolchain.ways import current, note
+from quanthost.toolchain.active import current, note
 from quanthost.values import Toolchain
 
 __all__ = ["PROVED", "SHORTCUTS", "Shortcut", "Versions", "entered", "shortcut"]
@@ -35,7 +35,7 @@ class Versions:
         return ", ".join(f"{name} {version}" for name, version in attrs.asdict(self).items())
 
 
-# the combinations with which the tests compare both ways; their fingerprints: make fingerprints
+# tests compare both toolchains with these versions; 'make fingerprints' records their code
 PROVED = tuple(
     Versions(torch="2.13.0", torchao="0.18.0", executorch=version) for version in ("1.5.1", "1.5.0", "1.4.1")
 )
@@ -52,7 +52,7 @@ class Shortcut:
         """The function.
 
         Raises:
-            ImportError, AttributeError: a part of the toolchain that it rests on is not there.
+            ImportError, AttributeError: a part of the toolchain that it depends on does not exist.
         """
         module = importlib.import_module(f"quanthost.toolchain.fast.{self.module}")
         function: Callable[..., Any] = getattr(module, name)
@@ -66,7 +66,7 @@ SHORTCUTS = {
     "compiled_when_called": Shortcut("lazy_code", ("prepare", "convert", "lower")),
     "incremental": Shortcut("retrace", ("lower",)),
     "local_decompositions": Shortcut("decompose", ("lower",)),
-    "remembered_lookups": Shortcut("lookups", ("lower",)),
+    "cached_lookups": Shortcut("lookups", ("lower",)),
     "shared_constants": Shortcut("constants", ("lower",)),
     # functions
     "lift": Shortcut("lift", ("lower",)),
@@ -75,13 +75,13 @@ SHORTCUTS = {
 
 
 def shortcut(name: str) -> Callable[..., Any] | None:
-    """The function of a shortcut, ``None`` if the toolchain's own way is to be taken."""
+    """The function of a shortcut, ``None`` if upstream's own code must run."""
     if current() is Toolchain.UPSTREAM:
         return None
-    reason = _unproved()
+    reason = _version_problem()
     function = None
     if reason is None:
-        function, reason = _loaded(name)
+        function, reason = _load(name)
     if reason is not None:
         note(reason)
     return function
@@ -89,7 +89,7 @@ def shortcut(name: str) -> Callable[..., Any] | None:
 
 @contextlib.contextmanager
 def entered(*names: str) -> Iterator[None]:
-    """While entered, in this thread, the functions that these shortcuts replace are replaced."""
+    """Enter these shortcuts, which replace functions of the toolchain for this thread."""
     with contextlib.ExitStack() as stack:
         for name in names:
             manager = shortcut(name)
@@ -99,8 +99,8 @@ def entered(*names: str) -> Iterator[None]:
 
 
 @functools.cache
-def _loaded(name: str) -> tuple[Callable[..., Any] | None, str | None]:
-    """A shortcut's function, or why there is none."""
+def _load(name: str) -> tuple[Callable[..., Any] | None, str | None]:
+    """A shortcut's function, or the reason why there is none."""
     try:
         return SHORTCUTS[name].load(name), None
     except (ImportError, AttributeError) as error:
@@ -109,8 +109,8 @@ def _loaded(name: str) -> tuple[Callable[..., Any] | None, str | None]:
 
 
 @functools.cache
-def _unproved() -> str | None:
-    """Why no shortcut is taken with the packages that are installed."""
+def _version_problem() -> str | None:
+    """Why no shortcut can be used with the installed packages, ``None`` if they can."""
     installed = Versions(**{field.name: _version(field.name) for field in attrs.fields(Versions)})
     if installed in PROVED:
         return None

@@ -1,6 +1,6 @@
-"""Frozen values: each checked when made, each with a JSON round trip and a stable digest.
+"""Frozen values, validated on creation, with a JSON round trip and a stable digest.
 
-A module is loaded when one of its values is first asked for: what lists backends needs one of them.
+Modules load lazily when one of their values is first used, so that listing backends stays fast.
 """
 
 from __future__ import annotations

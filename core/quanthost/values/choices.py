@@ -22,13 +22,13 @@ def choose(
     where: str | None = None,
     error: type[RequestError] = RequestError,
 ) -> _E:
-    """The member that a text names by its value; a member is returned as it is.
+    """The enum member with a value; a member is returned unchanged.
 
     Args:
         kind: The enum.
         value: A member, or the value of one.
         name: The argument, option or key that the value was given for.
-        where: Its place, where the name alone doesn't say it.
+        where: Its place, if the name alone is not enough.
         error: What is raised.
 
     Raises:

@@ -108,23 +108,23 @@ class Prices:
 
     def __init__(self, table: CostTable) -> None:
         self.table = table
-        self._known: dict[tuple[str, Kernel, Sizes], float] = {}
+        self._seconds: dict[tuple[str, Kernel, Sizes], float] = {}
         self._of_row: dict[tuple[str, Kernel], list[SiteCost]] = defaultdict(list)
         for site in table.sites:
-            self._known[site.row, site.kernel, site.sizes] = site.seconds
+            self._seconds[site.row, site.kernel, site.sizes] = site.seconds
             self._of_row[site.row, site.kernel].append(site)
         self._conversions = sorted(table.conversions, key=lambda cost: cost.elements)
 
     def seconds(self, row: str, kernel: Kernel, sizes: Sizes) -> float | None:
         """The time of an operator, or ``None`` if its row was not measured in that kernel."""
         key = (row, kernel, sizes)
-        if key not in self._known:
+        if key not in self._seconds:
             measured = self._of_row.get((row, kernel))
             if not measured:
                 return None
             nearest = min(measured, key=lambda site: site.sizes.distance(sizes))
-            self._known[key] = nearest.seconds * sizes.work / nearest.sizes.work
-        return self._known[key]
+            self._seconds[key] = nearest.seconds * sizes.work / nearest.sizes.work
+        return self._seconds[key]
 
     def conversion(self, elements: int) -> float:
         """The time to quantize or dequantize that many elements; 0 if no conversion was measured."""

@@ -39,7 +39,7 @@ class Cause(enum.Enum):
 
 
 class Gain(enum.Enum):
-    """Whether integer arithmetic makes an operator faster by itself.
+    """Whether integer arithmetic alone makes an operator faster.
 
     ``DRIVES``: it does, so that the operator is quantized wherever it stands (convolution, linear).
     ``FOLLOWS``: it does not. With placement by cost, such an operator is quantized only where its

@@ -140,7 +140,7 @@ class ProgramRecord:
 
     @property
     def delegated_share(self) -> float:
-        """The share of the program's operators that lie inside delegates, 0 to 1."""
+        """The share of the program's operators that are inside delegates, 0 to 1."""
         inside = sum(piece.operators for piece in self.pieces)
         total = inside + len(self.outside)
         return inside / total if total else 0.0

@@ -122,9 +122,9 @@ class RangeEstimator:
         ):
             is_set = getattr(self, field) is not None
             if is_set != (self.kind is owner):
-                seen = f"{field}={getattr(self, field)!r} for the estimator {self.kind.value}"
+                problem = f"{field}={getattr(self, field)!r} for the estimator {self.kind.value}"
                 needed = f"{field} if and only if the estimator is {owner.value}"
-                checks.refuse(self, field, seen, needed=needed, remedy=f"set or remove {field}")
+                checks.refuse(self, field, problem, needed=needed, remedy=f"set or remove {field}")
 
 
 def _check_range(spec: QSpec | FixedQSpec | DerivedQSpec) -> None:

@@ -15,7 +15,7 @@ _SPECS = (QSpec, FixedQSpec, DerivedQSpec, SharedQSpec)
 
 
 class Role(enum.Enum):
-    """What a captured tensor is to its operator; a recipe has one qspec per role.
+    """The role of a captured tensor in its operator; a recipe has one qspec per role.
 
     ``PASSTHROUGH`` tensors (indices, masks, shapes, scalars) are never observed.
     """

@@ -1,4 +1,4 @@
-"""The frozen record of what the app developer asked for; every hook receives it."""
+"""The app developer's request as a frozen record; every hook receives it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Option: TypeAlias = str | int | float | bool
 
 
 class Representation(enum.Enum):
-    """What the converted graph looks like: q/dq around float operators, or integer forms."""
+    """The form of the converted graph: q/dq around float operators, or integer operators."""
 
     QDQ = "qdq"
     REFERENCE = "reference"
@@ -27,7 +27,7 @@ class Representation(enum.Enum):
 
 
 class Placement(enum.Enum):
-    """How an operator that gains nothing by itself is placed between float and integer neighbours."""
+    """Whether an operator that does not benefit alone is quantized, between float and integer neighbours."""
 
     COST = "cost"
     ALL = "all"
@@ -41,14 +41,14 @@ class Toolchain(enum.Enum):
 
 
 class Objective(enum.Enum):
-    """What an operator is quantized for: accuracy and size, or the time that the program takes."""
+    """The goal of quantization: accuracy and size, or the time that the program takes."""
 
     ACCURACY = "accuracy"
     LATENCY = "latency"
 
 
 class Io(enum.Enum):
-    """The type of a program's inputs and outputs: float, or integers whose parameters the record has."""
+    """The type of a program's inputs and outputs: float, or integers with parameters in the record."""
 
     FLOAT = "float"
     INT8 = "int8"
@@ -63,13 +63,13 @@ def _backends(value: str | Iterable[str]) -> tuple[str, ...]:
 def sorted_options(
     value: Mapping[str, Option] | Iterable[tuple[str, Option]],
 ) -> tuple[tuple[str, Option], ...]:
-    """Names and values as pairs, sorted; what is neither a mapping nor pairs is left for the validator."""
+    """Names and values as sorted pairs; others are unchanged, and the validator refuses them."""
     pairs = checks.as_pairs(value)
     return tuple(sorted(pairs, key=repr)) if isinstance(pairs, tuple) else pairs
 
 
 def check_option(owner: object, attribute: Any, value: Any) -> None:
-    """Validates the value of one option: text, a truth value, or a finite number."""
+    """Validate the value of one option: text, a boolean, or a finite number."""
     checks.kind(str, int, float, bool)(owner, attribute, value)
     if isinstance(value, float) and not math.isfinite(value):
         checks.refuse(
@@ -80,7 +80,7 @@ def check_option(owner: object, attribute: Any, value: Any) -> None:
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """Backend(s) in order of priority, recipe, overrides in order, and the options of the backend."""
+    """The backends in order of priority, the recipe, the overrides in order, and the backends' options."""
 
     backends: tuple[str, ...] = attrs.field(converter=_backends, validator=checks.each(checks.identifier()))
     recipe: str = attrs.field(validator=checks.identifier())
@@ -89,12 +89,12 @@ class Request:
     )
     qat: bool = attrs.field(default=False, validator=checks.kind(bool))
     placement: Placement = attrs.field(default=Placement.COST, validator=checks.kind(Placement))
-    # with a table, what is faster in float on the machine where it was measured is left there
+    # with a table, operators that are faster in float on the measured machine stay float
     costs: CostTable | None = attrs.field(
         default=None, validator=checks.kind(CostTable, optional=True), repr=False
     )
     toolchain: Toolchain = attrs.field(default=Toolchain.FAST, validator=checks.kind(Toolchain))
-    # True, 1 and 1.0 are equal and mean three things to a backend
+    # repr, since True, 1 and 1.0 are equal but differ for a backend
     options: tuple[tuple[str, Option], ...] = attrs.field(
         default=(), converter=sorted_options, validator=checks.each(checks.pair(check_option)), eq=repr
     )
@@ -114,5 +114,5 @@ class Request:
             )  # fmt: skip
 
     def option(self, name: str, default: Option | None = None) -> object:
-        """The value of a backend's option, ``default`` where it was not given."""
+        """The value of a backend's option, ``default`` if it is not set."""
         return dict(self.options).get(name, default)

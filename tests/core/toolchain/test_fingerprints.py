@@ -13,9 +13,9 @@ from types import ModuleType
 import pytest
 from executorch.exir.passes.scalar_to_tensor_pass import ScalarToTensorPass
 
+from quanthost.toolchain.active import using
 from quanthost.toolchain.fingerprints import Fingerprints, fingerprint, name_of
 from quanthost.toolchain.shortcuts import PROVED
-from quanthost.toolchain.ways import using
 from quanthost.values import Toolchain
 
 SOURCE = """

@@ -223,7 +223,7 @@ def test_copies_compute_a_range_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert all(torch.equal(a, b) for a, b in zip(second.calculate_qparams(), before))
     assert len(searched) == 1
-    second.taking()(torch.tensor([-30.0, 40.0]))
+    second.update_function()(torch.tensor([-30.0, 40.0]))
     assert float(second.calculate_qparams()[0]) > 5 * float(before[0])
     assert all(torch.equal(a, b) for a, b in zip(observer.calculate_qparams(), before))
     assert len(searched) == 2

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from quanthost.toolchain.active import using
 from quanthost.toolchain.fingerprints import Fingerprints, fingerprint
-from quanthost.toolchain.replacement import Replacement, replaced
-from quanthost.toolchain.ways import using
+from quanthost.toolchain.replacement import Replacement, replace_all
 from quanthost.values import Toolchain
 
 
@@ -101,7 +101,7 @@ def test_a_function_of_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_there(target: str, reason: str) -> None:
     """Is not replaced, nor is what relies on it; a note says why."""
     gone, there = Replacement(target, lambda *_: ""), Replacement(SAID, lambda *_: "another")
-    with using(Toolchain.FAST) as way, gone.entered() as is_replaced, replaced(there, gone):
+    with using(Toolchain.FAST) as way, gone.entered() as is_replaced, replace_all(there, gone):
         assert not is_replaced
         assert Owner().said() == "its own"
     (note,) = way.record().notes

@@ -19,18 +19,18 @@ from torch import Tensor, nn
 
 import quanthost
 from quanthost.errors import RequestError
-from quanthost.host.requests import gather
+from quanthost.host.requests import resolve
+from quanthost.host.target import Target
 from quanthost.report.program_text import record_facts
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.preparing.prepare import prepare
 from quanthost.stages.progress import silent
 from quanthost.toolchain import shortcuts
+from quanthost.toolchain.active import VARIABLE, using
 from quanthost.toolchain.replacement import Replacement
 from quanthost.toolchain.shortcuts import Shortcut
-from quanthost.toolchain.ways import VARIABLE, using
 from quanthost.values import (
     ProgramRecord,
-    Request,
     Toolchain,
     ToolchainRecord,
     from_data,
@@ -63,8 +63,7 @@ X = rand(2, 4)
 
 def program(toolchain: Toolchain = Toolchain.FAST, **options: Any) -> LoweredProgram:
     """The network through all five stages."""
-    plugins = gather(BACKEND)
-    request = Request(backends=(BACKEND,), recipe="int8_static", toolchain=toolchain)
+    plugins, request = resolve(Target(backend=BACKEND, recipe="int8_static", toolchain=toolchain))
     captured = quanthost.capture(Net(), (X,), toolchain=toolchain)
     calibrated = quanthost.calibrate(prepare(captured, plugins, request), [(X,)])
     return quanthost.lower(quanthost.convert(calibrated), **options)
@@ -79,8 +78,8 @@ def forget() -> None:
     """The door and the shortcuts are those of a new process."""
     for name in [name for name in sys.modules if name == FAST or name.startswith(f"{FAST}.")]:
         del sys.modules[name]
-    shortcuts._loaded.cache_clear()
-    shortcuts._unproved.cache_clear()
+    shortcuts._load.cache_clear()
+    shortcuts._version_problem.cache_clear()
 
 
 @pytest.fixture
@@ -192,17 +191,17 @@ def test_each_replaced_function_may_have_changed(
 ) -> None:
     """It is not replaced then, nor what relies on it."""
     for module, targets in replacements().items():
-        accepted = importlib.import_module(f"{FAST}.proved").FINGERPRINTS.accepted
+        accepted = importlib.import_module(f"{FAST}.accepted_code").FINGERPRINTS.accepted
         for each in targets:
             # another process would compare the source anew
-            monkeypatch.setattr(each._fingerprints, "_known", {})
+            monkeypatch.setattr(each._fingerprints, "_results", {})
             with monkeypatch.context() as patch, using(Toolchain.FAST) as way:
                 patch.setitem(accepted, each.target, ["0" * 16])
                 with each.entered() as is_replaced:
                     assert not is_replaced
             (note,) = way.record().notes
             assert note.startswith(f"{each.target} is not as it was")
-        monkeypatch.setattr(targets[0]._fingerprints, "_known", {})
+        monkeypatch.setattr(targets[0]._fingerprints, "_results", {})
         with monkeypatch.context() as patch:
             for each in targets:
                 patch.setitem(accepted, each.target, ["0" * 16])
@@ -216,13 +215,13 @@ def test_each_replaced_function_may_have_changed(
 def test_each_pass_may_have_changed(monkeypatch: pytest.MonkeyPatch, wanted: LoweredProgram) -> None:
     """It traces then; a pass that only regenerates traces if its base has changed."""
     from quanthost.toolchain.fast import passes, retrace
-    from quanthost.toolchain.fast.proved import FINGERPRINTS
+    from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
     from quanthost.toolchain.fingerprints import name_of
 
     graph = torch.export.export(nn.ReLU(), (X,)).run_decompositions({}).graph_module
 
     def is_traced(kind: type, base: type) -> bool:
-        return retrace._quickly(kind.__new__(kind), graph, base) is None
+        return retrace._run_incrementally(kind.__new__(kind), graph, base) is None
 
     base = retrace.BASES[0]
     plain = type("Plain", (base,), {})
@@ -230,20 +229,20 @@ def test_each_pass_may_have_changed(monkeypatch: pytest.MonkeyPatch, wanted: Low
     assert set(passes.REWRITES) <= skipped
     before = {kind: is_traced(kind, base) for kind in (*skipped, plain)}
     for kind, proved in [*zip(skipped, skipped), (plain, base)]:
-        monkeypatch.setattr(FINGERPRINTS, "_known", {})
+        monkeypatch.setattr(FINGERPRINTS, "_results", {})
         with monkeypatch.context() as patch, using(Toolchain.FAST) as way:
             patch.setitem(FINGERPRINTS.accepted, name_of(proved), ["0" * 16])
             assert is_traced(kind, base)
         (note,) = way.record().notes
         assert note.startswith(f"{name_of(proved)} is not as it was")
     assert not any(before.values())
-    monkeypatch.setattr(FINGERPRINTS, "_known", {})
+    monkeypatch.setattr(FINGERPRINTS, "_results", {})
     for kind in (*skipped, *retrace.BASES):
         monkeypatch.setitem(FINGERPRINTS.accepted, name_of(kind), ["0" * 16])
     made = program()
     assert same(made, wanted)
     assert len(notes(made)) > 5
-    monkeypatch.setattr(FINGERPRINTS, "_known", {})
+    monkeypatch.setattr(FINGERPRINTS, "_results", {})
 
 
 @pytest.mark.usefixtures("anew")
@@ -259,8 +258,8 @@ def test_versions_that_are_not_proved(monkeypatch: pytest.MonkeyPatch, wanted: L
     versions = {**attrs.asdict(proved), "torch": f"{proved.torch}+cu130"}
     monkeypatch.setattr(shortcuts, "PROVED", (proved,))
     monkeypatch.setattr("importlib.metadata.version", versions.__getitem__)
-    shortcuts._unproved.cache_clear()
-    assert shortcuts._unproved() is None
+    shortcuts._version_problem.cache_clear()
+    assert shortcuts._version_problem() is None
 
 
 @pytest.mark.usefixtures("anew")
@@ -282,7 +281,7 @@ def test_the_environment_forbids_shortcuts(monkeypatch: pytest.MonkeyPatch) -> N
     assert FAST not in sys.modules
     assert way.record() == ToolchainRecord(way=Toolchain.UPSTREAM, notes=(f"{VARIABLE}=upstream",))
     monkeypatch.setenv(VARIABLE, "slow")
-    with pytest.raises(RequestError, match="QUANTHOST_TOOLCHAIN=slow\n  needed: one of fast, upstream"):
+    with pytest.raises(RequestError, match="QUANTHOST_TOOLCHAIN='slow'\n  needed: one of fast, upstream"):
         quanthost.capture(Net(), (X,))
 
 

@@ -10,14 +10,14 @@ import pytest
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
 from torch import fx
 
+from quanthost.toolchain.active import using
 from quanthost.toolchain.fingerprints import name_of
-from quanthost.toolchain.ways import using
 from quanthost.values import Toolchain
 from quanthost_xnnpack_like import preprocess
 
 NOTHING: Any = SimpleNamespace(graph=fx.Graph())
 ALL = tuple(XNNPACKPassManager(NOTHING).passes)
-KNOWN = preprocess.known_passes(list(ALL))
+KNOWN = preprocess.skippable_passes(list(ALL))
 
 
 def passes() -> tuple[type, ...]:
@@ -44,7 +44,7 @@ def test_each_known_pass_is_one_of_the_delegate() -> None:
 
 @pytest.mark.parametrize("changed", KNOWN, ids=lambda kind: kind.__name__)
 def test_a_pass_that_changed_runs(changed: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess.FINGERPRINTS, "_known", {})
+    monkeypatch.setattr(preprocess.FINGERPRINTS, "_results", {})
     monkeypatch.setitem(preprocess.FINGERPRINTS.accepted, name_of(changed), ["0" * 16])
     with using(Toolchain.FAST) as way, preprocess.quick_preprocess():
         assert passes() == tuple(kind for kind in ALL if kind not in KNOWN or kind is changed)
@@ -57,7 +57,7 @@ def test_a_manager_that_changed_has_all_passes(change: str, monkeypatch: pytest.
     """The delegate goes its own way, and a note says why."""
     target = preprocess.REPLACEMENT.target
     if change == "digest":
-        monkeypatch.setattr(preprocess.FINGERPRINTS, "_known", {})
+        monkeypatch.setattr(preprocess.FINGERPRINTS, "_results", {})
         monkeypatch.setitem(preprocess.FINGERPRINTS.accepted, target, ["0" * 16])
     else:
         monkeypatch.setattr(preprocess.REPLACEMENT, "_path", ["Renamed"])

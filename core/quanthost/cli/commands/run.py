@@ -53,7 +53,7 @@ def run(
     with chatter_on_stderr():
         args, kwargs = program_arguments(Signature.from_json(loaded.record.signature), inputs)
         outputs = loaded.run(*args, **kwargs)
-        seconds = [_timed(loaded, args, kwargs) for _ in range(repeat)]
+        seconds = [_time(loaded, args, kwargs) for _ in range(repeat)]
     if output is not None:
         write_npz(output, named_tensors(outputs))
     median = statistics.median(seconds) * 1e3 if seconds else None
@@ -66,7 +66,7 @@ def run(
         _show(summaries, median, repeat)
 
 
-def _timed(program: LoweredProgram, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+def _time(program: LoweredProgram, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     start = time.perf_counter()
     program.run(*args, **kwargs)
     return time.perf_counter() - start

@@ -63,11 +63,11 @@ def trace(
 
 
 def _select(traced: Trace, stages: Sequence[str]) -> Trace:
-    known = [graph.stage for graph in traced.graphs]
+    names = [graph.stage for graph in traced.graphs]
     for stage in stages:
-        if stage not in known:
+        if stage not in names:
             raise UsageError(
-                f"the stage {stage!r}", needed="one of " + ", ".join(known), where="--stage", value=stage,
+                f"the stage {stage!r}", needed="one of " + ", ".join(names), where="--stage", value=stage,
                 remedy="choose one of these" + (f"; {traced.note}" if traced.note else ""),
             )  # fmt: skip
     graphs = [graph for graph in traced.graphs if not stages or graph.stage in stages]

@@ -147,17 +147,17 @@ def _collect(
 
 def _refuse_incomplete(statistics: Statistics) -> None:
     if not statistics.complete:
-        seen = f"statistics of a calibration that was stopped after {statistics.batches} batches"
+        problem = f"statistics of a calibration that was stopped after {statistics.batches} batches"
         remedy = "run it again with the same checkpoint: it resumes"
     elif statistics.missing:
         shown = ", ".join(map(str, statistics.missing[:5]))
-        seen, remedy = f"statistics without the shards {shown}", "merge these shards too"
+        problem, remedy = f"statistics without the shards {shown}", "merge these shards too"
     elif not statistics.batches:
-        seen, remedy = "statistics of no batch", "calibrate with data"
+        problem, remedy = "statistics of no batch", "calibrate with data"
     else:
         return
     raise StatisticsError(
-        seen, needed="statistics of all the data", stage="calibrate", remedy=remedy, value=statistics
+        problem, needed="statistics of all the data", stage="calibrate", remedy=remedy, value=statistics
     )
 
 

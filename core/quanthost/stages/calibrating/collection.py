@@ -100,9 +100,9 @@ class Collection:
         total: int | None,
     ) -> None:
         """Observe batches until it is time to save; the observers then hold every counted batch."""
-        others = [[observer.apart() for observer in self._observers] for _ in range(1, team.size)]
+        others = [[observer.empty_copy() for observer in self._observers] for _ in range(1, team.size)]
         self._free = [
-            [observer.taking(self._density) for observer in team_member]
+            [observer.update_function(self._density) for observer in team_member]
             for team_member in (*others, self._observers)
         ]
         for group in team.map(self._until_time_to_save(flats)):

@@ -1,4 +1,4 @@
-"""Chooses ranges anew from the same statistics, with another estimator, without running data again."""
+"""Chooses ranges again from the same statistics with another estimator, without running data again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reestimate(
     """
     value = _estimator(estimator)
     module = deep_copy(module)
-    observers = [m for m in module.modules() if isinstance(m, RangeObserver) and m.is_of_data]
+    observers = [m for m in module.modules() if isinstance(m, RangeObserver) and m.observes_data]
     if not observers:
         raise RequestError(
             f"the estimator {value.kind.value} for the recipe {recipe}",

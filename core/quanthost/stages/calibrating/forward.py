@@ -46,7 +46,7 @@ def density(module: fx.GraphModule, observers: Sequence[RangeObserver]) -> float
     """The density with which sketches sample, see ``RangeSketch.update``.
 
     One value per 1,024 multiplications of the graph, so that counting takes a tenth of the time of
-    computing. It depends on the graph alone, so that all shares of the data are sampled alike.
+    computing. It depends only on the graph, so that all shares of the data are sampled in the same way.
     """
 
     def tensor_of(node: object) -> torch.Tensor | None:

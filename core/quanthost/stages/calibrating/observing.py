@@ -44,7 +44,7 @@ def data_observers(module: fx.GraphModule) -> dict[str, tuple[fx.Node, RangeObse
 
 def _data_observer_calls(module: fx.GraphModule) -> list[tuple[fx.Node, RangeObserver]]:
     pairs = [(node, observer_of(module, node)) for node in module.graph.nodes]
-    return [(n, o) for n, o in pairs if o is not None and o.is_of_data]
+    return [(n, o) for n, o in pairs if o is not None and o.observes_data]
 
 
 def tensors_that_need_data(module: fx.GraphModule) -> list[str]:
@@ -85,7 +85,7 @@ def load_statistics(module: fx.GraphModule, tensors: Mapping[str, RangeStatistic
     missing = []
     for name, (_, observer) in data_observers(module).items():
         if name in tensors:
-            observer.take(tensors[name])
+            observer.adopt(tensors[name])
         else:
             missing.append(name)
     return missing

@@ -66,7 +66,7 @@ def _initialize() -> None:
 def _rendezvous() -> tuple[dist.Store, int, int]:
     """The store of ``torchrun``, this rank, and the number of ranks.
 
-    The store outlives a group and keeps its addresses, so each group uses keys of its own.
+    The store outlives a group and keeps its addresses, so each group uses its own keys.
     """
     store, rank, size = next(iter(dist.rendezvous("env://")))
     return store, rank, size

@@ -78,7 +78,7 @@ class Part:
 
     @property
     def order(self) -> tuple[int, str]:
-        """The sort key: merged statistics list their parts alike for every order of merging."""
+        """The sort key: merged statistics list their parts in the same order however they were merged."""
         return (self.shard.number if self.shard else 0), self.data
 
 
@@ -163,9 +163,9 @@ class Statistics:
         differing = [name for name in theirs if mine.get(name) != theirs[name]]
         if not differing:
             return
-        seen = ", ".join(f"{name} {mine.get(name)}" for name in differing)
+        actual = ", ".join(f"{name} {mine.get(name)}" for name in differing)
         raise StatisticsError(
-            f"statistics of another {differing[0]}: {seen}", stage="calibrate", value=self,
+            f"statistics of another {differing[0]}: {actual}", stage="calibrate", value=self,
             needed=", ".join(f"{name} {theirs[name]}" for name in differing),
             remedy="calibrate again with the model, the backend and the versions that you have now",
         )  # fmt: skip

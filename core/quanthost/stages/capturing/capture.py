@@ -22,9 +22,9 @@ from quanthost.graph.signature import Signature
 from quanthost.graph.writes import Write, find_writes
 from quanthost.stages.capturing.diagnose import diagnose
 from quanthost.stages.capturing.unchanged import unchanged
+from quanthost.toolchain.active import using
 from quanthost.toolchain.export import dynamic_shapes as dynamic_shapes_of
 from quanthost.toolchain.export import export
-from quanthost.toolchain.ways import using
 from quanthost.values import Toolchain, ToolchainRecord
 from quanthost.values.choices import choose
 
@@ -82,7 +82,7 @@ def capture(
         model: Weights, buffers, attributes and the mode of each module stay unchanged.
         inputs: Example inputs: a tensor, a tuple or list of positional arguments, or, where ``kwargs``
             is ``None``, a mapping of arguments by name. Wrap a single argument that is a list or mapping in
-            a tuple: ``([a, b],)``. Optional for a program that has examples of its own.
+            a tuple: ``([a, b],)``. Optional for a program that has its own examples.
         kwargs: Example arguments by name.
         dynamic_shapes: Sizes that vary, as ``torch.export.export`` takes them.
         train: Trace in training mode, so that batch norm and dropout can be switched later; otherwise in
@@ -98,19 +98,19 @@ def capture(
             unknown.
     """
     args, named = _arguments(inputs, kwargs)
-    with using(choose(Toolchain, toolchain, "toolchain")) as way:
-        exported, args, named = _exported(model, args, named, dynamic_shapes, train)
+    with using(choose(Toolchain, toolchain, "toolchain")) as active:
+        exported, args, named = _export(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
     signature.flatten(args, named)
     _refuse_writes(exported, signature, train)
     return CapturedModel(
         exported=exported, signature=signature, model_class=_class_name(model), train=train,
         digest=model_digest(exported, signature), example_args=args, example_kwargs=named,
-        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=way.record(),
+        dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=active.record(),
     )  # fmt: skip
 
 
-def _exported(
+def _export(
     model: nn.Module | ExportedProgram,
     args: tuple[Any, ...],
     named: dict[str, Any],
@@ -172,14 +172,14 @@ def _trace(
         except Exception as error:
             raise diagnose(error, model) from error
     for warning in caught:
-        names = _assigned(str(warning.message))
+        names = _assigned_names(str(warning.message))
         _refuse_lost_state(names, exported)
         if not names or not all(map(_SECOND_NAME.fullmatch, names)):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return exported
 
 
-def _assigned(warning: str) -> list[str]:
+def _assigned_names(warning: str) -> list[str]:
     """Dotted names of the tensor attributes whose assignment a warning of torch reports; else empty."""
     match = _ASSIGNED.search(warning)
     return [] if match is None else [name.removeprefix("self.") for name in match["names"].split(", ")]

@@ -13,7 +13,7 @@ from quanthost.stages.calibrating.calibrate import calibrate
 from quanthost.stages.converting.refine import refine
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
 from quanthost.toolchain import pt2e, shortcuts
-from quanthost.toolchain.ways import using
+from quanthost.toolchain.active import using
 from quanthost.values import (
     FP32_HALF_EVEN,
     PROFILES,
@@ -63,9 +63,9 @@ def convert(
         drop_idle_dropout(module)
     prepared = calibrated.prepared
     try:
-        with using(prepared.request.toolchain, prepared.toolchain.notes) as way:
+        with using(prepared.request.toolchain, prepared.toolchain.notes) as active:
             with shortcuts.entered("compiled_when_called"):
-                converted, refinement = _converted(module, calibrated)
+                converted, refinement = _convert(module, calibrated)
             converted.recompile()
     except QuanthostError:
         raise
@@ -81,7 +81,7 @@ def convert(
         decisions = tuple(_with_form(decision, forms) for decision in decisions)
     return ConvertedModel(
         calibrated=calibrated, module=converted, representation=form, arithmetic=profile,
-        decisions=decisions, refinement=refinement, toolchain=way.record(),
+        decisions=decisions, refinement=refinement, toolchain=active.record(),
     )  # fmt: skip
 
 
@@ -95,9 +95,7 @@ def _with_form(decision: Decision, forms: IntegerForms) -> Decision:
     return attrs.evolve(decision, form=f"float island: {reason}", is_island=True)
 
 
-def _converted(
-    module: fx.GraphModule, calibrated: CalibratedModel
-) -> tuple[fx.GraphModule, Refinement | None]:
+def _convert(module: fx.GraphModule, calibrated: CalibratedModel) -> tuple[fx.GraphModule, Refinement | None]:
     if calibrated.prepared.request.qat:
         return pt2e.convert(module, qat=True), None
     return refine(module, calibrated.sample)

@@ -13,8 +13,8 @@ from quanthost.graph.operators import argument
 from quanthost.graph.view import constant
 from quanthost.graph.walk import walk
 from quanthost.toolchain import pt2e
+from quanthost.toolchain.observer_rounding import ObserverRounding
 from quanthost.toolchain.observers import RangeObserver
-from quanthost.toolchain.simulate import Simulation
 from quanthost.values import Estimator, EstimatorTrial, RangeEstimator, Refinement
 
 __all__ = ["refine"]
@@ -67,13 +67,13 @@ class _Judge:
     def __init__(self, observed: fx.GraphModule, automatic: Sequence[RangeObserver], sample: Batches) -> None:
         self._observed, self._automatic, self._sample = observed, automatic, sample
         self._judging = sample[1::2] or sample
-        self._rounding = Simulation(observed)
+        self._rounding = ObserverRounding(observed)
         with torch.no_grad():
             self._means, self._means_of_half, reference = _means(observed, sample)
         self._reference = reference[1::2] or reference
 
     def choose(self, estimator: RangeEstimator) -> None:
-        """Set the estimator of each observer that has none of its own."""
+        """Set the estimator of each observer without one."""
         for observer in self._automatic:
             observer.chosen = estimator
         pt2e.leave_room_for_biases(self._observed)
@@ -141,7 +141,7 @@ def _level(trial: EstimatorTrial) -> float:
 
 
 def _is_auto(observer: RangeObserver) -> bool:
-    return observer.is_of_data and observer.spec.estimator.kind is Estimator.AUTO
+    return observer.observes_data and observer.spec.estimator.kind is Estimator.AUTO
 
 
 def _quality(outputs: Outputs, reference: Outputs) -> float:

@@ -33,21 +33,21 @@ _INTEGERS = "quanthost_integers"
 
 def input_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
     """Quantization parameters of the inputs that a quantize node reads."""
-    found = (
+    qparams = (
         _qparams(node.name, user)
         for node in module.graph.nodes
         if node.op == "placeholder"
         for user in node.users
         if is_quantize(user)
     )
-    return tuple(item for item in found if item is not None)
+    return tuple(item for item in qparams if item is not None)
 
 
 def output_qparams(module: fx.GraphModule) -> tuple[TensorQParams, ...]:
     """Quantization parameters of the outputs that a dequantize node returns."""
     leaves = module.graph.output_node().args[0]
-    found = (_qparams(leaf.name, leaf) for leaf in leaves if is_dequantize(leaf))
-    return tuple(item for item in found if item is not None)
+    qparams = (_qparams(leaf.name, leaf) for leaf in leaves if is_dequantize(leaf))
+    return tuple(item for item in qparams if item is not None)
 
 
 def _qparams(name: str, node: fx.Node) -> TensorQParams | None:

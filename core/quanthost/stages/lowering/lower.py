@@ -29,12 +29,12 @@ from quanthost.stages.lowering.versions import versions
 from quanthost.stages.preparing.decisions import place
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.toolchain import shortcuts
+from quanthost.toolchain.active import using
 from quanthost.toolchain.copies import copy_graph
 from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
-from quanthost.toolchain.ways import using
 from quanthost.values import (
     Io,
     Latency,
@@ -44,11 +44,12 @@ from quanthost.values import (
     ProgramRecord,
     Representation,
     TensorQParams,
+    ToolchainRecord,
 )
 
 __all__ = ["lower"]
 
-# spent on timing a call
+# time limit for timing a call
 _TIMING_SECONDS = 0.5
 
 
@@ -69,64 +70,42 @@ def lower(
     Args:
         converted: What ``convert`` returned.
         plugins: The distributions that took part, for the record.
-        io: ``Io.FLOAT`` quantizes inputs and dequantizes outputs inside the program; another type leaves
-            them integers, whose parameters the record has.
+        io: ``Io.FLOAT`` quantizes inputs and dequantizes outputs inside the program; with another type they
+            are integers, whose parameters the record has.
         intermediates: Let the program also return the integers of each quantized operator, which
             ``LoweredProgram.intermediates`` gives by name.
-        watch: Is shown the edge graph as each partitioner has tagged it, and as it is once all have.
+        watch: Receives the edge graph after each partitioner has tagged it, and the final one.
 
     Raises:
         RequestError: an input or output has no integers of the type.
         LoweringError: nothing is computed, or the toolchain refuses the graph.
     """
     prepared = converted.calibrated.prepared
-    captured, request = prepared.captured, prepared.request
-    with using(request.toolchain, converted.toolchain.notes) as way:
-        if converted.toolchain.way is not way.toolchain:
-            way.note(f"{converted.toolchain.way.value} toolchain before lower")
+    request = prepared.request
+    with using(request.toolchain, converted.toolchain.notes) as active:
+        if converted.toolchain.way is not active.toolchain:
+            active.note(f"{converted.toolchain.way.value} toolchain before lower")
         with shortcuts.entered("compiled_when_called"):
-            ready = _ready(converted, io, intermediates=intermediates)
-        edge, modules = _lower_graph(ready.module, converted, watch=watch)
+            graph = _program_graph(converted, io, intermediates=intermediates)
+        edge, modules = _lower_graph(graph.module, converted, watch=watch)
     pieces = tuple(
         PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
     )
     runner = prepared.plugins.runner(edge.buffer, request, pieces)
-    record = ProgramRecord(
-        program_digest=program_digest(edge.buffer),
-        backends=request.backends,
-        recipe=request.recipe,
-        representation=converted.representation.value,
-        plugins=tuple(plugins),
-        versions=versions(),
-        overrides=request.overrides,
-        options=request.options,
-        qat=request.qat,
-        model=captured.model_class,
-        model_digest=captured.digest,
-        data_digest=converted.calibrated.data_digest,
-        signature=ready.signature.to_json(),
-        outputs=ready.outputs,
-        intermediates=ready.tapped,
-        quantized_inputs=ready.quantized_inputs,
-        quantized_outputs=ready.quantized_outputs,
-        pieces=pieces,
-        outside=tuple(name for _, name in edge.outside),
-        runtime_modules=modules,
-        decisions=place(converted.decisions, edge, _delegating(prepared)),
-        refinement=converted.refinement,
-        own_runner=runner is not None,
-        toolchain=way.record(),
-    )
+    record = _record(
+        converted, graph, edge, pieces, modules,
+        plugins=plugins, own_runner=runner is not None, toolchain=active.record(),
+    )  # fmt: skip
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
     if prepared.latency is None:
         return program
-    latency = _measured(program, prepared.latency, captured, io)
+    latency = _measure(program, prepared.latency, prepared.captured, io)
     return attrs.evolve(program, record=attrs.evolve(record, latency=latency))
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class _Ready:
-    """The graph as it is lowered, with what its record says of inputs and outputs."""
+class _ProgramGraph:
+    """The graph of a program, with what the record says about inputs and outputs."""
 
     module: fx.GraphModule
     signature: Signature
@@ -136,7 +115,7 @@ class _Ready:
     quantized_outputs: tuple[TensorQParams, ...]
 
 
-def _ready(converted: ConvertedModel, io: Io, *, intermediates: bool) -> _Ready:
+def _program_graph(converted: ConvertedModel, io: Io, *, intermediates: bool) -> _ProgramGraph:
     """A copy of the converted graph with the inputs, outputs and operators of its program.
 
     Raises:
@@ -157,14 +136,41 @@ def _ready(converted: ConvertedModel, io: Io, *, intermediates: bool) -> _Ready:
         ends.write_primitives(module)
     elif not _delegating(prepared):
         ends.write_group_scales(module)
-    return _Ready(
+    return _ProgramGraph(
         module=module, signature=signature, outputs=outputs, tapped=tapped,
         quantized_inputs=quantized_inputs, quantized_outputs=quantized_outputs,
     )  # fmt: skip
 
 
-def _measured(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: Io) -> Latency:
-    """The expected latency, with the measured one of this machine."""
+def _record(
+    converted: ConvertedModel,
+    graph: _ProgramGraph,
+    edge: EdgeResult,
+    pieces: tuple[PieceRecord, ...],
+    modules: tuple[str, ...],
+    *,
+    plugins: Sequence[PluginRecord],
+    own_runner: bool,
+    toolchain: ToolchainRecord,
+) -> ProgramRecord:
+    prepared = converted.calibrated.prepared
+    captured, request = prepared.captured, prepared.request
+    return ProgramRecord(
+        program_digest=program_digest(edge.buffer), backends=request.backends, recipe=request.recipe,
+        representation=converted.representation.value, plugins=tuple(plugins), versions=versions(),
+        overrides=request.overrides, options=request.options, qat=request.qat,
+        model=captured.model_class, model_digest=captured.digest,
+        data_digest=converted.calibrated.data_digest,
+        signature=graph.signature.to_json(), outputs=graph.outputs, intermediates=graph.tapped,
+        quantized_inputs=graph.quantized_inputs, quantized_outputs=graph.quantized_outputs,
+        pieces=pieces, outside=tuple(name for _, name in edge.outside), runtime_modules=modules,
+        decisions=place(converted.decisions, edge, _delegating(prepared)),
+        refinement=converted.refinement, own_runner=own_runner, toolchain=toolchain,
+    )  # fmt: skip
+
+
+def _measure(program: LoweredProgram, latency: Latency, captured: CapturedModel, io: Io) -> Latency:
+    """Add the latency measured on this machine to the expected one."""
     if io is not Io.FLOAT:
         return attrs.evolve(latency, note=f"not measured: inputs are {io.value}, the examples are float")
     try:
@@ -202,7 +208,7 @@ def _lower_graph(
                 stack.enter_context(option.around())
         try:
             register_kernels(modules)
-            exported = _export_again(module, converted)
+            exported = _export(module, converted)
             edge = to_program(
                 exported, partitioners=partitioners,
                 passes=[p for option in options for p in option.passes],
@@ -213,7 +219,7 @@ def _lower_graph(
             raise
         except Exception as error:
             raise LoweringError(
-                f"the toolchain refused the graph: {_why(error)}",
+                f"the toolchain refused the graph: {_error_text(error)}",
                 needed="a graph that torch.export and ExecuTorch accept", stage="lower",
                 plugin=", ".join(request.backends),
                 remedy="keep the operator that the message names in float, and report the error",
@@ -221,7 +227,7 @@ def _lower_graph(
     return edge, modules
 
 
-def _why(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """The text of the error, and of the first error in its chain, which is closest to the graph."""
     first = error
     while first.__cause__ is not None:
@@ -230,7 +236,7 @@ def _why(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
+def _export(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
     """Export the graph with flat inputs, without the arguments that tracing fixed."""
     captured = converted.calibrated.prepared.captured
     fixed = [isinstance(leaf, ConstantSpec) for leaf in captured.signature.inputs]
@@ -241,7 +247,7 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> Exported
     module.graph.set_codegen(CodeGen())
     examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
     shapes = _flat_shapes(captured)
-    given = [
+    inputs = [
         ends.example(node, _contiguous(leaf))
         for node, leaf, is_fixed in zip(placeholders, examples, fixed)
         if not is_fixed
@@ -249,13 +255,13 @@ def _export_again(module: fx.GraphModule, converted: ConvertedModel) -> Exported
     lift = shortcuts.shortcut("lift") if shapes is None else None
     if lift is not None:
         with shortcuts.entered("compiled_when_called"):
-            lifted = lift(module, given)
+            lifted = lift(module, inputs)
         if lifted is not None:
             assert isinstance(lifted, ExportedProgram)
             return lifted
     module.recompile()
     varying = None if shapes is None else [s for s, is_fixed in zip(shapes, fixed) if not is_fixed]
-    return export(module, given, None, varying)
+    return export(module, inputs, None, varying)
 
 
 def _flat_shapes(captured: CapturedModel) -> list[Any] | None:

@@ -52,7 +52,7 @@ def decide(
 
 
 def _computing(pieces: list[fx.Node]) -> list[fx.Node]:
-    """The nodes that a rewrite made of one, without the views around them, unless all of them are views."""
+    """The nodes that replaced a node in rewrites, without views around them, unless all are views."""
     return [node for node in pieces if not _is_view(node)] or pieces
 
 

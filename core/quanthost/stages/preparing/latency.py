@@ -45,14 +45,14 @@ class Priced:
 def sizes_of(
     nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], weight: fx.Node | None, output: fx.Node
 ) -> Sizes | None:
-    """The sizes of a matched place; ``None`` where a shape is not known as a number."""
+    """The sizes of a matched place; ``None`` if a shape is not known as a number."""
     shapes = [_shape(node) for node in (*inputs, output)]
     weight_shape = () if weight is None else _shape(weight)
     if weight_shape is None or any(shape is None for shape in shapes):
         return None
     rest = ";".join(",".join(_plain(value) for value in node.args) for node in nodes)
-    known = [shape for shape in shapes if shape is not None]
-    return Sizes(inputs=known[:-1], weight=weight_shape, output=known[-1], arguments=rest)
+    fixed = [shape for shape in shapes if shape is not None]
+    return Sizes(inputs=fixed[:-1], weight=weight_shape, output=fixed[-1], arguments=rest)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...] | None:
@@ -60,8 +60,8 @@ def _shape(node: fx.Node) -> tuple[int, ...] | None:
     if meta is None:
         return None
     sizes = [size if isinstance(size, int) else getattr(size.node, "hint", None) for size in meta.shape]
-    known = [int(size) for size in sizes if size is not None]
-    return tuple(known) if len(known) == len(sizes) else None
+    fixed = [int(size) for size in sizes if size is not None]
+    return tuple(fixed) if len(fixed) == len(sizes) else None
 
 
 def _plain(value: object) -> str:

@@ -40,7 +40,7 @@ def resolve_overrides(nodes: Iterable[NodeInfo], request: Request, plugins: Plug
     """The rule of each node that has one, by node name.
 
     Raises:
-        OverrideError: a rule matches no node, is hidden by earlier ones, or asks for what the backend
+        OverrideError: a rule matches no node, is hidden by earlier ones, or requests what the backend
             does not have.
     """
     listed = list(nodes)
@@ -77,7 +77,7 @@ def _selects(override: Override, node: NodeInfo) -> bool:
 
 
 def in_module(pattern: str, module: str | None) -> bool:
-    """The module itself, or one that lies inside it."""
+    """Whether a module's path, or that of a module around it, matches the pattern."""
     if module is None:
         return False
     parts = module.split(".")
@@ -90,7 +90,7 @@ def _of_type(wanted: str, module_type: str | None) -> bool:
 
 
 def _unused(override: Override, nodes: list[NodeInfo]) -> OverrideError:
-    """The error for an override that matches nothing; names the selector that alone matches nothing."""
+    """The error for an override that matches nothing; names the selector that matches nothing by itself."""
     selectors = [name for name in _READ if getattr(override, name) is not None]
     for name in selectors:
         others: dict[str, Any] = dict.fromkeys(set(selectors) - {name})
@@ -128,7 +128,7 @@ def _check_spec(override: Override, role: Role, spec: AnyQSpec, info: BackendInf
     base = info.recipe(request.recipe)
     kernel = base.kernel if base is not None else Kernel.FLOAT
     offered = [recipe.for_role(role) for recipe in info.recipes if recipe.kernel is kernel]
-    formats = {_format(known) for known in offered if known is not None}
+    formats = {_format(each) for each in offered if each is not None}
     if _format(spec) in formats:
         return
     has = ", ".join(sorted(formats)) or "none: it stays float"
@@ -154,16 +154,16 @@ def apply_qspecs(choice: QSpecChoice, override: Override, roles: dict[str, Role]
     """
     return QSpecChoice(
         qspecs={
-            name: _replaced(spec, override, roles.get(name.split(".")[0], Role.ACTIVATION))
+            name: _apply_to(spec, override, roles.get(name.split(".")[0], Role.ACTIVATION))
             for name, spec in choice.qspecs
         }
     )
 
 
-def _replaced(spec: AnyQSpec, override: Override, role: Role) -> AnyQSpec:
-    wanted = override.qspecs.get(role)
-    if wanted is None or isinstance(spec, (FixedQSpec, SharedQSpec)):
+def _apply_to(spec: AnyQSpec, override: Override, role: Role) -> AnyQSpec:
+    new = override.qspecs.get(role)
+    if new is None or isinstance(spec, (FixedQSpec, SharedQSpec)):
         return spec
-    if isinstance(wanted, QSpec) and isinstance(spec, QSpec) and None not in (wanted.axis, spec.axis):
-        return attrs.evolve(wanted, axis=spec.axis)
-    return wanted
+    if isinstance(new, QSpec) and isinstance(spec, QSpec) and None not in (new.axis, spec.axis):
+        return attrs.evolve(new, axis=spec.axis)
+    return new

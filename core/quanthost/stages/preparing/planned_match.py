@@ -25,14 +25,14 @@ class PlannedMatch:
 
     @property
     def dtype(self) -> DType:
-        """The dtype of the result's integers, or of another tensor's where the result stays float."""
+        """The dtype of the result's integers, or of another tensor's if the result stays float."""
         specs = (self.qspecs.get("output"), *self.qspecs.values())
         dtypes = (spec.dtype for spec in specs if isinstance(spec, (QSpec, FixedQSpec)))
         return next(dtypes, DType.INT8)
 
     @property
     def sizes(self) -> Sizes | None:
-        """The sizes by which its time is looked up; ``None`` where a shape is unknown."""
+        """The sizes by which its time is looked up; ``None`` if a shape is unknown."""
         by_role: dict[Role, list[fx.Node]] = {}
         for name, node in self.captures.items():
             by_role.setdefault(self.match.role(name), []).append(node)
@@ -50,7 +50,7 @@ class PlannedMatch:
         return tuple(dict.fromkeys(node for node in nodes if not view.is_constant(node)))
 
     def points(self, capture: str) -> list[Point]:
-        """Where a capture enters the operators of the match; for ``"output"``, where the result leaves."""
+        """The points where a capture enters the match's operators; for ``"output"``, the result's point."""
         if capture == "output":
             return [Point(self.nodes[-1])]
         producers = [node for name, node in self.captures.items() if capture in (name, name.split(".")[0])]

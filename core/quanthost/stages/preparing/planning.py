@@ -49,9 +49,9 @@ class Query:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is quantized in a graph, and why the other nodes are not.
+    """The quantized matches of a graph, and the reasons why other nodes are not quantized.
 
-    ``quant_plan`` is what torchao needs to know. ``queries`` stand in the order in which the backends were
+    ``quant_plan`` is what torchao needs to know. ``queries`` are in the order in which the backends were
     queried, ``rules`` are the overrides by captured node.
     """
 
@@ -66,7 +66,7 @@ class Plan:
 def plan_quantization(
     graph_module: fx.GraphModule, nodes: Iterable[NodeInfo], request: Request, plugins: Plugins
 ) -> Plan:
-    """Decide what is quantized in a graph that is ready for annotation. Pure: the graph is not changed.
+    """Decide what to quantize in a graph that is ready for annotation. Pure: the graph does not change.
 
     ``nodes`` describe the captured graph, whose names overrides and decisions use.
 
@@ -224,7 +224,7 @@ def _priced(match: PlannedMatch, view: GraphView, prices: Prices) -> Priced:
 def _solve(
     graph_module: fx.GraphModule, matches: Sequence[PlannedMatch]
 ) -> tuple[QuantPlan, dict[PlannedMatch, Refusal]]:
-    """Solve the sharing constraints; without the matches whose tensors conflict, where there are any."""
+    """Solve the sharing constraints; drop matches whose tensors conflict."""
     order = {node: position for position, node in enumerate(graph_module.graph.nodes)}
     conflict = Refusal(
         cause=Cause.CONSTRAINT,
@@ -251,7 +251,7 @@ def _solve(
 def _points(
     matches: Iterable[PlannedMatch],
 ) -> tuple[dict[Point, AnyQSpec], list[tuple[Point, DerivedQSpec, tuple[Point, ...]]]]:
-    """The qspec of each point, and apart from them the derived ones with the points they derive from."""
+    """The qspec of each point, and separately the derived ones with the points they derive from."""
     specs: dict[Point, AnyQSpec] = {}
     derived: list[tuple[Point, DerivedQSpec, tuple[Point, ...]]] = []
     for match in matches:

@@ -20,9 +20,9 @@ from quanthost.stages.preparing.decisions import decide
 from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
+from quanthost.toolchain.active import using
 from quanthost.toolchain.export import graph_module as private_copy
-from quanthost.toolchain.export import without_writes
-from quanthost.toolchain.ways import using
+from quanthost.toolchain.export import remove_writes
 from quanthost.values import Decision, Latency, Recipe, Request
 from quanthost.values.choices import nearest
 
@@ -52,21 +52,21 @@ def recipe_of(plugins: Plugins, request: Request) -> Recipe:
     return recipe
 
 
-def _unknown(backend: str, kind: str, name: str, known: Sequence[str]) -> RequestError:
-    close = nearest(name, known)
+def _unknown(backend: str, kind: str, name: str, names: Sequence[str]) -> RequestError:
+    close = nearest(name, names)
     return RequestError(
         f"the {kind} {name!r}, which {backend} does not have", plugin=backend, stage="prepare", value=name,
-        needed=f"one of {', '.join(known)}" if known else f"no {kind}",
+        needed=f"one of {', '.join(names)}" if names else f"no {kind}",
         remedy=f"ask for {close!r}" if close is not None
-        else f"choose one of these {kind}s" if known else f"remove the {kind}",
+        else f"choose one of these {kind}s" if names else f"remove the {kind}",
     )  # fmt: skip
 
 
 class HostQuantizer(pt2e.CallbackQuantizer):
     """The torchao quantizer of a request, which ``prepare`` uses and ``as_quantizer`` returns.
 
-    After ``prepare_pt2e`` its ``decisions`` have one decision for each node of the graph, and
-    ``last_plan`` is the plan behind them.
+    After ``prepare_pt2e``, ``decisions`` has one decision for each node of the graph, and ``last_plan`` is
+    the plan that they come from.
     """
 
     def __init__(self, plugins: Plugins, request: Request, nodes: tuple[NodeInfo, ...] | None = None) -> None:
@@ -119,26 +119,26 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
 
     Raises:
         RequestError: the recipe or an option does not exist, the model was captured in the wrong mode, or
-            one that is trained writes in place into what others read, or has a batch norm that cannot be
-            trained with its convolution.
+            a model to train writes in place into a tensor that others read, or has a batch norm that
+            cannot be trained with its convolution.
         OverrideError: an override matches nothing or cannot be honoured.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
-    with using(request.toolchain, captured.toolchain.notes) as way:
-        graph, nodes = _own_graph(captured, request)
+    with using(request.toolchain, captured.toolchain.notes) as active:
+        graph, nodes = _copy_graph(captured, request)
         quantizer = HostQuantizer(plugins, request, nodes)
         module = pt2e.prepare(graph, quantizer, qat=request.qat)
     return PreparedModel(
         captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
-        latency=quantizer.latency, toolchain=way.record(),
+        latency=quantizer.latency, toolchain=active.record(),
     )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class PlannedGraph:
-    """What ``prepare`` would do: the graph that the backends rewrote, the plan for it, and the decisions.
+    """The graph that the backends rewrote, the plan for it, and the decisions, as in ``prepare``.
 
-    ``nodes`` describe the captured graph, ``rewritten`` is without observers.
+    ``nodes`` describe the captured graph; ``rewritten`` has no observers.
     """
 
     nodes: tuple[NodeInfo, ...]
@@ -154,15 +154,15 @@ def plan(
     *,
     arrange: Callable[[fx.GraphModule], None] = lambda _: None,
 ) -> PlannedGraph:
-    """Decide as ``prepare`` does, on a copy of the graph, and insert nothing.
+    """Decide as ``prepare`` does, on a copy of the graph, without inserting observers.
 
     ``arrange`` may rename and reorder the nodes of the graph before the backends see it.
 
     Raises:
-        QuanthostError: ``prepare`` would raise it, but for what ``quanthost_validate`` refuses.
+        QuanthostError: ``prepare`` would raise it, except for problems from ``quanthost_validate``.
     """
     with using(request.toolchain):
-        graph, nodes = _own_graph(captured, request)
+        graph, nodes = _copy_graph(captured, request)
     arrange(graph)
     quantizer = HostQuantizer(plugins, request, nodes)
     graph = quantizer.transform_for_annotation(graph)
@@ -171,12 +171,12 @@ def plan(
     return PlannedGraph(nodes=nodes, rewritten=graph, plan=quantizer.last_plan, decisions=quantizer.decisions)
 
 
-def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
-    """A copy of the captured graph, as backends get it, and the nodes before functionalization."""
+def _copy_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModule, tuple[NodeInfo, ...]]:
+    """A copy of the captured graph for the backends, and its nodes before functionalization."""
     if request.qat != captured.train:
-        seen, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
+        mode, needed = ("evaluation", "training") if request.qat else ("training", "evaluation")
         raise RequestError(
-            f"a model captured for {seen} with qat={request.qat}", needed=f"a model captured for {needed}",
+            f"a model captured for {mode} with qat={request.qat}", needed=f"a model captured for {needed}",
             stage="prepare", remedy=f"call capture(..., train={request.qat}) first",
         )  # fmt: skip
     graph = private_copy(captured.exported)
@@ -191,7 +191,7 @@ def _own_graph(captured: CapturedModel, request: Request) -> tuple[fx.GraphModul
         # training must leave the float model as it is
         graph = pt2e.deep_copy(graph, share=False)
     elif writers:
-        graph = without_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
+        graph = remove_writes(graph, captured.example_args, captured.example_kwargs, captured.dynamic_shapes)
     if not captured.train:
         fold_batch_norms(graph)
     return graph, nodes

@@ -18,7 +18,7 @@ SENTINEL = 1e30
 
 
 def nodes_with_sentinels(graph_module: fx.GraphModule) -> dict[fx.Node, str]:
-    """Call nodes that read or write such a tensor, with the node where the sentinel comes from.
+    """Call nodes that read or write such a tensor, with the node that the sentinel comes from.
 
     A forward walk: a sentinel is a number or constant beyond ±1e30. It passes through every operator that
     does not bound its result.

@@ -168,7 +168,7 @@ def _judge_stateless(plans: HookPlans, recipe: Recipe) -> Judgment:
 
 
 def _judge_beside(plans: HookPlans, recipe: Recipe) -> Judgment:
-    """A backend of lower priority takes nothing that this one quantizes."""
+    """A backend of lower priority quantizes no operator that this one quantizes."""
     first = plans.get_first(recipe)
     both, _ = plans.create(recipe, neighbour=create_neighbour(recipe, "tan"))
     own = {key: value for key, value in first.items() if value[0] == "quantized"}

@@ -57,16 +57,16 @@ def _describe_shares(result: SampleResult) -> str:
 
 def _compare(result: SampleResult, recipe: Recipe) -> str | None:
     for number, output in enumerate(result.runs[0]):
-        for what, other, wanted, least in (
+        for what, other, reference, least in (
             ("the q/dq form from the model", output.qdq, output.model, _LEAST_MODEL[recipe.kernel]),
             ("the runtime from the q/dq form", output.runtime, output.qdq, _LEAST_QDQ[recipe.kernel]),
         ):
-            level = _decibels(wanted, other)
+            level = _decibels(reference, other)
             if not level >= least:
                 return f"output {number}: {what} is {level:.1f} dB away ({least:g} are needed)"
     return None
 
 
-def _decibels(wanted: torch.Tensor, got: torch.Tensor) -> float:
-    noise = (wanted.double() - got.double()).square().sum().clamp(min=1e-30)
-    return float(10 * torch.log10(wanted.double().square().sum() / noise))
+def _decibels(reference: torch.Tensor, other: torch.Tensor) -> float:
+    noise = (reference.double() - other.double()).square().sum().clamp(min=1e-30)
+    return float(10 * torch.log10(reference.double().square().sum() / noise))

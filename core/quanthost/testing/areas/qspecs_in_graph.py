@@ -85,11 +85,11 @@ def check_biases(row: Row, recipe: Recipe, converted: ConvertedSample) -> str | 
         if bias.scales is None or data.scales is None or weight.scales is None:
             continue
         scales = bias.scales.reshape(-1)
-        wanted = (data.scales.reshape(-1) * weight.scales.reshape(-1)).expand_as(scales)
-        if not torch.allclose(scales, wanted, rtol=1e-4, atol=0.0):
+        expected = (data.scales.reshape(-1) * weight.scales.reshape(-1)).expand_as(scales)
+        if not torch.allclose(scales, expected, rtol=1e-4, atol=0.0):
             return (
                 f"the bias of {site.operator} has the scale {float(scales[0]):.6g}; "
-                f"input scale × weight scale is {float(wanted[0]):.6g}"
+                f"input scale × weight scale is {float(expected[0]):.6g}"
             )
         if bias.zero_points is not None and bool(bias.zero_points.any()):
             return f"the bias of {site.operator} has a zero point"
@@ -179,9 +179,9 @@ def _compare_declared(declared: QSpec, tensor: TensorParameters) -> str | None:
         return f"{count} scales, declared one for the tensor"
     if declared.granularity is Granularity.PER_CHANNEL and tensor.axis is None and count == 1:
         return "one scale, declared one for each channel"
-    wanted = (declared.quant_min, declared.quant_max)
-    if tensor.low is not None and (tensor.low, tensor.high) != wanted:
-        return f"{tensor.low} to {tensor.high}, declared {wanted[0]} to {wanted[1]}"
+    expected = (declared.quant_min, declared.quant_max)
+    if tensor.low is not None and (tensor.low, tensor.high) != expected:
+        return f"{tensor.low} to {tensor.high}, declared {expected[0]} to {expected[1]}"
     return None
 
 

@@ -1,1 +1,1 @@
-"""Samples, the small modules that the suite runs, and what is built of them."""
+"""Samples, the small modules that the suite runs, and combinations of them."""

@@ -40,8 +40,9 @@ __all__ = [
 class Regime(enum.Enum):
     """The range of the input values, in calibration and when the program runs.
 
-    ``POSITIVE`` and ``NEGATIVE`` put the zero point at an end of the integers. With ``APART`` each of two
-    operands is large where the other is small, so that a product is far below what their ranges allow.
+    ``POSITIVE`` and ``NEGATIVE`` put the zero point at an end of the integer range. With ``APART``, each
+    operand has large elements where the other has small ones, so that a product is far below what the
+    operands' ranges allow.
     """
 
     PLAIN = "plain"

@@ -57,7 +57,7 @@ class SampleRuns:
         return self._results[run]
 
     def run_alone(self, recipe: str, sample: Sample) -> SampleResult | StageFailure:
-        """The result of a sample in a program of its own."""
+        """The result of a sample in its own program."""
         work = partial(self._run, SampleRun(recipe, sample))
         ((_, result),) = split_on_failure([sample], work, 1, "lower")
         return result

@@ -155,7 +155,7 @@ def _find_cycles(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Probl
         tags: set[str] = set()
         for source in node.all_input_nodes:
             tags |= tags_before.get(source, frozenset())
-            # a constant that two partitions read lies in both, whichever it is tagged with
+            # a constant that two partitions read is in both, whichever it is tagged with
             tag = tagged.get(source) if source.op == "call_function" else None
             if tag is not None and tag != own:
                 tags.add(tag)
@@ -166,7 +166,7 @@ def _find_cycles(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Probl
 
 
 def _find_passed(graph: fx.Graph, tagged: dict[fx.Node, str]) -> Iterator[_Problem]:
-    """Inputs that a partition hands on as outputs, and partitions that only convert."""
+    """Inputs that a partition returns as outputs, and partitions that only convert."""
     computing = {
         tag for node, tag in tagged.items()
         if node.op == "call_function" and not is_quantize(node) and not is_dequantize(node)

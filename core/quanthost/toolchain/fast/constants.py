@@ -1,4 +1,4 @@
-"""Constants of programs: delegates read them where they are, and they are copied into the program once."""
+"""Constants of programs: delegates share them instead of copying, and serialization copies them once."""
 
 from __future__ import annotations
 
@@ -16,69 +16,69 @@ import torch
 from executorch.exir._serialize._cord import Cord
 from torch.export import ExportedProgram
 
-from quanthost.toolchain.fast.proved import FINGERPRINTS
-from quanthost.toolchain.replacement import Replacement, replaced
+from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replace_all
 
-__all__ = ["detach_parts", "joined", "shared_constants"]
+__all__ = ["detach_parts", "join_parts", "shared_constants"]
 
-# bytes from which a collection, some tenths of a second, is worth the memory
+# from this many bytes on, the memory is worth a collection, which takes some tenths of a second
 _LARGE = 32 << 20
 
 
-def _copied(_: Callable[..., Any], __: type, program: ExportedProgram, ___: object) -> ExportedProgram:
-    """What a delegate may change: the graph, and which constants there are, but not their values."""
-    held = (*program.state_dict.values(), *program.constants.values())
-    memo: dict[int, Any] = {id(value): value for value in held if isinstance(value, torch.Tensor)}
+def _share_tensors(_: Callable[..., Any], __: type, program: ExportedProgram, ___: object) -> ExportedProgram:
+    """Copy what a delegate may change: the graph and the set of constants, but not their values."""
+    tensors = (*program.state_dict.values(), *program.constants.values())
+    memo: dict[int, Any] = {id(value): value for value in tensors if isinstance(value, torch.Tensor)}
     return copy.deepcopy(program, memo)
 
 
 REPLACEMENTS = (
     Replacement(
         "executorch.exir.backend.backend_details:BackendDetails.copy_exported_program_for_preprocess",
-        _copied, FINGERPRINTS,
+        _share_tensors, FINGERPRINTS,
     ),
 )  # fmt: skip
 
 
 def shared_constants() -> AbstractContextManager[None]:
-    """While entered, in this thread, a delegate gets a copy of its partition that has the same constants."""
-    return replaced(*REPLACEMENTS)
+    """While entered, in this thread, the copy of a partition that a delegate gets shares its constants."""
+    return replace_all(*REPLACEMENTS)
 
 
 def detach_parts(program: Any) -> Callable[[], bytes]:
-    """The program's parts, without the program: a function that gives their content, once."""
+    """Take the parts from a program; return a function that joins their content, once."""
     parts: Cord = program._pte_data
-    return lambda: joined(parts)
+    return lambda: join_parts(parts)
 
 
-def joined(parts: Cord) -> bytes:
-    """The content of a serialized program; a large one's parts are given up one by one as they are copied.
+def join_parts(parts: Cord) -> bytes:
+    """The content of a serialized program; the parts of a large one are freed one by one as they are copied.
 
-    What made the program must be given up by then, or the parts stay.
+    They are freed only if nothing else refers to the program.
     """
     if len(parts) < _LARGE:
         return bytes(parts)
-    # the graphs that hold the parts hold one another
+    # the graphs that refer to the parts are in reference cycles
     gc.collect()
-    stream, kept = io.BytesIO(), 0
-    left = list(reversed(parts._buffers))
+    stream, pending = io.BytesIO(), 0
+    remaining = list(reversed(parts._buffers))
     parts._buffers.clear()
-    while left:
-        part = left.pop()
+    while remaining:
+        part = remaining.pop()
         if isinstance(part, bytes):
             stream.write(part)
         else:
             part.write_to_file(stream)
-        kept += len(part)
+        pending += len(part)
         del part
-        if kept >= _LARGE:
-            _return_freed()
-            kept = 0
+        if pending >= _LARGE:
+            _trim_heap()
+            pending = 0
     return stream.getvalue()
 
 
-def _return_freed() -> None:
-    """Give the kernel what was freed: glibc keeps blocks up to 32 MiB, most layers' weights."""
+def _trim_heap() -> None:
+    """Return freed memory to the kernel: glibc keeps blocks up to 32 MiB, the size of most weights."""
     if sys.platform == "linux":
         # musl has none
         with contextlib.suppress(AttributeError):

@@ -1,7 +1,7 @@
-"""Graph modules whose Python code is written when somebody calls them.
+"""Delays the Python code of graph modules until they are called.
 
-``torch.fx`` writes and compiles the code of a graph each time that a pass is done with it, though nobody runs
-the graph between two passes: a third of the time of convert, and a fifth of lower.
+``torch.fx`` generates and compiles the code of a graph after each pass, though nothing runs the graph between
+two passes. That takes a third of the time of convert, and a fifth of lower.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from torch import fx
 from torch.fx.graph import _PyTreeCodeGen
 
-from quanthost.toolchain.fast.proved import FINGERPRINTS
-from quanthost.toolchain.replacement import Replacement, replaced
+from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replace_all
 
 __all__ = ["compiled_when_called"]
 
 
-def _later(recompile: Callable[..., Any], module: fx.GraphModule) -> None:
+def _defer(recompile: Callable[..., Any], module: fx.GraphModule) -> None:
     codegen = module.graph._codegen
     if isinstance(codegen, _PyTreeCodeGen):
         module._in_spec, module._out_spec = codegen.pytree_info.in_spec, codegen.pytree_info.out_spec
@@ -33,12 +33,12 @@ def _later(recompile: Callable[..., Any], module: fx.GraphModule) -> None:
     type(module).forward = forward
 
 
-REPLACEMENTS = (Replacement("torch.fx.graph_module:GraphModule.recompile", _later, FINGERPRINTS),)
+REPLACEMENTS = (Replacement("torch.fx.graph_module:GraphModule.recompile", _defer, FINGERPRINTS),)
 
 
 def compiled_when_called() -> AbstractContextManager[None]:
     """While entered, in this thread, ``GraphModule.recompile`` waits for the first call of the module.
 
-    What outlives the block and shall show its code needs a ``recompile`` after it.
+    A module that is used after the block needs a ``recompile`` to have its code.
     """
-    return replaced(*REPLACEMENTS)
+    return replace_all(*REPLACEMENTS)

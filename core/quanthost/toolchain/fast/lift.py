@@ -1,4 +1,4 @@
-"""From a graph with weights as attributes to an ``ExportedProgram``, without tracing it once more."""
+"""Turns a graph with weights as attributes into an ``ExportedProgram`` without tracing it again."""
 
 from __future__ import annotations
 
@@ -32,58 +32,58 @@ _PREFIX = {InputKind.PARAMETER: "p", InputKind.BUFFER: "b"}
 
 
 def lift(module: fx.GraphModule, examples: Sequence[Any]) -> ExportedProgram | None:
-    """The graph as a program whose shapes are those of the examples, flat in its inputs and outputs.
+    """The graph as a program with the examples' shapes and flat inputs and outputs.
 
-    Parameters and buffers are shared, not copied. ``None`` where the graph does more than call functional
-    operators on tensors: that has to be traced.
+    It shares parameters and buffers. ``None`` if the graph does more than call functional operators on
+    tensors: then it must be traced.
     """
     if not all(isinstance(example, torch.Tensor) for example in examples) or not _is_plain(module):
         return None
-    made = copy_graph(module)
+    lifted = copy_graph(module)
     mode = FakeTensorMode(shape_env=ShapeEnv(), export=True, allow_non_fake_inputs=True)
-    given = [node for node in made.graph.nodes if node.op == "placeholder"]
-    for node, example in zip(given, examples):
+    placeholders = [node for node in lifted.graph.nodes if node.op == "placeholder"]
+    for node, example in zip(placeholders, examples):
         node.meta["val"] = mode.from_tensor(example.detach(), static_shapes=True)
-    calls = [node for node in made.graph.nodes if node.op == "call_function"]
+    calls = [node for node in lifted.graph.nodes if node.op == "call_function"]
     if not calls:
         return None
-    held = _lift_attributes(made, mode, calls[0])
-    for node in given:
+    attributes = _lift_attributes(lifted, mode, calls[0])
+    for node in placeholders:
         calls[0].prepend(node)
     if not _compute_all(calls, mode):
         return None
-    results = made.graph.output_node().args[0]
+    results = lifted.graph.output_node().args[0]
     flat = [results] if isinstance(results, fx.Node) else list(results)
     if not all(isinstance(leaf, fx.Node) and isinstance(leaf.meta["val"], torch.Tensor) for leaf in flat):
         return None
-    made.graph.output_node().args = (tuple(flat),)
-    # torch.export notes nothing there; the graph's own note would be of another mode
-    made.graph.output_node().meta.pop("val", None)
-    inputs = [InputSpec(InputKind.USER_INPUT, TensorArgument(name=node.name), target=None) for node in given]
+    lifted.graph.output_node().args = (tuple(flat),)
+    # torch.export has no value here; the graph's value belongs to another fake mode
+    lifted.graph.output_node().meta.pop("val", None)
+    inputs = [InputSpec(InputKind.USER_INPUT, TensorArgument(name=n.name), target=None) for n in placeholders]
     outputs = [
         OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(name=leaf.name), target=None) for leaf in flat
     ]
     return ExportedProgram(
-        root=made, graph=made.graph, constants={}, range_constraints={},
-        graph_signature=ExportGraphSignature([spec for spec, _ in held] + inputs, outputs),
-        state_dict={str(spec.target): tensor for spec, tensor in held},
+        root=lifted, graph=lifted.graph, constants={}, range_constraints={},
+        graph_signature=ExportGraphSignature([spec for spec, _ in attributes] + inputs, outputs),
+        state_dict={str(spec.target): tensor for spec, tensor in attributes},
         module_call_graph=[ModuleCallEntry(fqn="", signature=_signature(examples, results))],
         example_inputs=(tuple(examples), {}),
     )  # fmt: skip
 
 
 def _compute_all(calls: Sequence[fx.Node], mode: FakeTensorMode) -> bool:
-    """Note what each call gives; whether all of it is known without data."""
+    """Compute the fake result of each call; return whether none depends on data."""
     for node in calls:
         try:
             node.meta["val"] = compute(node, mode)
         except Exception:
-            # sizes that depend on data, or a defect of the graph: torch.export knows, or says what it is
+            # sizes that depend on data, or a defect of the graph: torch.export handles or reports it
             return False
         if not has_known_shapes(node.meta["val"]):
             return False
         if node.target is operator.getitem:
-            # tracing makes it part of the operator whose result it takes
+            # tracing gives it the metadata of the operator whose result it reads
             node.meta["custom"] = node.args[0].meta.get("custom")
     return True
 
@@ -101,7 +101,7 @@ def _lift_attributes(
 ) -> list[tuple[InputSpec, torch.Tensor]]:
     """Turn each attribute that the graph reads into an input before the first call; one for each name.
 
-    They stand in the module's order, parameters before buffers, as ``torch.export`` has them.
+    They are in the module's order, parameters before buffers, as in ``torch.export``.
     """
     graph = module.graph
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -109,7 +109,7 @@ def _lift_attributes(
     readers: dict[str, list[fx.Node]] = {name: [] for name in (*parameters, *buffers)}
     for node in graph.find_nodes(op="get_attr"):
         readers.setdefault(str(node.target), []).append(node)
-    found: list[tuple[InputSpec, torch.Tensor]] = []
+    attributes: list[tuple[InputSpec, torch.Tensor]] = []
     for target, nodes in readers.items():
         if not nodes:
             continue
@@ -117,18 +117,18 @@ def _lift_attributes(
         tensor = constant(module, nodes[0])
         assert tensor is not None
         with graph.inserting_before(first):
-            # in lower case, as torch.export has them: fx would call LayerNorm layer_norm, and its target not
+            # in lower case, as in torch.export: fx would name LayerNorm layer_norm, but not its target
             placeholder = graph.placeholder(f"{_PREFIX[kind]}_{target.replace('.', '_')}".lower())
-        # names that differ in case alone are numbered; copies of the graph are named by the target
+        # fx numbers names that differ only in case; copies of the graph use the target as name
         placeholder.target = placeholder.name
         placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
         persistent = None if kind is InputKind.PARAMETER else True
         spec = InputSpec(kind, TensorArgument(name=placeholder.name), target=target, persistent=persistent)
-        found.append((spec, tensor))
+        attributes.append((spec, tensor))
         for node in nodes:
             node.replace_all_uses_with(placeholder)
             graph.erase_node(node)
-    return found
+    return attributes
 
 
 def _signature(examples: Sequence[Any], results: Any) -> ModuleCallSignature:

@@ -1,9 +1,9 @@
-"""What the toolchain works out at each look, worked out once: names in a signature, types, operators.
+"""Caches lookups that the toolchain repeats: names in a signature, type hints, composite operators.
 
-A delegate asks for each constant of each node whether it is a parameter or a buffer, and the signature
-answers with a dictionary of all of them that it makes for the question: quadratic in the size of a network.
-A table of decompositions asks for all composite operators, which torch looks up in its dispatcher again for
-each namespace: 50 ms where ExecuTorch is imported.
+A delegate checks for each constant of each node whether it is a parameter or a buffer, and each time the
+signature builds a dictionary of all constants: quadratic in the size of a network. A table of decompositions
+needs all composite operators, which torch looks up in its dispatcher again for each namespace: 50 ms if
+ExecuTorch is imported.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch.export import ExportGraphSignature
 
-from quanthost.toolchain.fast.proved import FINGERPRINTS
-from quanthost.toolchain.replacement import Replacement, replaced
+from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replace_all
 
-__all__ = ["remembered_lookups"]
+__all__ = ["cached_lookups"]
 
 _NAMES = (
     *("user_inputs", "non_persistent_buffers"),
@@ -31,40 +31,40 @@ _NAMES = (
 
 
 class _State(threading.local):
-    """Whether a partition or its delegate is at work, whether a pass may be changing it, and the answers.
+    """Whether a partition or its delegate is running, whether a pass may change it, and the cached answers.
 
-    Elsewhere a signature is always asked: torch renames inputs in place.
+    Otherwise nothing is cached: torch renames inputs in place.
     """
 
     delegate = False
     changing = False
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, int], tuple[ExportGraphSignature, list[Any], Any]] = {}
-        # how many namespaces and libraries there were when composite operators were looked up
+        self.cache: dict[tuple[str, int], tuple[ExportGraphSignature, list[Any], Any]] = {}
+        # the numbers of namespaces and libraries when composite operators were last looked up
         self.materialized: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def during(self, *, delegate: bool, changing: bool) -> Iterator[None]:
         before = self.delegate, self.changing
         self.delegate, self.changing = delegate, changing
-        self.known.clear()
+        self.cache.clear()
         try:
             yield
         finally:
-            self.known.clear()
+            self.cache.clear()
             self.delegate, self.changing = before
 
 
 _STATE = _State()
 
 
-def _reading(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _run_delegate(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with _STATE.during(delegate=True, changing=False):
         return original(*args, **kwargs)
 
 
-def _pass(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _run_pass(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with _STATE.during(delegate=_STATE.delegate, changing=True):
         return original(*args, **kwargs)
 
@@ -73,13 +73,13 @@ def _lookup(original: Callable[..., Any], signature: ExportGraphSignature) -> An
     if not _STATE.delegate:
         return original(signature)
     specs = signature.input_specs
-    # a pass may add and remove constants; to compare the list is still far less than to make a dictionary
+    # a pass may add and remove constants; comparing the list is far cheaper than building a dictionary
     key = (original.__name__, id(signature))
-    known = _STATE.known.get(key)
-    if known is None or (_STATE.changing and not _same(known[1], specs)):
-        # the signature is held so that no other gets its identity
-        known = _STATE.known[key] = (signature, list(specs), original(signature))
-    return known[2]
+    entry = _STATE.cache.get(key)
+    if entry is None or (_STATE.changing and not _same(entry[1], specs)):
+        # the entry refers to the signature, so that no other object gets its id
+        entry = _STATE.cache[key] = (signature, list(specs), original(signature))
+    return entry[2]
 
 
 def _same(one: list[Any], other: list[Any]) -> bool:
@@ -87,10 +87,10 @@ def _same(one: list[Any], other: list[Any]) -> bool:
 
 
 def _materialize(original: Callable[[], None]) -> None:
-    there = len(torch.ops._dir), len(torch.ops.loaded_libraries)
-    if _STATE.materialized != there:
+    counts = len(torch.ops._dir), len(torch.ops.loaded_libraries)
+    if _STATE.materialized != counts:
         original()
-        _STATE.materialized = there
+        _STATE.materialized = counts
 
 
 @functools.cache
@@ -98,14 +98,14 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-# a signature's answers may be kept only if every pass that may change it is seen
+# a signature may be cached only if every pass that may change it is intercepted
 _SIGNATURE = tuple(
     Replacement(target, instead, FINGERPRINTS)
     for target, instead in (
-        ("executorch.exir.backend.backend_details:BackendDetails.preprocess_multimethod", _reading),
-        ("executorch.exir.backend.backend_api:_get_node_list_with_same_tag", _reading),
-        ("executorch.exir.program._program:lift_constant_tensor_pass", _reading),
-        ("torch.fx.passes.infra.pass_base:PassBase.__call__", _pass),
+        ("executorch.exir.backend.backend_details:BackendDetails.preprocess_multimethod", _run_delegate),
+        ("executorch.exir.backend.backend_api:_get_node_list_with_same_tag", _run_delegate),
+        ("executorch.exir.program._program:lift_constant_tensor_pass", _run_delegate),
+        ("torch.fx.passes.infra.pass_base:PassBase.__call__", _run_pass),
         *((f"torch.export.graph_signature:ExportGraphSignature.{name}", _lookup) for name in _NAMES),
     )
 )
@@ -117,8 +117,8 @@ REPLACEMENTS = (*_SIGNATURE, _COMPOSITES, _HINTS)
 
 
 @contextlib.contextmanager
-def remembered_lookups() -> Iterator[None]:
-    """While entered, in this thread, a delegate that reads a program is not answered anew each time."""
+def cached_lookups() -> Iterator[None]:
+    """While entered, in this thread, lookups of delegates that read a program are cached."""
     _STATE.materialized = None
-    with replaced(*_SIGNATURE), replaced(_COMPOSITES), replaced(_HINTS):
+    with replace_all(*_SIGNATURE), replace_all(_COMPOSITES), replace_all(_HINTS):
         yield

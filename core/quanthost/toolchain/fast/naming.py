@@ -1,4 +1,4 @@
-"""Names in a graph module: torchao tries new ones from zero, torch compares each with all its siblings."""
+"""Faster names in graph modules: torchao tries new names from zero, torch compares each with all siblings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from quanthost.toolchain.fast.proved import FINGERPRINTS
-from quanthost.toolchain.replacement import Replacement, replaced
+from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
+from quanthost.toolchain.replacement import Replacement, replace_all
 
 __all__ = ["compared_names", "counted_names"]
 
@@ -20,36 +20,36 @@ _NAME = "get_new_attr_name_with_prefix"
 
 class _State(threading.local):
     def __init__(self) -> None:
-        # the number after the last one given, by module and prefix; modules are held for their identity
-        self.given: dict[tuple[int, str], tuple[nn.Module, int]] = {}
+        # the next number by module and prefix; entries refer to modules, so that their ids stay unique
+        self.numbers: dict[tuple[int, str], tuple[nn.Module, int]] = {}
 
 
 _STATE = _State()
 
 
-def _counting(_: Callable[..., Any], prefix: str) -> Callable[[nn.Module], str]:
+def _name_counter(_: Callable[..., Any], prefix: str) -> Callable[[nn.Module], str]:
     prefix = prefix.replace(".", "_")
 
     def new_name(module: nn.Module) -> str:
-        _, number = _STATE.given.get((id(module), prefix), (module, 0))
+        _, number = _STATE.numbers.get((id(module), prefix), (module, 0))
         while hasattr(module, f"{prefix}{number}"):
             number += 1
-        # not yet taken: asked again, it is the answer again
-        _STATE.given[id(module), prefix] = (module, number)
+        # the name is not in use yet: a second call returns it again
+        _STATE.numbers[id(module), prefix] = (module, number)
         return f"{prefix}{number}"
 
     return new_name
 
 
 def _is_call_name(original: Any, call_name: str, base: str) -> bool:
-    """Whether a submodule's name is ``base`` or ``base@1``, ``base@2``, …, as torch asks it."""
+    """Whether a submodule's name is ``base`` or ``base@1``, ``base@2``, …, as in torch."""
     return call_name == base or (
         call_name.startswith(base) and call_name[len(base)] == "@" and call_name[len(base) + 1 :].isdecimal()
     )
 
 
 _COUNTED = tuple(
-    Replacement(f"{module}:{_NAME}", _counting, FINGERPRINTS)
+    Replacement(f"{module}:{_NAME}", _name_counter, FINGERPRINTS)
     for module in ("torch.ao.quantization.fx.prepare", "torchao.quantization.pt2e.utils")
 )
 _COMPARED = Replacement("torch.export.unflatten:_is_call_name", _is_call_name, FINGERPRINTS)
@@ -57,21 +57,21 @@ REPLACEMENTS = (*_COUNTED, _COMPARED)
 
 
 def compared_names() -> AbstractContextManager[None]:
-    """While entered, in this thread, names of submodules are compared without a pattern for each of them.
+    """While entered, in this thread, names of submodules are compared without a regular expression for each.
 
-    torch puts each weight into its module by asking the names of all its siblings.
+    To put a weight into its module, torch compares the names of all its siblings.
     """
-    return replaced(_COMPARED)
+    return replace_all(_COMPARED)
 
 
 @contextlib.contextmanager
 def counted_names() -> Iterator[None]:
-    """While entered, in this thread, a new name is looked for from the last one on."""
+    """While entered, in this thread, the search for a new name starts at the last one."""
     with contextlib.ExitStack() as stack:
         for each in _COUNTED:
             stack.enter_context(each.entered())
-        _STATE.given.clear()
+        _STATE.numbers.clear()
         try:
             yield
         finally:
-            _STATE.given.clear()
+            _STATE.numbers.clear()

@@ -1,4 +1,4 @@
-"""ExecuTorch's rewriting passes as tables: which operators concern them, and what they make of these."""
+"""ExecuTorch's rewriting passes as tables: which operators each pass changes, and how."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dty
 
 __all__ = ["REWRITES", "TWINS", "VALUE", "MustTrace", "Rewrite", "concerns"]
 
-# where a node holds what it gives, as a fake tensor
+# the metadata key of a node's fake result
 VALUE = "val"
 
-# changes a node of the module's graph; what is inserted goes before it
+# changes a node of the module's graph; new nodes go before it
 Rewrite = Callable[[fx.GraphModule, fx.Node], None]
 
 
@@ -50,7 +50,7 @@ class MustTrace(Exception):
 
 
 def _parameters(node: fx.Node) -> Iterator[tuple[Any, Any]]:
-    """Each argument with what the operator's schema says of it."""
+    """Each argument with its parameter in the operator's schema."""
     schema = node.target._schema.arguments
     yield from zip(node.args, schema)
     by_name = {parameter.name: parameter for parameter in schema}
@@ -61,11 +61,11 @@ def _is_number_for_tensor(value: Any, parameter: Any) -> bool:
     return isinstance(value, (int, float, bool)) and isinstance(parameter.type, torch.TensorType)
 
 
-def _number_for_tensor(node: fx.Node) -> bool:
+def _has_number_for_tensor(node: fx.Node) -> bool:
     return any(_is_number_for_tensor(value, parameter) for value, parameter in _parameters(node))
 
 
-def _symbol_for_tensor(node: fx.Node) -> bool:
+def _has_symbol_for_tensor(node: fx.Node) -> bool:
     return any(
         isinstance(value, fx.Node)
         and isinstance(parameter.type, torch.TensorType)
@@ -74,7 +74,7 @@ def _symbol_for_tensor(node: fx.Node) -> bool:
     )
 
 
-# of each operator the pass makes of one type: how the type follows from those of the operands
+# type promotion of the operators whose operands the pass converts to one type
 _PROMOTED = {
     torch.ops.aten.add.Tensor: ELEMENTWISE_TYPE_PROMOTION_KIND.DEFAULT,
     torch.ops.aten.mul.Tensor: ELEMENTWISE_TYPE_PROMOTION_KIND.DEFAULT,
@@ -85,7 +85,7 @@ _PROMOTED = {
 }
 
 
-def _promoted(node: fx.Node) -> torch.dtype:
+def _promoted_dtype(node: fx.Node) -> torch.dtype:
     """The type in which the operands are computed.
 
     Raises:
@@ -104,19 +104,19 @@ def _promoted(node: fx.Node) -> torch.dtype:
 def _mixes_types(node: fx.Node) -> bool:
     if node.target not in _PROMOTED or len(node.args) <= 1:
         return False
-    dtype = _promoted(node)
+    dtype = _promoted_dtype(node)
     return any(source.meta[VALUE].dtype is not dtype for source in node.all_input_nodes)
 
 
-def _is_in_other_order(node: fx.Node) -> bool:
-    """Whether its input does not lie as portable kernels of these operators need it."""
+def _has_other_order(node: fx.Node) -> bool:
+    """Whether the input's dimension order is not the one that portable kernels need."""
     if node.target not in LegalizePortableDimOrderPass._target_ops:
         return False
     value = node.args[0].meta.get(VALUE) if isinstance(node.args[0], fx.Node) else node.args[0]
     return isinstance(value, torch.Tensor) and value.dim_order() != tuple(range(value.dim()))
 
 
-def _reads_constants_alone(node: fx.Node) -> bool:
+def _reads_only_constants(node: fx.Node) -> bool:
     return all(
         source.op == "get_attr" or getattr(source.meta.get(VALUE), "constant", None) is not None
         for source in node.all_input_nodes
@@ -134,79 +134,79 @@ def concerns() -> Mapping[type, Callable[[fx.Node], bool]]:
     return {
         NormalizeTransposePass: _is_one_of((torch.ops.aten.t.default,)),
         ReplaceBrokenOpsWithFunctionalOpsPass: lambda node: bool(getattr(node.target, "is_view", False)),
-        ScalarToTensorPass: _number_for_tensor,
-        SymToTensorPass: _symbol_for_tensor,
+        ScalarToTensorPass: _has_number_for_tensor,
+        SymToTensorPass: _has_symbol_for_tensor,
         RemoveMixedTypeOperators: _mixes_types,
-        LegalizePortableDimOrderPass: _is_in_other_order,
+        LegalizePortableDimOrderPass: _has_other_order,
         MemoryFormatOpsPass: _is_one_of(DimOrderOpsMap),
         DimOrderOpsRevertPass: _is_one_of(MemoryFormatOpsMap),
-        ConstPropPass: _reads_constants_alone,
+        ConstPropPass: _reads_only_constants,
     }
 
 
-# what they make of a node that concerns them; the passes that are not here trace ---------------------------
+# how they rewrite a node; passes that are not in this table trace ------------------------------------------
 
 
 def _copied_meta(node: fx.Node) -> dict[str, Any]:
-    """What is known of a node besides what it gives, for those that are made of it."""
-    kept = ("stack_trace", "nn_module_stack", "source_fn_stack", "custom", "from_node")
-    return {key: node.meta[key] for key in kept if key in node.meta}
+    """The metadata that nodes made from a node inherit; not its value."""
+    keys = ("stack_trace", "nn_module_stack", "source_fn_stack", "custom", "from_node")
+    return {key: node.meta[key] for key in keys if key in node.meta}
 
 
-def _numbers_as_tensors(module: fx.GraphModule, node: fx.Node) -> None:
+def _replace_numbers(module: fx.GraphModule, node: fx.Node) -> None:
     def constant(value: Any, parameter: Any) -> Any:
         is_number = _is_number_for_tensor(value, parameter)
         return _constant(module, torch.tensor(value)) if is_number else value
 
-    given = list(_parameters(node))
+    pairs = list(_parameters(node))
     count = len(node.args)
-    node.args = tuple(constant(*each) for each in given[:count])
+    node.args = tuple(constant(*each) for each in pairs[:count])
     node.kwargs = {
-        name: constant(value, parameter) for name, (value, parameter) in zip(node.kwargs, given[count:])
+        name: constant(value, parameter) for name, (value, parameter) in zip(node.kwargs, pairs[count:])
     }
 
 
 def _constant(module: fx.GraphModule, tensor: torch.Tensor) -> fx.Node:
-    # by the name that torch's tracing gives them
+    # the name that torch's tracing uses
     name = next(n for n in map("_tensor_constant{}".format, itertools.count()) if not hasattr(module, n))
     module.register_buffer(name, tensor)
     return module.graph.get_attr(name)
 
 
-def _in_one_type(module: fx.GraphModule, node: fx.Node) -> None:
-    dtype = _promoted(node)
+def _unify_types(module: fx.GraphModule, node: fx.Node) -> None:
+    dtype = _promoted_dtype(node)
 
     def converted(source: fx.Node) -> fx.Node:
         if source.meta[VALUE].dtype is dtype:
             return source
-        made = module.graph.call_function(torch.ops.aten._to_copy.default, (source,), {"dtype": dtype})
-        made.meta.update(_copied_meta(node))
-        return made
+        conversion = module.graph.call_function(torch.ops.aten._to_copy.default, (source,), {"dtype": dtype})
+        conversion.meta.update(_copied_meta(node))
+        return conversion
 
     node.args = tuple(converted(source) for source in node.args)
 
 
-def _with_dim_order(module: fx.GraphModule, node: fx.Node) -> None:
+def _set_dim_order(module: fx.GraphModule, node: fx.Node) -> None:
     from executorch.exir.passes.dim_order_ops_registry import DimOrderOpsMap
 
     value = node.args[0].meta.get(VALUE) if isinstance(node.args[0], fx.Node) else None
     if not isinstance(value, torch.Tensor):
         raise MustTrace
-    given = {**node.kwargs}
-    layout = given.pop("memory_format", torch.preserve_format)
+    kwargs = {**node.kwargs}
+    layout = kwargs.pop("memory_format", torch.preserve_format)
     follows = layout in (None, torch.preserve_format)
     order = list(value.dim_order()) if follows else get_dim_order(layout, value.dim())
-    node.target, node.kwargs = DimOrderOpsMap[node.target], {**given, "dim_order": order}
+    node.target, node.kwargs = DimOrderOpsMap[node.target], {**kwargs, "dim_order": order}
 
 
 REWRITES: Mapping[type, Rewrite] = {
-    ScalarToTensorPass: _numbers_as_tensors,
-    RemoveMixedTypeOperators: _in_one_type,
-    MemoryFormatOpsPass: _with_dim_order,
+    ScalarToTensorPass: _replace_numbers,
+    RemoveMixedTypeOperators: _unify_types,
+    MemoryFormatOpsPass: _set_dim_order,
 }
 
 
-# rewriting passes that concern every graph: what they make of an operator -----------------------------------
+# passes that rewrite every graph: the new operator for an operator ------------------------------------------
 
 
 def _edge_twin(target: Any) -> Any | None:

@@ -1,11 +1,10 @@
-"""ExecuTorch's passes without their tracing: what a pass leaves alone keeps what is known of it.
+"""Runs ExecuTorch's passes without tracing: nodes that a pass does not change keep their fake results.
 
-Each pass of ExecuTorch traces the whole graph anew, with fake tensors, whether it changes something or not.
-Here a graph is copied instead, and only what a pass changed is computed anew: a node whose operator or
-operands are no longer those that its fake tensor was computed from, and whatever reads a result that became
-another. A pass that rewrites operators while it traces is asked beforehand, by the tables of ``passes``,
-whether any operator of the graph concerns it: those are rewritten in place, or the pass traces. One that is
-not in the tables traces as ever.
+Each pass of ExecuTorch traces the whole graph again with fake tensors, even if it changes nothing. Here a
+graph is copied instead, and only changed nodes are computed again: those whose operator or operands are no
+longer those that their fake tensor was computed from, and the readers of a result that changed. For a pass
+that rewrites operators while it traces, the tables of ``passes`` say which operators it changes. These are
+rewritten in place, or the pass traces. A pass that is not in the tables traces.
 """
 
 from __future__ import annotations
@@ -32,72 +31,72 @@ from torch.utils._mode_utils import no_dispatch
 
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.toolchain import copies
+from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
 from quanthost.toolchain.fast.passes import REWRITES, TWINS, VALUE, MustTrace, Rewrite, concerns
-from quanthost.toolchain.fast.proved import FINGERPRINTS
-from quanthost.toolchain.replacement import Replacement, replaced
+from quanthost.toolchain.replacement import Replacement, replace_all
 
 __all__ = ["compute", "copy_graph", "incremental", "refresh"]
 
-_FROM = "quanthost_computed_from"
+_COMPUTED_FROM = "quanthost_computed_from"
 
 
-class _Value:
-    """A fake tensor as an operand: equal to itself alone."""
+class _Operand:
+    """A fake tensor as an operand, compared by identity."""
 
-    __slots__ = ("held",)
+    __slots__ = ("value",)
 
-    def __init__(self, held: Any) -> None:
-        self.held = held
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Value) and other.held is self.held
+        return isinstance(other, _Operand) and other.value is self.value
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __deepcopy__(self, memo: Any) -> _Value:
-        # some passes copy all that a node carries; a fake tensor copied so would be another one
+    def __deepcopy__(self, memo: Any) -> _Operand:
+        # some passes deep-copy a node's metadata; a copied fake tensor would no longer be the same
         return self
 
 
 # shape, strides, dtype and device
 _Form = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device]
-# the forms of results by what they depend on, for each mode that is alive
-_KNOWN: WeakKeyDictionary[FakeTensorMode, dict[tuple[Any, ...], _Form]] = WeakKeyDictionary()
+# the forms of results by key, for each fake mode that still exists
+_FORMS: WeakKeyDictionary[FakeTensorMode, dict[tuple[Any, ...], _Form]] = WeakKeyDictionary()
 
 
-def _origin_of(node: fx.Node) -> tuple[Any, Any]:
-    """What a node's fake result is computed from."""
-    return node.target, fx.map_arg((node.args, node.kwargs), lambda n: _Value(n.meta.get(VALUE)))
+def _computation_of(node: fx.Node) -> tuple[Any, Any]:
+    """The operator and operands that a node's fake result is computed from."""
+    return node.target, fx.map_arg((node.args, node.kwargs), lambda n: _Operand(n.meta.get(VALUE)))
 
 
 def refresh(module: fx.GraphModule) -> None:
-    """Compute anew what the graph's nodes give, where they or what they read have changed.
+    """Compute the fake results of nodes again if the nodes or their operands have changed.
 
     Raises:
         MustTrace: a stale node calls no plain operator.
     """
     calls = [node for node in module.graph.nodes if node.op == "call_function"]
-    if not any(_FROM in node.meta for node in calls):
+    if not any(_COMPUTED_FROM in node.meta for node in calls):
         # just traced
         for node in calls:
             if VALUE in node.meta:
-                node.meta[_FROM] = _origin_of(node)
+                node.meta[_COMPUTED_FROM] = _computation_of(node)
     mode = _mode_of(module)
     for node in module.graph.nodes:
         if node.op == "get_attr" and VALUE not in node.meta:
             node.meta[VALUE] = _attribute(module, node, mode)
         if node.op != "call_function":
             continue
-        origin = _origin_of(node)
+        computation = _computation_of(node)
         if node.target is executorch_call_delegate and VALUE in node.meta:
-            # what a delegate gives is known from its partition, and no pass changes it
-            node.meta.setdefault(_FROM, origin)
-        if VALUE not in node.meta or node.meta.get(_FROM) != origin:
-            made = compute(node, mode)
-            if not _alike(node.meta.get(VALUE), made):
-                node.meta[VALUE] = made
-            node.meta[_FROM] = origin
-        # what ExecuTorch's tracing notes of tensors without a fake one: there are none
+            # a delegate's result is known from its partition, and no pass changes it
+            node.meta.setdefault(_COMPUTED_FROM, computation)
+        if VALUE not in node.meta or node.meta.get(_COMPUTED_FROM) != computation:
+            result = compute(node, mode)
+            if not _are_equal(node.meta.get(VALUE), result):
+                node.meta[VALUE] = result
+            node.meta[_COMPUTED_FROM] = computation
+        # as ExecuTorch's tracing leaves it
         value = node.meta[VALUE]
         plain = isinstance(value, torch.Tensor)
         node.meta["tensor_meta"] = None if plain else pytree.tree_map(lambda _: None, value)
@@ -118,10 +117,10 @@ def _attribute(module: fx.GraphModule, node: fx.Node, mode: FakeTensorMode) -> A
 
 
 def compute(node: fx.Node, mode: FakeTensorMode) -> Any:
-    """What a call gives for the fake tensors of its operands.
+    """The result of a call on the fake tensors of its operands.
 
     Raises:
-        MustTrace: it calls no plain operator, or an operand is not known.
+        MustTrace: it calls no plain operator, or an operand has no fake result.
     """
     plain = isinstance(node.target, (OpOverload, EdgeOpOverload))
     if not plain and getattr(node.target, "__module__", "") not in ("_operator", "math"):
@@ -129,60 +128,60 @@ def compute(node: fx.Node, mode: FakeTensorMode) -> Any:
     if any(VALUE not in source.meta for source in node.all_input_nodes):
         raise MustTrace
     key = _key(node)
-    known = _KNOWN.setdefault(mode, {})
-    form = None if key is None else known.get(key)
+    forms = _FORMS.setdefault(mode, {})
+    form = None if key is None else forms.get(key)
     if form is not None:
-        return _again(form, mode)
+        return _tensor_of(form, mode)
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta[VALUE])
     with mode, enable_python_dispatcher(), torch.no_grad():
-        made = node.target(*args, **kwargs)
-    if key is not None and _is_plain(made):
-        known[key] = _form(made)
-    return made
+        result = node.target(*args, **kwargs)
+    if key is not None and _is_plain(result):
+        forms[key] = _form(result)
+    return result
 
 
 def _key(node: fx.Node) -> tuple[Any, ...] | None:
-    """What a call's fake result depends on, ``None`` where it is more than dtypes, shapes and numbers."""
+    """What a call's fake result depends on, ``None`` if that is more than dtypes, shapes and numbers."""
     operands = (*node.args, *node.kwargs.values())
     try:
-        kinds = map(_kind_without_value if _converts(node) else _kind, operands)
+        kinds = map(_operand_key_without_value if _converts(node) else _operand_key, operands)
         return (node.target, len(node.args), *node.kwargs, *kinds)
-    except _Unkeyed:
+    except _NoKey:
         return None
 
 
 def _converts(node: fx.Node) -> bool:
-    """Whether it quantizes or dequantizes: scales and zero points, of each tensor its own, form nothing."""
+    """Whether it quantizes or dequantizes: scales and zero points do not affect the result's form."""
     return is_quantize(node) or is_dequantize(node)
 
 
-def _kind_without_value(value: Any) -> Any:
-    return type(value) if type(value) in (int, float) else _kind(value)
+def _operand_key_without_value(value: Any) -> Any:
+    return type(value) if type(value) in (int, float) else _operand_key(value)
 
 
-class _Unkeyed(Exception):
-    """An operand that no key tells from others."""
+class _NoKey(Exception):
+    """An operand has no key."""
 
 
 _NUMBERS = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout)
 
 
-def _kind(value: Any) -> Any:
+def _operand_key(value: Any) -> Any:
     if isinstance(value, fx.Node):
         tensor = value.meta[VALUE]
         if not _is_plain(tensor) or tensor.constant is not None:
-            raise _Unkeyed
+            raise _NoKey
         return _form(tensor)
     if isinstance(value, (list, tuple)):
-        return (list, *map(_kind, value))
+        return (list, *map(_operand_key, value))
     if isinstance(value, _NUMBERS):
         # 1, 1.0 and True are equal, and promote differently
         return type(value), value
-    raise _Unkeyed
+    raise _NoKey
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a result is one fake tensor of known shape, and not a part of another's memory."""
+    """Whether a result is one fake tensor of known shape with its own memory."""
     if not isinstance(value, FakeTensor) or value.storage_offset() != 0:
         return False
     return not any(isinstance(size, torch.SymInt) for size in (*value.shape, *value.stride()))
@@ -192,21 +191,21 @@ def _form(tensor: FakeTensor) -> _Form:
     return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.fake_device
 
 
-def _again(form: _Form, mode: FakeTensorMode) -> FakeTensor:
-    """A fake tensor of that form, with a memory of its own."""
+def _tensor_of(form: _Form, mode: FakeTensorMode) -> FakeTensor:
+    """A new fake tensor of a form, with its own memory."""
     shape, strides, dtype, device = form
     with no_dispatch():
         bare = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
     return FakeTensor(mode, bare, device)
 
 
-def _alike(old: Any, new: Any) -> bool:
+def _are_equal(old: Any, new: Any) -> bool:
     olds, old_spec = pytree.tree_flatten(old)
     news, new_spec = pytree.tree_flatten(new)
-    return old_spec == new_spec and all(map(_alike_leaves, olds, news))
+    return old_spec == new_spec and all(map(_are_leaves_equal, olds, news))
 
 
-def _alike_leaves(a: Any, b: Any) -> bool:
+def _are_leaves_equal(a: Any, b: Any) -> bool:
     if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
         return type(a) is type(b) and isinstance(a, (int, float, bool, str, type(None))) and a == b
     if any(isinstance(size, torch.SymInt) for each in (a, b) for size in (*each.shape, *each.stride())):
@@ -216,19 +215,19 @@ def _alike_leaves(a: Any, b: Any) -> bool:
 
 
 def copy_graph(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy as of ``toolchain.copies`` that takes its arguments in the structure that ``module`` takes."""
+    """Copy as ``toolchain.copies`` does, with the argument structure of ``module``."""
     return copies.copy_graph(module, module.graph._codegen)
 
 
 def _retarget(module: fx.GraphModule, twin_of: Callable[[Any], Any | None], *, same: bool) -> None:
-    """Exchange operators; ``same`` where they compute the same, so that their results stay known."""
+    """Replace operators; with ``same`` they compute the same, so that fake results stay valid."""
     for node in module.graph.nodes:
         twin = twin_of(node.target) if node.op == "call_function" else None
         if twin is None:
             continue
-        origin = node.meta.get(_FROM)
-        if same and origin is not None:
-            node.meta[_FROM] = (twin, origin[1])
+        computation = node.meta.get(_COMPUTED_FROM)
+        if same and computation is not None:
+            node.meta[_COMPUTED_FROM] = (twin, computation[1])
         node.target = twin
 
 
@@ -238,8 +237,8 @@ _OVERRIDABLE = (
 )
 
 
-def _only_regenerates(kind: type, base: type) -> bool:
-    """Whether a pass leaves tracing as it is: its own changes are made, or it makes none."""
+def _only_traces(kind: type, base: type) -> bool:
+    """Whether a pass overrides nothing of tracing: it has made its changes before, or makes none."""
     return all(getattr(kind, name, None) is getattr(base, name, None) for name in _OVERRIDABLE)
 
 
@@ -247,35 +246,35 @@ def _has_submodules(module: fx.GraphModule) -> bool:
     return any(isinstance(child, fx.GraphModule) for child in module.children())
 
 
-def _quickly(self: Any, module: fx.GraphModule, base: type) -> PassResult | None:
-    """What tracing would give, ``None`` where only tracing can."""
+def _run_incrementally(self: Any, module: fx.GraphModule, base: type) -> PassResult | None:
+    """The result of a pass without tracing, ``None`` if the pass must trace."""
     kind = type(self)
     twin_of, concerned, rewrite = TWINS.get(kind), concerns().get(kind), REWRITES.get(kind)
     in_tables = twin_of is not None or concerned is not None
-    if not in_tables and not _only_regenerates(kind, base):
+    if not in_tables and not _only_traces(kind, base):
         return None
-    # of a pass that only regenerates, the tables say nothing, and its own code runs
+    # a pass that only traces is not in the tables, and its own code runs
     if not FINGERPRINTS.accept(kind if in_tables else base):
         return None
     if _has_submodules(module):
         return None
     delegates = any(node.target is executorch_call_delegate for node in module.graph.nodes)
-    # what only looks needs no graph of its own; ExecuTorch takes delegates out of what a pass was given
-    made = module if twin_of is None and not delegates else copy_graph(module)
+    # a pass without changes needs no copy, except with delegates: ExecuTorch removes them from its input
+    result = module if twin_of is None and not delegates else copy_graph(module)
     try:
-        refresh(made)
-        if concerned is not None and any(_operators(made, concerned)):
+        refresh(result)
+        if concerned is not None and any(_operators(result, concerned)):
             if rewrite is None:
                 return None
-            made = copy_graph(module) if made is module else made
-            _rewrite(made, list(_operators(made, concerned)), rewrite)
+            result = copy_graph(module) if result is module else result
+            _rewrite(result, list(_operators(result, concerned)), rewrite)
         if twin_of is not None:
-            _retarget(made, twin_of, same=kind is OpReplacePass)
-            refresh(made)
+            _retarget(result, twin_of, same=kind is OpReplacePass)
+            refresh(result)
     except MustTrace:
         return None
-    made.recompile()
-    return PassResult(made, True)
+    result.recompile()
+    return PassResult(result, True)
 
 
 def _operators(module: fx.GraphModule, concerned: Callable[[fx.Node], bool]) -> Iterator[fx.Node]:
@@ -291,14 +290,14 @@ def _rewrite(module: fx.GraphModule, nodes: list[fx.Node], rewrite: Rewrite) -> 
     refresh(module)
 
 
-# what passes derive from: a pass that overrides nothing of its base only traces
+# base classes of passes: a pass that overrides nothing of its base only traces
 BASES = (ExportPass, _ExportPassBaseDeprecatedDoNotUse)
 
 
 def _call(base: type) -> Callable[..., PassResult]:
-    def call(traced: Callable[..., PassResult], self: Any, graph_module: fx.GraphModule) -> PassResult:
-        made = _quickly(self, graph_module, base)
-        return traced(self, graph_module) if made is None else made
+    def call(original: Callable[..., PassResult], self: Any, graph_module: fx.GraphModule) -> PassResult:
+        result = _run_incrementally(self, graph_module, base)
+        return original(self, graph_module) if result is None else result
 
     return call
 
@@ -316,5 +315,5 @@ REPLACEMENTS = tuple(
 
 
 def incremental() -> AbstractContextManager[None]:
-    """While entered, in this thread, passes trace only what they change."""
-    return replaced(*REPLACEMENTS)
+    """While entered, in this thread, passes trace only the nodes that they change."""
+    return replace_all(*REPLACEMENTS)

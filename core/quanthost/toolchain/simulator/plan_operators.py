@@ -1,4 +1,4 @@
-"""The operators of an execution plan: what is called in torch for each, and where its results go."""
+"""The operators of an execution plan: calls each one in torch and stores its results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# registers the operators that only programs have
+# these register operators that occur only in programs
 import executorch.exir.passes.dim_order_ops_registry
 import executorch.exir.passes.executorch_prim_ops_registry  # noqa: F401
 import torch
@@ -15,7 +15,7 @@ from executorch.exir.tensor import get_scalar_type
 from torch import Tensor
 from torch.library import OpOverload
 
-from quanthost.toolchain.simulator.plan_values import PlanValues, refused
+from quanthost.toolchain.simulator.plan_values import PlanValues, program_error
 
 __all__ = ["PlanOperator"]
 
@@ -28,7 +28,7 @@ _DECODERS: dict[str, Callable[[int], Any]] = {
 
 
 class PlanOperator:
-    """One operator: runs as the functional operator of torch that its kernel is named after.
+    """One operator, run as the functional torch operator that its kernel is named after.
 
     Raises:
         ProgramError: no operator of that name is registered in this process.
@@ -36,29 +36,29 @@ class PlanOperator:
 
     def __init__(self, named: schema.Operator) -> None:
         if named.name == "executorch_prim::et_view":
-            self._function, self._given, self._results, self._end = _view, [(0, None), (1, None)], [2], 3
+            self._function, self._arguments, self._results, self._end = _view, [(0, None), (1, None)], [2], 3
             return
         packet, overload = _find(named)
         arguments = overload._schema.arguments
         self._function = _functional(packet, overload)
-        self._given = [(place, each) for place, each in enumerate(arguments) if not each.is_out]
+        self._arguments = [(place, each) for place, each in enumerate(arguments) if not each.is_out]
         self._results = [place for place, each in enumerate(arguments) if each.is_out]
         self._end = len(arguments)
 
     def run(self, numbers: Sequence[int], values: PlanValues) -> None:
-        """Compute a call's results from its values, which are given by number, and keep them."""
+        """Compute a call's results from values, which ``numbers`` refer to, and store them."""
         positional: list[Any] = []
         named: dict[str, Any] = {}
-        for place, argument in self._given:
+        for place, argument in self._arguments:
             value = values[numbers[place]]
             if argument is None or not argument.kwarg_only:
-                positional.append(_decoded(argument, value))
+                positional.append(_decode(argument, value))
             else:
-                named[argument.name] = _decoded(argument, value)
-        made = self._function(*positional, **named)
-        # an operator without out arguments has its results behind its arguments
+                named[argument.name] = _decode(argument, value)
+        output = self._function(*positional, **named)
+        # without out arguments, the results follow the arguments
         targets = [numbers[place] for place in self._results] or numbers[self._end :]
-        for target, result in zip(targets, made if len(targets) > 1 else (made,), strict=True):
+        for target, result in zip(targets, output if len(targets) > 1 else (output,), strict=True):
             values[target] = result
 
 
@@ -71,7 +71,7 @@ def _find(named: schema.Operator) -> tuple[Any, OpOverload]:
     packet = getattr(getattr(torch.ops, namespace), base, None)
     overload = getattr(packet, named.overload or "default", None)
     if overload is None:
-        raise refused(
+        raise program_error(
             f"the operator {named.name}.{named.overload}, which is not registered in this process",
             "operators of torch, or of modules that register them",
             "name the module in LoweringOptions.runtime_modules",
@@ -80,27 +80,27 @@ def _find(named: schema.Operator) -> tuple[Any, OpOverload]:
 
 
 def _functional(packet: Any, overload: OpOverload) -> Callable[..., Any]:
-    """The operator that makes its results, in place of the one that writes them into tensors it is given."""
-    wanted = _names(overload)
-    makes_results = len(wanted) == len(overload._schema.arguments)
+    """The operator that returns new tensors, instead of the one that writes into out arguments."""
+    arguments = _names(overload)
+    makes_results = len(arguments) == len(overload._schema.arguments)
     others = (getattr(packet, name) for name in packet.overloads())
-    twins = [each for each in others if not each._schema.is_mutable and _names(each) == wanted]
-    into_new: Callable[..., Any] = functools.partial(_into_new, overload)
-    return next(iter([overload] if makes_results else twins), into_new)
+    twins = [each for each in others if not each._schema.is_mutable and _names(each) == arguments]
+    fallback: Callable[..., Any] = functools.partial(_call_with_empty_outputs, overload)
+    return next(iter([overload] if makes_results else twins), fallback)
 
 
 def _names(overload: OpOverload) -> list[tuple[str, str]]:
     return [(each.name, str(each.type)) for each in overload._schema.arguments if not each.is_out]
 
 
-def _into_new(overload: OpOverload, *args: Any, **kwargs: Any) -> Any:
-    """Call an operator that only writes into given tensors, with empty ones, which it sizes itself."""
+def _call_with_empty_outputs(overload: OpOverload, *args: Any, **kwargs: Any) -> Any:
+    """Call an operator that has only an out variant, with empty tensors, which it resizes."""
     dtype = next(each.dtype for each in args if isinstance(each, Tensor))
     names = [each.name for each in overload._schema.arguments if each.is_out]
     return overload(*args, **kwargs, **{name: torch.empty(0, dtype=dtype) for name in names})
 
 
-def _decoded(argument: Any, value: Any) -> Any:
+def _decode(argument: Any, value: Any) -> Any:
     if argument is None or not isinstance(value, int):
         return value
     kind = str(argument.real_type).removeprefix("Optional[").removesuffix("]")

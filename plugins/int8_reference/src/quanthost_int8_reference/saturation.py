@@ -41,7 +41,7 @@ class SaturatesInfinities(PassBase):  # type: ignore[misc]
 
 def _has_pole(source: fx.Node) -> bool:
     """Whether an operator between here and the last dequantized values can give an infinity."""
-    ahead, seen = [source], {source}
+    ahead, visited = [source], {source}
     while ahead:
         node = ahead.pop()
         if node.op != "call_function":
@@ -49,6 +49,6 @@ def _has_pole(source: fx.Node) -> bool:
         if operator_facts(node).has_pole:
             return True
         if not is_dequantize(node):
-            ahead += [each for each in node.all_input_nodes if each not in seen]
-            seen.update(node.all_input_nodes)
+            ahead += [each for each in node.all_input_nodes if each not in visited]
+            visited.update(node.all_input_nodes)
     return False

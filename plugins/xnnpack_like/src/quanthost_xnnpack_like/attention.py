@@ -53,7 +53,7 @@ def attention_to_products(rewriter: Rewriter, node: Node) -> Node | None:
 
 
 def _additive_mask(rewriter: Rewriter, node: Node, queries: int, keys: int) -> Node | None:
-    """The mask to add to the scores; ``None`` where nothing is masked."""
+    """The mask to add to the scores; ``None`` if nothing is masked."""
     mask = argument(node, "attn_mask")
     if argument(node, "is_causal"):
         visible = torch.ones(queries, keys, dtype=torch.bool).tril()

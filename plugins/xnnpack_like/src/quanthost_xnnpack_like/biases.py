@@ -19,7 +19,7 @@ _CHANNEL_AXES = (-1, -2, -3)
 
 def bias_for_each_layer(graph_module: GraphModule) -> None:
     """If several layers read one bias (a module called twice), all but the first get a copy."""
-    seen: set[int] = set()
+    ids: set[int] = set()
     for node in list(graph_module.graph.nodes):
         if operator_facts(node).channel_axis not in _CHANNEL_AXES:
             continue
@@ -27,9 +27,9 @@ def bias_for_each_layer(graph_module: GraphModule) -> None:
         value = constant(graph_module, bias)
         if value is None:
             continue
-        if id(value) in seen:
+        if id(value) in ids:
             copied = value.detach().clone()
             own = nn.Parameter(copied) if isinstance(value, nn.Parameter) else copied
             node.replace_input_with(bias, Rewriter(graph_module, node).constant(own, "_own_bias"))
-        seen.add(id(value))
+        ids.add(id(value))
     graph_module.recompile()

@@ -1,4 +1,4 @@
-"""Computes at compile time whatever depends on no input."""
+"""Computes at compile time the nodes that depend on no input."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _LARGEST = 1 << 20
 
 
 def fold_constants(graph_module: GraphModule) -> None:
-    """Compute now what depends on no input: positions, masks, expanded tokens, transposed weights."""
-    known: dict[Node, torch.Tensor] = {}
+    """Replace nodes that depend on no input by their values: positions, masks, tokens, transposed weights."""
+    values: dict[Node, torch.Tensor] = {}
     for node in list(graph_module.graph.nodes):
         tensor = constant(graph_module, node)
         if tensor is not None:
-            known[node] = tensor.detach()
+            values[node] = tensor.detach()
         meta = tensor_meta(node)
-        if not _is_foldable(node, known) or meta is None or static_shape(node) is None:
+        if not _is_foldable(node, values) or meta is None or static_shape(node) is None:
             continue
-        args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+        args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
         with torch.no_grad():
             value = node.target(*args, **kwargs)
         rewriter = Rewriter(graph_module, node)
         folded = rewriter.constant(value.clone(memory_format=torch.contiguous_format), "_folded")
         rewriter.replace_with(folded)
-        known[folded] = value
+        values[folded] = value
 
 
-def _is_foldable(node: Node, known: dict[Node, torch.Tensor]) -> bool:
+def _is_foldable(node: Node, values: dict[Node, torch.Tensor]) -> bool:
     meta = tensor_meta(node)
     if node.op != "call_function" or meta is None or meta.numel() > _LARGEST:
         return False
-    if not all(source in known for source in node.all_input_nodes):
+    if not all(source in values for source in node.all_input_nodes):
         return False
     op = node.target
     if not isinstance(op, torch._ops.OpOverload) or op._schema.is_mutable:

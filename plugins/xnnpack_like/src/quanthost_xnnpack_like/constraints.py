@@ -91,13 +91,13 @@ def static_slice(site: Site) -> str | None:
 
 @constraint("not more than one dynamic dimension in the new shape")
 def one_dynamic_dimension(site: Site) -> str | None:
-    wanted = site.argument("size", site.argument("shape"))
-    if wanted is not None and all(is_number(size) for size in wanted):
+    sizes = site.argument("size", site.argument("shape"))
+    if sizes is not None and all(is_number(size) for size in sizes):
         return None
     dynamic = [size for size in site.shape("output") if not is_number(size)]
-    if not dynamic and wanted is None:
+    if not dynamic and sizes is None:
         return None
-    return f"the new shape {tuple(wanted) if wanted else site.shape('output')} is not known beforehand"
+    return f"the new shape {tuple(sizes) if sizes else site.shape('output')} is not known beforehand"
 
 
 @constraint("the memory layout stays as it is")

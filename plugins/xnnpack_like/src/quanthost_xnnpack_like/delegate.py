@@ -1,4 +1,4 @@
-"""What the XNNPACK delegate wants beside partitions: tags of absorbed q/dq, and its edge configuration."""
+"""Settings of the XNNPACK delegate besides partitions: tags of absorbed q/dq, and its edge configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["lowering_options", "mark_implicit"]
 
 
 def mark_implicit(claim: Claim) -> None:
-    """Tag the q/dq nodes that an integer kernel absorbs; untagged ones become conversions of their own."""
+    """Tag the q/dq nodes that an integer kernel absorbs; untagged ones become separate conversions."""
     from executorch.backends.xnnpack.utils.quant_utils import (
         is_dequant,
         is_quant,
@@ -25,7 +25,7 @@ def mark_implicit(claim: Claim) -> None:
 
 
 def lowering_options() -> LoweringOptions:
-    """The configuration that the delegate's own tooling uses, and the kernels for what it leaves."""
+    """The configuration of the delegate's own tooling, and kernels for operators outside of the delegate."""
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig
 
     return LoweringOptions(

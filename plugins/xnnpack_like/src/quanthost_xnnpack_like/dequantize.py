@@ -15,7 +15,7 @@ __all__ = ["dequantize_for_each_reader"]
 def dequantize_for_each_reader(graph_module: GraphModule) -> Any:
     """An edge pass: readers of one dequantized tensor read one dequantize each, results of the program too.
 
-    Where one reader wants the tensor contiguous and another channels-last,
+    If one reader needs the tensor contiguous and another channels-last,
     ``ChannelsLastTaggedReshapePass`` of ``executorch.backends.xnnpack`` 1.5.1 hands the first one's copy
     to both.
     """

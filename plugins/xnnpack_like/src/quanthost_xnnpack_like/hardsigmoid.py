@@ -39,7 +39,7 @@ def _is_scalable(layer: Node) -> bool:
 
 
 def _scaled(graph_module: GraphModule, layer: Node) -> Node | None:
-    """The layer with a sixth of its weight and bias, and a half more; ``None`` where they are computed."""
+    """The layer with a sixth of its weight and bias, and a half more; ``None`` if they are computed."""
     weight, bias = (constant(graph_module, argument(layer, name)) for name in ("weight", "bias"))
     if weight is None or (argument(layer, "bias") is not None and bias is None):
         return None

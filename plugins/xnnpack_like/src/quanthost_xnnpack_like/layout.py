@@ -29,7 +29,7 @@ _RANGE_AT_RUN_TIME = frozenset(("choose_qparams", "quantize_per_tensor"))
 
 
 def _base(node: Node) -> str:
-    """The operator without namespace and overload; what is no call has the node's kind."""
+    """The operator without namespace and overload; for a node that is no call, its kind."""
     if node.op != "call_function":
         return str(node.op)
     parts = operator_name(node).split(".")
@@ -37,19 +37,19 @@ def _base(node: Node) -> str:
 
 
 def _maker(node: Node) -> Node | None:
-    """The operator that makes a tensor channels-last, ``None`` where it is contiguous."""
-    waiting, seen = [node], {node}
+    """The operator that makes a tensor channels-last, ``None`` if it is contiguous."""
+    waiting, visited = [node], {node}
     while waiting:
         current = waiting.pop()
         meta = tensor_meta(current)
-        # the first result of ``max`` is read by a getitem and is no tensor of its own
+        # a getitem reads the first result of ``max``, whose own result is no tensor
         if current.op != "call_function" or (meta is not None and meta.dim() != 4):
             continue
         if _base(current) in _CHANNELS_LAST:
             return current
         if _base(current) not in _CONTIGUOUS:
-            fresh = [source for source in current.all_input_nodes if source not in seen]
-            seen.update(fresh)
+            fresh = [source for source in current.all_input_nodes if source not in visited]
+            visited.update(fresh)
             waiting.extend(fresh)
     return None
 
@@ -90,7 +90,7 @@ def _chains(node: Node) -> list[Node]:
 
 @constraint("1-d: float tensors before and behind", kernels={Kernel.FLOAT})
 def float_around(site: Site) -> str | None:
-    """The delegate turns it into a 2-d one, and treats that as quantized if a tensor next to it is.
+    """The delegate turns it into a 2-d one, which it treats as quantized if a neighbouring tensor is.
 
     Source: ``Conv1dUnsqueezePass`` of ``executorch.backends.xnnpack`` 1.5.1.
     """
@@ -104,7 +104,7 @@ def float_around(site: Site) -> str | None:
 
 
 def _float_source(node: Node) -> Node:
-    """The tensor before quantize and dequantize, where there are any."""
+    """The tensor before quantize and dequantize, if there are any."""
     while is_dequantize(node) or is_quantize(node):
         node = node.all_input_nodes[0]
     return node

@@ -1,6 +1,6 @@
 """A quicker preprocess of the delegate: its own passes, without those whose pattern cannot occur.
 
-Each pass traces the partition anew, and most of them look for operators that it does not hold.
+Each pass traces the partition again, and most of them look for operators that it does not have.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from quanthost.api import Fingerprints, Replacement, argument, operator_name
 
-__all__ = ["FINGERPRINTS", "REPLACEMENT", "known_passes", "needed_passes", "quick_preprocess"]
+__all__ = ["FINGERPRINTS", "REPLACEMENT", "quick_preprocess", "select_passes", "skippable_passes"]
 
 Nodes = list[Any]
 
@@ -65,19 +65,19 @@ _WHEN: dict[str, Callable[[Nodes], bool]] = {
 FINGERPRINTS = Fingerprints(Path(__file__).with_name("fingerprints.json"))
 
 
-def needed_passes(passes: list[type], nodes: Nodes) -> list[type]:
-    """The passes, in their order, that can have something to do on a partition's calls."""
+def select_passes(passes: list[type], nodes: Nodes) -> list[type]:
+    """The passes, in their order, that may change a partition with these calls."""
     return [kind for kind in passes if not _is_idle(kind, nodes)]
 
 
 def _is_idle(kind: type, nodes: Nodes) -> bool:
-    """Whether a pass is as we know it, and leaves a partition with these calls as it is."""
+    """Whether a pass has a recorded fingerprint and does not change a partition with these calls."""
     when = _WHEN.get(kind.__name__)
     return when is not None and not when(nodes) and FINGERPRINTS.accept(kind)
 
 
-def known_passes(passes: list[type]) -> list[type]:
-    """Those that may be left out, whose fingerprints are recorded."""
+def skippable_passes(passes: list[type]) -> list[type]:
+    """The passes that may be skipped, whose fingerprints are recorded."""
     return [kind for kind in passes if kind.__name__ in _WHEN]
 
 
@@ -86,7 +86,7 @@ def _without_idle_passes(
 ) -> None:
     original(manager, exported_program, passes)
     calls = [n for n in exported_program.graph.nodes if n.op == "call_function"]
-    manager.passes = needed_passes(manager.passes, calls)
+    manager.passes = select_passes(manager.passes, calls)
 
 
 REPLACEMENT = Replacement(
@@ -95,5 +95,5 @@ REPLACEMENT = Replacement(
 
 
 def quick_preprocess() -> AbstractContextManager[bool]:
-    """While entered, in this thread, the delegate's preprocess leaves out passes without effect."""
+    """While entered, in this thread, the delegate's preprocess skips passes without effect."""
     return REPLACEMENT.entered()

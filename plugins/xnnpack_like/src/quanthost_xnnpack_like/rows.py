@@ -1,4 +1,4 @@
-"""The support table of ``xnnpack_like``: the one place that says what the delegate takes.
+"""The support table of ``xnnpack_like``, the only list of what the delegate supports.
 
 Sources: the node visitors and partitioner checks of ``executorch.backends.xnnpack`` 1.5.1, and programs run
 on the delegate with int8 tensors for each operator.
@@ -32,7 +32,7 @@ __all__ = ["TABLE"]
 
 FLOAT, STATIC, DYNAMIC, WEIGHT_ONLY = Kernel.FLOAT, Kernel.STATIC, Kernel.DYNAMIC, Kernel.WEIGHT_ONLY
 _GEMM_ROLES = {"weight": Role.WEIGHT, "bias": Role.BIAS}
-# where the delegate has no integer kernel with a scale for each channel
+# for operators without an integer kernel with per-channel scales
 _ONE_SCALE = {"weight": WEIGHT_PER_TENSOR}
 # what the delegate's serializer folds into the kernel before it
 _ACTIVATIONS = {"relu": ("relu",), "hardtanh": ("relu6", "hardtanh")}

@@ -1,4 +1,4 @@
-"""Arithmetic with a number, which becomes a constant tensor with a range of its own."""
+"""Turns the number in arithmetic operators into a constant tensor with its own range."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _IDENTITIES = (
 
 
 def static_shape(node: Node) -> list[int] | None:
-    """The shape of a node's tensor, ``None`` where a size is dynamic."""
+    """The shape of a node's tensor, ``None`` if a size is dynamic."""
     meta = tensor_meta(node)
     if meta is None or not all(isinstance(size, int) for size in meta.shape):
         return None

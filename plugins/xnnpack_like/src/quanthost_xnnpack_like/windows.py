@@ -61,7 +61,7 @@ def conv_has_kernel(site: Site) -> str | None:
 
 @constraint("both sides are padded alike", kernels={Kernel.STATIC, Kernel.DYNAMIC})
 def pads_both_sides(site: Site) -> str | None:
-    """Uneven padding becomes an operator of its own between dequantize and convolution."""
+    """Uneven padding becomes a separate operator between dequantize and convolution."""
     if site.argument("padding") != "same":
         return None
     window = site.shape("weight")[2:]
@@ -75,7 +75,7 @@ def plain_2d(site: Site) -> str | None:
     weight = site.shape("weight")
     if len(weight) != 4:
         return "with ranges at run time the delegate has 2-d convolutions only"
-    # one input channel a group makes it depthwise for the delegate, also where there is one group
+    # one input channel a group makes it depthwise for the delegate, even with one group
     return "with ranges at run time the delegate has no depthwise convolution" if weight[1] == 1 else None
 
 

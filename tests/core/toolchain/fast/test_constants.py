@@ -16,7 +16,7 @@ from torch import fx, nn
 
 import quanthost
 from quanthost.toolchain.fast import constants
-from quanthost.toolchain.fast.constants import joined
+from quanthost.toolchain.fast.constants import join_parts
 
 
 class Wide(nn.Module):
@@ -97,13 +97,13 @@ def test_a_program_is_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     for part in (twice, b"", FileBackedData(str(file)), twice, Cord(b"tail")):
         parts.append(part)
     wanted = bytes(parts)
-    assert joined(parts) == wanted == b"head" + twice + b"from a file" + twice + b"tail"
+    assert join_parts(parts) == wanted == b"head" + twice + b"from a file" + twice + b"tail"
 
 
 def test_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Are an empty program."""
     monkeypatch.setattr(constants, "_LARGE", 0)
-    assert joined(Cord()) == b""
+    assert join_parts(Cord()) == b""
 
 
 def test_parts_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,4 +125,4 @@ def test_parts_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         parts.append(part := Part())
         alive.append(weakref.ref(part))
     del part
-    assert joined(parts) == b"4321"
+    assert join_parts(parts) == b"4321"

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram, ExportGraphSignature
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from quanthost.toolchain.fast import lookups
-from quanthost.toolchain.fast.lookups import remembered_lookups
+from quanthost.toolchain.fast.lookups import cached_lookups
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
@@ -67,7 +67,7 @@ def test_a_signature_is_read_once(program: ExportedProgram) -> None:
         return edge.graph_signature.inputs_to_buffers, edge.graph_signature.inputs_to_buffers
 
     signature = program.graph_signature
-    with remembered_lookups():
+    with cached_lookups():
         first, second = prepared_by(look, program)
         assert signature.inputs_to_parameters is not signature.inputs_to_parameters
     assert first is second
@@ -85,7 +85,7 @@ def test_a_pass_that_changes_the_signature_sees_it(program: ExportedProgram) -> 
         drops(edge.graph_module)
         return len(edge.graph_signature.inputs_to_parameters)
 
-    with remembered_lookups():
+    with cached_lookups():
         assert prepared_by(work, program) == 1
     assert drops.seen == [2, 1]
 
@@ -93,12 +93,12 @@ def test_a_pass_that_changes_the_signature_sees_it(program: ExportedProgram) -> 
 def test_everything_is_put_back(program: ExportedProgram) -> None:
     """Properties, class methods and functions are the toolchain's own again, and nothing is held."""
     before = [vars(ExportGraphSignature)["user_inputs"], vars(BackendDetails)["preprocess_multimethod"]]
-    with remembered_lookups():
+    with cached_lookups():
         prepared_by(lambda edge: edge.graph_signature.user_inputs, program)
         assert vars(ExportGraphSignature)["user_inputs"] is not before[0]
     after = [vars(ExportGraphSignature)["user_inputs"], vars(BackendDetails)["preprocess_multimethod"]]
     assert all(one is other for one, other in zip(before, after))
-    assert lookups._STATE.known == {}
+    assert lookups._STATE.cache == {}
 
 
 def test_composite_operators_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_composite_operators_are_looked_up_once(monkeypatch: pytest.MonkeyPatch)
     plain = export_utils._collect_all_valid_cia_ops()
     without = len(asked)
     asked.clear()
-    with remembered_lookups():
+    with cached_lookups():
         assert export_utils._collect_all_valid_cia_ops() == plain
         assert export_utils._collect_all_valid_cia_ops() == plain
         assert len(asked) == 1 < without
@@ -119,6 +119,6 @@ def test_composite_operators_are_looked_up_once(monkeypatch: pytest.MonkeyPatch)
         export_utils._collect_all_valid_cia_ops()
         assert len(asked) > 1
         asked.clear()
-    with remembered_lookups():
+    with cached_lookups():
         export_utils._collect_all_valid_cia_ops()
         assert len(asked) == 1

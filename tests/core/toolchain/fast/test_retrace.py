@@ -19,9 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.fx.passes.infra.pass_base import PassResult
 
+from quanthost.toolchain.active import using
 from quanthost.toolchain.edge import to_program
 from quanthost.toolchain.fast import decompose, lift, retrace
-from quanthost.toolchain.ways import using
 from quanthost.values import Toolchain
 
 aten = torch.ops.aten
@@ -125,7 +125,7 @@ def test_operands_alike_give_results_alike() -> None:
                 node.meta["val"].device,
             )  # fmt: skip
         assert first is not again
-    assert len(retrace._KNOWN[mode]) < len(calls)
+    assert len(retrace._FORMS[mode]) < len(calls)
 
 
 def test_what_is_known_goes_with_its_mode() -> None:
@@ -135,7 +135,7 @@ def test_what_is_known_goes_with_its_mode() -> None:
     x.meta["val"] = mode.from_tensor(rand(2, 3))
     relu = graph.call_function(aten.relu.default, (x,))
     retrace.compute(relu, mode)
-    assert mode in retrace._KNOWN
+    assert mode in retrace._FORMS
     gone = weakref.ref(mode)
 
     del mode, graph, x, relu
@@ -178,14 +178,14 @@ def test_rewriting_passes_make_the_same_program(monkeypatch: pytest.MonkeyPatch)
     """To the byte; the one pass that traces is the one that inserts a copy before a channels-last mean."""
     exported = torch.export.export(Mixed(), (rand(1, 3, 4, 4), torch.arange(48).reshape(1, 3, 4, 4)))
     traced: list[str] = []
-    quickly = retrace._quickly
+    quickly = retrace._run_incrementally
 
     def watched(self: ExportPass, module: fx.GraphModule, base: type) -> PassResult | None:
         made = quickly(self, module, base)
         traced.extend([type(self).__name__] if made is None else [])
         return made
 
-    monkeypatch.setattr(retrace, "_quickly", watched)
+    monkeypatch.setattr(retrace, "_run_incrementally", watched)
     quick = to_program(exported, partitioners=[])
     with using(Toolchain.UPSTREAM):
         upstream = to_program(exported, partitioners=[])
@@ -202,7 +202,7 @@ def test_what_is_noted_survives_a_deep_copy(
         made = ExportPass()(program.graph_module).graph_module
     relu = _node(made, aten.relu.default)
 
-    assert copy.deepcopy(relu.meta[retrace._FROM]) == relu.meta[retrace._FROM]
+    assert copy.deepcopy(relu.meta[retrace._COMPUTED_FROM]) == relu.meta[retrace._COMPUTED_FROM]
     assert not recwarn.list
 
 
@@ -219,7 +219,7 @@ def test_outside_of_the_block_all_is_traced(
     program: ExportedProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of ours takes part."""
-    monkeypatch.setattr(retrace, "_quickly", lambda *_: pytest.fail("took part"))
+    monkeypatch.setattr(retrace, "_run_incrementally", lambda *_: pytest.fail("took part"))
     with retrace.incremental():
         pass
 
@@ -256,7 +256,7 @@ def test_operators_are_taken_apart_as_torch_does(function: Callable[..., Tensor]
     exported = torch.export.export(Composite(function), (x,))
     table = torch.export.default_decompositions()
 
-    made = decompose.decomposed(exported, dict(table))
+    made = decompose.decompose(exported, dict(table))
 
     assert made is not None
     wanted = exported.run_decompositions(table)
@@ -271,7 +271,7 @@ def test_like_operators_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(decompose, "make_fx", lambda *a, **k: (traced.append(a), make_fx(*a, **k))[1])
     exported = torch.export.export(nn.Sequential(*[nn.Linear(4, 4) for _ in range(10)]), (rand(2, 4),))
 
-    made = decompose.decomposed(exported, dict(torch.export.default_decompositions()))
+    made = decompose.decompose(exported, dict(torch.export.default_decompositions()))
 
     assert made is not None
     assert len(traced) == 1
@@ -294,11 +294,11 @@ def test_what_is_left_to_torch() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x[x > 0] * 2
 
-    assert decompose.decomposed(torch.export.export(Picks(), (x,)), table) is None
+    assert decompose.decompose(torch.export.export(Picks(), (x,)), table) is None
     assert lift.lift(torch.export.export(Picks(), (x,)).module(check_guards=False), [x]) is None
-    assert decompose.decomposed(torch.export.export(Writes(), (x,)), table) is None
-    assert decompose.decomposed(torch.export.export(Net(), (x,), dynamic_shapes=(rows,)), table) is None
-    assert decompose.decomposed(torch.export.export(lstm, (rand(2, 1, 3),)), table) is None
+    assert decompose.decompose(torch.export.export(Writes(), (x,)), table) is None
+    assert decompose.decompose(torch.export.export(Net(), (x,), dynamic_shapes=(rows,)), table) is None
+    assert decompose.decompose(torch.export.export(lstm, (rand(2, 1, 3),)), table) is None
     assert lift.lift(torch.export.export(Writes(), (x,)).module(), [x]) is None
     assert lift.lift(torch.export.export(Net(), (x,)).module(), [3]) is None
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import quanthost
-from quanthost.toolchain.forgetting import _CACHES, forgotten_graphs
+from quanthost.toolchain.graph_caches import _CACHES, clear_graph_caches
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_weights_of_a_model_that_is_gone(toolchain: str) -> None:
 
 
 def filled_then_stopped() -> None:
-    with forgotten_graphs():
+    with clear_graph_caches():
         for module, name in _CACHES[:2]:
             cache = getattr(sys.modules[module], name)
             cache(nn.Linear(1, 1))

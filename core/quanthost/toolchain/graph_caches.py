@@ -1,4 +1,4 @@
-"""Graphs that the toolchain would remember for as long as the process lives, with their weights."""
+"""Clears the toolchain's caches, which would keep graphs and their weights until the process ends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-__all__ = ["forgotten_graphs"]
+__all__ = ["clear_graph_caches"]
 
-# caches without a limit whose keys are modules or nodes; in torchao 0.18, torch 2.13 and executorch 1.5.1
+# unlimited caches whose keys are modules or nodes, in torchao 0.18, torch 2.13 and executorch 1.5.1
 _CACHES = (
     ("torchao.utils", "_assert_and_get_unique_device"),
     ("torch.ao.quantization.fx.utils", "assert_and_get_unique_device"),
@@ -17,8 +17,8 @@ _CACHES = (
 
 
 @contextlib.contextmanager
-def forgotten_graphs() -> Iterator[None]:
-    """When left, the toolchain has forgotten the graphs that it saw: each would take its weights' memory."""
+def clear_graph_caches() -> Iterator[None]:
+    """Clear the caches on exit, so that graphs free their weights' memory."""
     try:
         yield
     finally:

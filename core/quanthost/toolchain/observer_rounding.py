@@ -1,4 +1,4 @@
-"""What an observed graph would compute once converted, without converting it: its observers round."""
+"""Simulates the converted form of an observed graph: its observers round tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quanthost.graph.view import constant
 from quanthost.toolchain.observers import RangeObserver
 from quanthost.values import Granularity
 
-__all__ = ["Simulation"]
+__all__ = ["ObserverRounding"]
 
 _Rounding = Callable[[Tensor], Tensor]
 _ops = torch.ops.quantized_decomposed
@@ -20,11 +20,11 @@ _ops = torch.ops.quantized_decomposed
 _EXACT = 1 << 24
 
 
-class Simulation:
+class ObserverRounding:
     """Stands in for the observers of a graph in ``walk``: each rounds its tensor to its integers and back.
 
     The results are those of quantize and dequantize, bit for bit where the integers have at most 24 bits.
-    What observers of constants make is kept, so that several walks round a weight once.
+    Rounded constants are cached, so that several walks round a weight once.
     """
 
     def __init__(self, observed: fx.GraphModule) -> None:
@@ -38,25 +38,24 @@ class Simulation:
         key, rounding = self._roundings.get(target) or self._prepare(target)
         if constant(self._observed, node.args[0]) is None:
             return rounding(args[0])
-        held = self._constants.get(node.name)
-        if held is None or held[0] != key:
-            held = self._constants[node.name] = (key, rounding(args[0]))
-        return held[1]
+        entry = self._constants.get(node.name)
+        if entry is None or entry[0] != key:
+            entry = self._constants[node.name] = (key, rounding(args[0]))
+        return entry[1]
 
     def renew(self) -> None:
-        """Ask the observers again for their scales; constants whose scales stayed are not rounded again."""
+        """Read the observers' scales again; constants whose scales did not change are not rounded again."""
         self._roundings.clear()
 
     def _prepare(self, target: str) -> tuple[object, _Rounding]:
-        made = _rounding(self._observed.get_submodule(target))
-        self._roundings[target] = made
-        return made
+        entry = self._roundings[target] = _rounding_of(self._observed.get_submodule(target))
+        return entry
 
 
-def _rounding(observer: Any) -> tuple[object, _Rounding]:
-    """How an observer rounds, and what two that round alike have in common."""
+def _rounding_of(observer: Any) -> tuple[object, _Rounding]:
+    """A key that is equal for equal roundings, and the observer's rounding function."""
     if getattr(observer, "is_dynamic", False):
-        return id(observer), lambda tensor: _rounded_by_itself(observer, tensor)
+        return id(observer), lambda tensor: _round_dynamic(observer, tensor)
     scale, zero_point = observer.calculate_qparams()
     limits = (observer.quant_min, observer.quant_max)
     key = (tuple(scale.flatten().tolist()), tuple(zero_point.flatten().tolist()))
@@ -90,8 +89,8 @@ def _round(tensor: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int,
     return steps.to(torch.float32).mul_(scale.to(torch.float32)).to(tensor.dtype)
 
 
-def _rounded_by_itself(observer: Any, tensor: Tensor) -> Tensor:
-    """The tensor rounded to integers whose scale is chosen by its own range, whole or token by token."""
+def _round_dynamic(observer: Any, tensor: Tensor) -> Tensor:
+    """Round with scales from the tensor's own range, one for the tensor or one for each token."""
     if isinstance(observer, RangeObserver) and observer.spec.granularity is Granularity.PER_TOKEN:
         scale, zero_point = _ops.choose_qparams_per_token_asymmetric(tensor, observer.dtype)
     else:
