@@ -73,7 +73,7 @@ def one(cli: Cli, asked: list[str]) -> str:
         (["merge-stats", "one.safetensors"], 2, "error: 1 parts without 2/2\n"),
         (["merge-stats", "one.safetensors", "one.safetensors"], 1, "error: the shard 1/2 twice\n"),
         (["merge-stats", "one.safetensors", "none.safetensors"], 1, "error: no file none.safetensors\n"),
-        (["merge-stats", "broken.safetensors"], 1, "error: a file that is damaged or no statistics"),
+        (["merge-stats", "broken.safetensors"], 1, "error: a file that is damaged or holds no statistics"),
         (["quantize", "--statistics", "one.safetensors"], 1, "error: statistics without the shards 2/2\n"),
         (
             ["quantize", "--statistics", "one.safetensors", "-c", "nets:batches"], 2,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import attrs
 import typer
 
 from quanthost.cli.options import Force, Inputs, Json, Model, TargetOptions, takes_target
@@ -71,6 +70,9 @@ def _select(traced: Trace, stages: Sequence[str]) -> Trace:
                 remedy="choose one of these" + (f"; {traced.note}" if traced.note else ""),
             )  # fmt: skip
     graphs = [graph for graph in traced.graphs if not stages or graph.stage in stages]
+    # late: help is shown without attrs
+    import attrs
+
     return attrs.evolve(traced, graphs=graphs)
 
 

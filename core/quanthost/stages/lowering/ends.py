@@ -84,7 +84,7 @@ def _input(graph: fx.Graph, node: fx.Node, leaf: LeafSpec, io: Io) -> LeafSpec:
     users = list(node.users)
     kinds = {numbers_of(user) if is_quantize(user) else None for user in users}
     numbers = next(iter(kinds)) if len(kinds) == 1 else None
-    if numbers is None or numbers.dtype is not torch_dtype(DType(io)):
+    if numbers is None or numbers.dtype is not torch_dtype(DType(io.value)):
         raise _no_integers(f"the input {leaf.name}", [user for user in users if not is_quantize(user)], io)
     for user in users:
         user.replace_all_uses_with(node)
@@ -97,7 +97,7 @@ def _output(node: Any, leaf: LeafSpec, io: Io) -> tuple[Any, LeafSpec]:
     if not isinstance(leaf, TensorSpec) or not leaf.dtype.is_floating_point:
         return node, leaf
     numbers = numbers_of(node) if is_dequantize(node) else None
-    if numbers is None or numbers.dtype is not torch_dtype(DType(io)):
+    if numbers is None or numbers.dtype is not torch_dtype(DType(io.value)):
         raise _no_integers(f"the output {leaf.name}", [node], io)
     return node.args[0], attrs.evolve(leaf, dtype=numbers.dtype)
 
