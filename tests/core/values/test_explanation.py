@@ -12,7 +12,7 @@ DECISION = Decision(
     node="tanh", operator="aten.tanh.default", verdict=Verdict.FLOAT, cause=Cause.NO_ROW, reason="no row"
 )
 FOUND = Explanation(
-    model="Net", backends=["npu"], recipe="int8_static", asked="tanh",
+    model="Net", backends=["npu"], recipe="int8_static", selector="tanh",
     operators=[
         Why(
             decision=DECISION,
