@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from qdq_graphs import convert, image, operators
 
-from quanthost.integer.building import each
+from quanthost.integer.building import per_dimension
 
 
 def test_moving_is_no_arithmetic() -> None:
@@ -13,12 +13,12 @@ def test_moving_is_no_arithmetic() -> None:
     wanted, result, forms, module = convert(lambda x: x.permute(1, 0).reshape(-1), image(3, 4))
 
     assert operators(module) == []
-    assert set(forms.made.values()) == {"moves integers"}
+    assert set(forms.integer.values()) == {"moves integers"}
     assert torch.equal(wanted, result)
 
 
 def test_one_argument_for_each_dimension() -> None:
     """A number stands for all dimensions, and so does a list of one."""
-    assert each(None, 2, 1) == [1, 1]
-    assert each(3, 2, 1) == each([3], 2, 1) == [3, 3]
-    assert each([1, 2], 2, 1) == [1, 2]
+    assert per_dimension(None, 2, 1) == [1, 1]
+    assert per_dimension(3, 2, 1) == per_dimension([3], 2, 1) == [3, 3]
+    assert per_dimension([1, 2], 2, 1) == [1, 2]
