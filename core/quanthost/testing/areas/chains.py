@@ -13,16 +13,41 @@ from torch import nn
 from quanthost.graph.table import Row
 from quanthost.testing.cases.joined import filter_joinable, join_samples
 from quanthost.testing.cases.samples import Sample, build_row_samples, find_undeclared, reshape_sample
+from quanthost.testing.proving.case import SampleRun
+from quanthost.testing.proving.flow import SampleResult
+from quanthost.testing.proving.judging import CHAIN_SLACK, compare_runtime, follows_golden
 from quanthost.testing.proving.session import Session
 from quanthost.values import Kernel, Recipe
 
-__all__ = ["Chain", "build_chains", "build_chains_with_float", "build_kept_in_float", "build_split_chains"]
+__all__ = [
+    "Chain",
+    "build_chains",
+    "build_chains_with_float",
+    "build_kept_in_float",
+    "build_split_chains",
+    "compare_chain",
+]
 
 # how many the quick set and the full set have
 _TRIPLES = {False: 12, True: 60}
 _SPLIT_CHAINS = {False: 3, True: 20}
 _PARTNERS = 6
 _FUNCTIONS = ("atan", "erf", "sinh", "sin", "tanh", "trunc", "sign")
+
+
+def compare_chain(
+    session: Session, recipe: Recipe, sample: Sample, result: SampleResult, *, read_on: bool = False
+) -> str | None:
+    """How runtime and q/dq form of a chain differ, beyond what the declared arithmetic explains.
+
+    A tie that the target rounds in another way than float is one step, and a steep function behind it makes
+    it many. The golden form shows the same steps.
+    """
+    problem = compare_runtime(result, recipe, None, slack=CHAIN_SLACK, read_on=read_on)
+    if problem is None or recipe.kernel is not Kernel.STATIC:
+        return problem
+    golden = session.runs.get(SampleRun(recipe.name, sample, golden=True))
+    return None if isinstance(golden, SampleResult) and follows_golden(golden) else problem
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from quanthost.graph.table import Row
-from quanthost.testing.areas.chains import build_split_chains
+from quanthost.testing.areas.chains import build_split_chains, compare_chain
 from quanthost.testing.areas.rows import judge_sample
 from quanthost.testing.cases.samples import Sample
 from quanthost.testing.proving.case import Case, Judgment, SampleRun, fail_if
 from quanthost.testing.proving.flow import SampleResult
-from quanthost.testing.proving.judging import CHAIN_SLACK, compare_runtime, drop_folded
+from quanthost.testing.proving.judging import drop_folded
 from quanthost.testing.proving.session import Session
 from quanthost.testing.proving.splitting import StageFailure
 from quanthost.values import Kernel, Recipe
@@ -53,7 +53,7 @@ def _judge_split(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
     if isinstance(result, StageFailure):
         return fail_if(result, recipe, sample)
     cycles = (text for kind, text in result.problems if kind == "cycles")
-    problem = next(cycles, None) or compare_runtime(result, recipe, None, slack=CHAIN_SLACK, read_on=True)
+    problem = next(cycles, None) or compare_chain(session, recipe, sample, result, read_on=True)
     return fail_if(problem, recipe, sample)
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from quanthost.testing.areas.chains import Chain, build_chains, build_chains_with_float, build_kept_in_float
+from quanthost.testing.areas.chains import (
+    Chain,
+    build_chains,
+    build_chains_with_float,
+    build_kept_in_float,
+    compare_chain,
+)
 from quanthost.testing.cases.samples import Sample
 from quanthost.testing.proving.case import Case, Judgment, SampleRun, fail_if
-from quanthost.testing.proving.judging import CHAIN_SLACK, compare_runtime, find_float
+from quanthost.testing.proving.judging import find_float
 from quanthost.testing.proving.session import Session
 from quanthost.testing.proving.splitting import StageFailure
 from quanthost.values import Kernel, Recipe
@@ -47,7 +53,7 @@ def _judge_result(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
     result = session.runs.get(SampleRun(recipe.name, sample))
     if isinstance(result, StageFailure):
         return fail_if(result, recipe, sample)
-    return fail_if(compare_runtime(result, recipe, None, slack=CHAIN_SLACK), recipe, sample)
+    return fail_if(compare_chain(session, recipe, sample, result), recipe, sample)
 
 
 def _judge_taken(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
@@ -56,5 +62,5 @@ def _judge_taken(session: Session, recipe: Recipe, sample: Sample) -> Judgment:
         return fail_if(result, recipe, sample)
     problem = find_float(result.decisions) if recipe.kernel is not Kernel.FLOAT else None
     seams = (text for kind, text in result.problems if kind == "seams")
-    problem = problem or next(seams, None) or compare_runtime(result, recipe, None, slack=CHAIN_SLACK)
+    problem = problem or next(seams, None) or compare_chain(session, recipe, sample, result)
     return fail_if(problem, recipe, sample)

@@ -22,6 +22,7 @@ __all__ = [
     "compare_runtime",
     "drop_folded",
     "find_float",
+    "follows_golden",
     "is_split_among_rows",
 ]
 
@@ -173,6 +174,18 @@ def compare_golden(result: SampleResult, tolerance: Tolerance | None) -> str | N
                     f"differ from the golden form, by up to {largest:.0f} LSB ({allowed:g} is allowed){hint}"
                 )
     return None
+
+
+def follows_golden(result: SampleResult) -> bool:
+    """Whether all results are quantized, and within a few LSB of the golden form's."""
+    outputs = [output for run in result.runs for output in run]
+    return all(
+        output.golden is not None
+        and output.scale is not None
+        and float((output.runtime.double() - output.golden.double()).abs().max()) <= MOST_STEPS * output.scale
+        for output in outputs
+        if output.runtime.numel()
+    )
 
 
 def compare_model(result: SampleResult, recipe: Recipe) -> str | None:
