@@ -20,6 +20,7 @@ from quanthost.testing.proving.judging import (
     compare_model,
     compare_runtime,
     find_float,
+    follows_golden,
     is_split_among_rows,
 )
 from quanthost.testing.proving.row_checks import RowCheck, SamplePlan
@@ -102,6 +103,16 @@ def test_golden_form() -> None:
     assert problem.startswith("output 0 beyond the calibrated range: 9 of 9 integers differ")
     assert "by up to 1 LSB (0 is allowed)" in problem
     assert compare_golden(off, Tolerance(case="*", reason="r", lsb=1)) is None
+
+
+def test_what_follows_the_golden_form() -> None:
+    """Each result is quantized, and at most a rounded tie away from the golden form's."""
+    far = VALUES + 0.5
+    assert follows_golden(result(output(far, golden=far, scale=0.1)))
+    assert follows_golden(result(output(far, golden=far + 0.1, scale=0.1)))
+    assert not follows_golden(result(output(far, golden=VALUES, scale=0.1)))
+    assert not follows_golden(result(output(far, golden=far)))
+    assert not follows_golden(result(output(far, scale=0.1)))
 
 
 @pytest.mark.parametrize(
