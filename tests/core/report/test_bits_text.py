@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quanthost.inspection.bits import BitComparison, BitDifference
+from quanthost.debugging.bits import BitComparison, BitDifference
 
 from quanthost.report.bits_text import bits_table, verdict
 
