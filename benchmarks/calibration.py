@@ -32,7 +32,7 @@ from torch import Tensor, fx
 from torchao.quantization.pt2e import HistogramObserver
 
 import quanthost
-from quanthost.stages.calibrating.observing import of_data
+from quanthost.stages.calibrating.observing import data_observers
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RESULTS = Path(__file__).parent / "results" / "calibration.json"
@@ -102,7 +102,7 @@ def errors(name: str) -> dict[str, float]:
     data = net.calibration()[:8]
     prepared = quanthost.prepare(quanthost.capture(model, inputs), backend="xnnpack_like")
     calibrated = quanthost.calibrate(prepared, data)
-    found = of_data(calibrated.module)
+    found = data_observers(calibrated.module)
     seen = _observed(calibrated.module, {node: key for key, (node, _) in found.items()}, data)
     ratios = []
     for key, (_, observer) in found.items():
