@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from quanthost.debugging.bits import BitComparison, BitDifference
-
 from quanthost.report.bits_text import bits_table, verdict
 
 OUTPUT = BitDifference(name="output", operator="", elements=1200, differing=0, largest=0.0)
