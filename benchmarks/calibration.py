@@ -102,10 +102,10 @@ def errors(name: str) -> dict[str, float]:
     data = net.calibration()[:8]
     prepared = quanthost.prepare(quanthost.capture(model, inputs), backend="xnnpack_like")
     calibrated = quanthost.calibrate(prepared, data)
-    found = data_observers(calibrated.module)
-    seen = _observed(calibrated.module, {node: key for key, (node, _) in found.items()}, data)
+    observers = data_observers(calibrated.module)
+    seen = _observed(calibrated.module, {node: key for key, (node, _) in observers.items()}, data)
     ratios = []
-    for key, (_, observer) in found.items():
+    for key, (_, observer) in observers.items():
         theirs = HistogramObserver(
             dtype=torch.int8, quant_min=-128, quant_max=127, qscheme=torch.per_tensor_affine
         )

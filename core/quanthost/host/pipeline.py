@@ -72,8 +72,7 @@ def convert(
     arithmetic: ArithmeticProfile | str | None = None,
 ) -> ConvertedModel:
     """Make the quantized graph; see ``quanthost.stages.converting.convert``."""
-    form = choose(Representation, representation, "representation")
-    return _convert.convert(calibrated, form, arithmetic)
+    return _convert.convert(calibrated, representation, arithmetic)
 
 
 @renamed_argument("lowering", "toolchain", removed_in="0.3")
