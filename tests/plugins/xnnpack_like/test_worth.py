@@ -256,7 +256,7 @@ def test_rows_that_no_example_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"relu", "relu_of_maximum", "view_of_clone", "clone", "conv_batch_norm", "sqrt"}
     few = SupportTable(tuple(row for row in TABLE if row.name in wanted))
     monkeypatch.setattr(measures._backend, "table", few)
-    for make in measures.captured(()):
+    for make in measures.examples(()):
         measures.add(make())
     table = measures.table()
     costs = {name: {(s.kernel, s.sizes): s.seconds for s in table.sites if s.row == name} for name in wanted}
