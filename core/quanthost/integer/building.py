@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,8 @@ from quanthost.graph.rewrite import Rewriter
 from quanthost.graph.view import constant, is_dequantize
 from quanthost.integer.kernels.elementwise import Rescale
 from quanthost.integer.kernels.forms import Output
-from quanthost.integer.kernels.tables import Interpolation, Lookup
-from quanthost.integer.numbers import (
-    Numbers,
-    effective_scales,
-    function_table,
-    leaky_relu_table,
-    quantize_bias,
-)
+from quanthost.integer.kernels.tables import Lookup, function_operator, leaky_relu_table
+from quanthost.integer.numbers import Numbers, effective_scales, quantize_bias
 from quanthost.integer.sites import Island, Operand, base_name, numbers_of, title, weight_of
 from quanthost.values import ArithmeticProfile
 
@@ -122,18 +117,19 @@ class Builder:
         """Insert a chain of functions of one number as a table; an empty chain requantizes."""
         numbers = operand.numbers
         core = chain[-1] if chain else quantize
-        if numbers.high - numbers.low > 255:
-            if chain:
-                return self._interpolation(quantize, operand, chain, out)
-            output = self.output(core, [numbers.scale], out, numbers.reach)
-            return self.call(quantize, core, Rescale(output, zero_point=numbers.zero_point), operand.node)
+        is_wide = numbers.high - numbers.low > 255
         places = self.profile.leaky_relu_places
-        if len(chain) == 1 and base_name(chain[0]) == "leaky_relu" and places is not None:
-            table = leaky_relu_table(numbers, out, float(argument(chain[0], "negative_slope")), places)
+        operator: nn.Module
+        if is_wide and not chain:
+            output = self.output(core, [numbers.scale], out, numbers.reach)
+            operator = Rescale(output, zero_point=numbers.zero_point)
+        elif not is_wide and len(chain) == 1 and base_name(core) == "leaky_relu" and places is not None:
+            table = leaky_relu_table(numbers, out, float(argument(core, "negative_slope")), places)
+            operator = Lookup(table, low=numbers.low, function=_label(chain))
         else:
-            table = function_table(lambda real: self._values(chain, real), numbers, out, self.profile)
-        lookup = Lookup(table, low=numbers.low, function=_label(chain))
-        return self.call(quantize, core, lookup, operand.node)
+            values = functools.partial(self._values, chain)
+            operator = function_operator(values, numbers, out, self.profile, _label(chain))
+        return self.call(quantize, core, operator, operand.node)
 
     def _values(self, chain: Sequence[fx.Node], real: Tensor) -> Tensor:
         """The results of a chain of functions for real numbers, in their dtype."""
@@ -143,21 +139,6 @@ class Builder:
             single = _SINGLE.get(base_name(node)) if real.dtype is torch.float32 else None
             real = node.target(*args, **node.kwargs) if single is None else single(real)
         return real
-
-    def _interpolation(
-        self, quantize: fx.Node, operand: Operand, chain: Sequence[fx.Node], out: Numbers
-    ) -> fx.Node:
-        n = operand.numbers
-        levels = torch.arange(n.low, n.low + 2**16)
-        exact = out.nearest(self._values(chain, n.real(levels)))
-        ends = torch.arange(n.low, n.low + 2**16 + 1, 2**7)
-        real = self._values(chain, n.real(ends)) / out.scale
-        # points beyond the output's range would bend the last line inside it
-        limits = (out.low - out.zero_point, out.high - out.zero_point)
-        points = torch.round(real.nan_to_num(nan=0.0).clamp(*limits) * 2**8).to(torch.int64)
-        operator = Interpolation(points, out, low=n.low, function=_label(chain))
-        operator.error = int((operator(levels).to(torch.int64) - exact).abs().max())
-        return self.call(quantize, chain[-1], operator, operand.node)
 
     def requantize(self, before: fx.Node, operand: Operand, out: Numbers) -> fx.Node:
         """The operand with the scale and zero point of the result."""

@@ -14,8 +14,8 @@ from quanthost.integer.building import Builder, Rule, constant_or_fill, static_c
 from quanthost.integer.kernels.elementwise import Add, Divide, Extremum
 from quanthost.integer.kernels.normalizing import LayerNorm, Softmax
 from quanthost.integer.kernels.products import Multiply
-from quanthost.integer.kernels.tables import Lookup
-from quanthost.integer.numbers import Numbers, function_table
+from quanthost.integer.kernels.tables import Lookup, function_table
+from quanthost.integer.numbers import Numbers
 from quanthost.integer.sites import Island, base_name, title, weight_of
 
 __all__ = ["ELEMENTWISE"]

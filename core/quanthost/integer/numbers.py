@@ -1,8 +1,8 @@
-"""How integers represent real numbers: affine parameters, accumulator scales, biases, function tables."""
+"""How integers represent real numbers: affine parameters, accumulator scales, biases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quanthost.values import ArithmeticProfile, Rescaling
 
-__all__ = ["Numbers", "effective_scales", "function_table", "leaky_relu_table", "quantize_bias"]
+__all__ = ["Numbers", "effective_scales", "quantize_bias"]
 
 
 @attrs.frozen(kw_only=True)
@@ -77,34 +77,3 @@ def quantize_bias(bias: Tensor, input_scale: float, weight_scale: Tensor | float
     else:
         inverse = 1.0 / (weight_scale * input_scale)
     return torch.round(bias.to(torch.float32) * inverse).to(torch.float64).to(torch.int64)
-
-
-def function_table(
-    function: Callable[[Tensor], Tensor], numbers: Numbers, out: Numbers, profile: ArithmeticProfile
-) -> Tensor:
-    """The result of a function of real numbers for each level, in integers of ``out``.
-
-    For targets that compute in float32, as in XNNPACK's src/reference/unary-elementwise.cc: dequantize,
-    apply the function, multiply by the reciprocal of the scale, add the zero point, round ties to even.
-    For others, the integer nearest to the real result.
-    """
-    if profile.rescaling is not Rescaling.FP32_HALF_EVEN:
-        return out.nearest(function(numbers.real(numbers.levels)).double()).to(out.dtype)
-    scale, inverse = torch.tensor(numbers.scale), 1.0 / torch.tensor(out.scale)
-    results = function((numbers.levels - numbers.zero_point).float() * scale) * inverse + out.zero_point
-    levels = torch.round(results.nan_to_num(nan=out.zero_point, posinf=out.high, neginf=out.low))
-    return levels.clamp(out.low, out.high).to(out.dtype)
-
-
-def leaky_relu_table(numbers: Numbers, out: Numbers, slope: float, places: int) -> Tensor:
-    """The results of leaky ReLU for each level, with slopes in fixed point.
-
-    XNNPACK, src/qs8-vlrelu/scalar-select.c.in: ``(q - zero_point) × m + 2^(places - 1) >> places``, where
-    ``m`` is the slope times the ratio of the scales times ``2^places``, in float32, ties to even.
-    """
-    ratio = torch.tensor(numbers.scale, dtype=torch.float32) / torch.tensor(out.scale, dtype=torch.float32)
-    slopes = torch.stack([ratio, ratio * torch.tensor(slope, dtype=torch.float32)])
-    above, below = torch.round(slopes * 2**places).to(torch.int64)
-    centred = numbers.levels - numbers.zero_point
-    values = (torch.where(centred >= 0, centred * above, centred * below) + 2 ** (places - 1)) >> places
-    return (values + out.zero_point).clamp(out.low, out.high).to(out.dtype)

@@ -1,4 +1,4 @@
-"""``torch.export``: traces models, copies a program's graph, and finds the lines behind a failure."""
+"""``torch.export``: traces a model with one input an argument, copies graphs, finds lines behind failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only access to ``toolchain.fast``: lists the shortcuts and the stages that use them.
+"""The only access to ``toolchain.fast``: the releases that its shortcuts are proved for, and who uses them.
 
 Shortcuts depend on private parts of torch, torchao and ExecuTorch, and nothing else imports them. A stage
 requests a shortcut by name. It gets none if the request selects upstream's toolchain, if the installed

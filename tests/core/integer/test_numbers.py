@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from quanthost.integer.numbers import Numbers, effective_scales, function_table, quantize_bias
+from quanthost.integer.numbers import Numbers, effective_scales, quantize_bias
 from quanthost.values import FP32_HALF_EVEN, GEMMLOWP
 
 NUMBERS = Numbers(scale=0.5, zero_point=-3, low=-128, high=127, dtype=torch.int8)
@@ -41,11 +41,3 @@ def test_a_bias_is_in_units_of_the_accumulator() -> None:
     made = quantize_bias(torch.tensor([0.25, 0.75, 1e6]), 0.5, 1.0)
 
     assert made.tolist() == [0, 2, 2_000_000]
-
-
-def test_a_table_has_each_level() -> None:
-    """What a function makes of each number, in the numbers of the result."""
-    table = function_table(torch.relu, NUMBERS, NUMBERS, FP32_HALF_EVEN)
-
-    assert table.dtype is torch.int8
-    assert torch.equal(table.long(), NUMBERS.levels.clamp(min=-3))

@@ -12,7 +12,6 @@ import torch
 from torch import fx
 
 from quanthost.errors import CalibrationError, StatisticsError
-from quanthost.graph.operators import draws
 from quanthost.stages.calibrating.batch_sample import BatchSample
 from quanthost.stages.calibrating.batches import digest_of_batch, flat_batch, own_memory
 from quanthost.stages.calibrating.forward import collecting, density
@@ -23,7 +22,7 @@ from quanthost.stages.calibrating.observing import (
     source_of_statistics,
 )
 from quanthost.stages.calibrating.statistics import Part, Shard, Statistics, sum_of_digests
-from quanthost.stages.calibrating.threads import ThreadTeam
+from quanthost.stages.calibrating.threads import ThreadTeam, may_run_in_threads
 from quanthost.stages.progress import Progress
 from quanthost.stages.records import PreparedModel
 
@@ -72,7 +71,7 @@ class Collection:
     @torch.no_grad()  # type: ignore[untyped-decorator]  # torch does not say what it returns
     def run(self, batches: Iterable[Any], progress: Progress) -> Statistics:
         """Observe the batches of the shard; returns, and saves, their statistics."""
-        several = not (self._prepared.captured.train or _draws(self._module))
+        several = not self._prepared.captured.train and may_run_in_threads(self._module)
         total = self._total(batches)
         with ThreadTeam(self._observe, threads=several, alone=lambda group: _is_large(group[0])) as team:
             flats = self._flats(batches, progress, total)
@@ -219,12 +218,6 @@ class Collection:
             origin=self._origin, parts=(part,), tensors=read_statistics(self._module), sample=self._sample,
             complete=complete,
         )  # fmt: skip
-
-
-def _draws(module: fx.GraphModule) -> bool:
-    """Whether the module draws random numbers: threads would draw them from one generator in any order."""
-    graphs = [part.graph for part in module.modules() if isinstance(part, fx.GraphModule)]
-    return any(draws(node) for graph in graphs for node in graph.nodes)
 
 
 def _is_large(flat: _Flat) -> bool:

@@ -1,4 +1,4 @@
-"""Runs whole batches in parallel threads; threads that split single operators would wait for each other."""
+"""Runs whole batches in parallel threads, for models whose results do not depend on the order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import fx
 
-__all__ = ["ThreadTeam"]
+from quanthost.graph.operators import draws
+
+__all__ = ["ThreadTeam", "may_run_in_threads"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -18,11 +21,18 @@ _Result = TypeVar("_Result")
 _MAX_THREADS = 8
 
 
+def may_run_in_threads(module: fx.GraphModule) -> bool:
+    """Whether the module draws no random numbers: threads would draw them from one generator in any order."""
+    graphs = [part.graph for part in module.modules() if isinstance(part, fx.GraphModule)]
+    return not any(draws(node) for graph in graphs for node in graph.nodes)
+
+
 class ThreadTeam(Generic[_Item, _Result]):
     """Applies a function to items in parallel threads.
 
-    It uses as many threads as torch has, at most eight, and divides torch's own threads among them. Up to
-    eight threads therefore give the same bits as one, which threads that split single operators do not.
+    It uses as many threads as torch has, at most eight, and divides torch's own threads among them: threads
+    that split single operators would wait for each other, and change the bits of sums. Up to eight threads
+    give the same bits as one.
 
     Args:
         work: Called with an item, by several threads at once.

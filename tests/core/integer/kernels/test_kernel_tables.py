@@ -8,7 +8,11 @@ import torch
 from kernel_kit import WIDE, draw
 
 from quanthost.integer.kernels.forms import Form, set_form
-from quanthost.integer.kernels.tables import Interpolation, Lookup
+from quanthost.integer.kernels.tables import Interpolation, Lookup, function_operator, function_table
+from quanthost.integer.numbers import Numbers
+from quanthost.values import FP32_HALF_EVEN
+
+NARROW = Numbers(scale=0.5, zero_point=-3, low=-128, high=127, dtype=torch.int8)
 
 
 def test_lookup() -> None:
@@ -34,3 +38,21 @@ def test_interpolation_is_straight_between_points() -> None:
     x = torch.arange(-32768, 32768).to(torch.int16)
 
     assert torch.equal(operator(x).long(), torch.floor(x.double() / 4 + 0.5).long())
+
+
+def test_a_table_has_each_level() -> None:
+    """What a function makes of each number, in the numbers of the result."""
+    table = function_table(torch.relu, NARROW, NARROW, FP32_HALF_EVEN)
+
+    assert table.dtype is torch.int8
+    assert torch.equal(table.long(), NARROW.levels.clamp(min=-3))
+
+
+def test_wide_integers_are_interpolated() -> None:
+    """A table of 8 bits has an entry for each integer; one of 16 bits would have 65,536."""
+    narrow = function_operator(torch.sigmoid, NARROW, NARROW, FP32_HALF_EVEN, "sigmoid")
+    wide = function_operator(torch.sigmoid, WIDE, WIDE, FP32_HALF_EVEN, "sigmoid")
+
+    assert isinstance(narrow, Lookup)
+    assert isinstance(wide, Interpolation)
+    assert 0 <= wide.error <= 1
