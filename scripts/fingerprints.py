@@ -13,7 +13,16 @@ from typing import Any
 
 from executorch.backends.xnnpack._passes import XNNPACKPassManager
 
-from quanthost.toolchain.fast import constants, decompose, lazy_code, lookups, naming, passes, retrace
+from quanthost.toolchain.fast import (
+    constants,
+    decompose,
+    fusing,
+    lazy_code,
+    lookups,
+    naming,
+    passes,
+    retrace,
+)
 from quanthost.toolchain.fast.accepted_code import FINGERPRINTS
 from quanthost.toolchain.fingerprints import Fingerprints, name_of
 from quanthost.toolchain.replacement import Replacement
@@ -21,7 +30,7 @@ from quanthost_xnnpack_like import preprocess
 
 __all__ = ["RECORDS", "code"]
 
-_REPLACING = (constants, decompose, lazy_code, lookups, naming, retrace)
+_REPLACING = (constants, decompose, fusing, lazy_code, lookups, naming, retrace)
 RECORDS = (FINGERPRINTS, preprocess.FINGERPRINTS)
 
 

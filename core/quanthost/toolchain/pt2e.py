@@ -184,7 +184,8 @@ def prepare(graph_module: fx.GraphModule, quantizer: Quantizer, *, qat: bool) ->
     """
     if not qat:
         _hide_batch_norms(graph_module)
-    with quiet(), shortcuts.entered("compiled_when_called", "counted_names"), clear_graph_caches():
+    names = ("compiled_when_called", "counted_names", "present_convolutions")
+    with quiet(), shortcuts.entered(*names), clear_graph_caches():
         prepared = (prepare_qat_pt2e if qat else prepare_pt2e)(graph_module, quantizer)
     assert isinstance(prepared, fx.GraphModule)
     prepared.recompile()
@@ -199,7 +200,7 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModul
     if not qat:
         _hide_batch_norms(graph_module)
     leave_room_for_biases(graph_module)
-    with quiet(), shortcuts.entered("counted_names"), clear_graph_caches():
+    with quiet(), shortcuts.entered("counted_names", "present_convolutions"), clear_graph_caches():
         converted = convert_pt2e(graph_module, fold_quantize=False)
         assert isinstance(converted, fx.GraphModule)
         _fold_quantized(converted)

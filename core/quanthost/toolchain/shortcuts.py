@@ -63,6 +63,7 @@ SHORTCUTS = {
     # context managers that replace functions of the toolchain
     "compared_names": Shortcut("naming", ("prepare",)),
     "counted_names": Shortcut("naming", ("prepare", "convert")),
+    "present_convolutions": Shortcut("fusing", ("prepare", "convert")),
     "compiled_when_called": Shortcut("lazy_code", ("prepare", "convert", "lower")),
     "incremental": Shortcut("retrace", ("lower",)),
     "local_decompositions": Shortcut("decompose", ("lower",)),

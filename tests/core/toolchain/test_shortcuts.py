@@ -42,7 +42,7 @@ from quanthost.values import (
 FAST = "quanthost.toolchain.fast"
 FOLDER = Path(shortcuts.__file__).parent
 MANAGERS = tuple(name for name in shortcuts.SHORTCUTS if name not in ("lift", "detach_parts"))
-REPLACING = ("constants", "decompose", "lazy_code", "lookups", "naming", "retrace")
+REPLACING = ("constants", "decompose", "fusing", "lazy_code", "lookups", "naming", "retrace")
 
 
 class Net(nn.Module):

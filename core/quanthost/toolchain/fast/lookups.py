@@ -1,9 +1,9 @@
 """Caches lookups that the toolchain repeats: names in a signature, type hints, composite operators.
 
-A delegate checks for each constant of each node whether it is a parameter or a buffer, and each time the
-signature builds a dictionary of all constants: quadratic in the size of a network. A table of decompositions
-needs all composite operators, which torch looks up in its dispatcher again for each namespace: 50 ms if
-ExecuTorch is imported.
+A delegate and the memory planning check for each tensor whether it is a parameter or a buffer, and each
+time the signature builds a dictionary of all constants: quadratic in the size of a network. A table of
+decompositions needs all composite operators, which torch looks up in its dispatcher again for each namespace:
+50 ms if ExecuTorch is imported.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _NAMES = (
 
 
 class _State(threading.local):
-    """Whether a partition or its delegate is running, whether a pass may change it, and the cached answers.
+    """Whether a delegate or memory planning is running, whether a pass may change it, and the cached answers.
 
     Otherwise nothing is cached: torch renames inputs in place.
     """
 
-    delegate = False
+    reading = False
     changing = False
 
     def __init__(self) -> None:
@@ -45,32 +45,37 @@ class _State(threading.local):
         self.materialized: tuple[int, int] | None = None
 
     @contextlib.contextmanager
-    def during(self, *, delegate: bool, changing: bool) -> Iterator[None]:
-        before = self.delegate, self.changing
-        self.delegate, self.changing = delegate, changing
+    def during(self, *, reading: bool, changing: bool) -> Iterator[None]:
+        before = self.reading, self.changing
+        self.reading, self.changing = reading, changing
         self.cache.clear()
         try:
             yield
         finally:
             self.cache.clear()
-            self.delegate, self.changing = before
+            self.reading, self.changing = before
 
 
 _STATE = _State()
 
 
 def _run_delegate(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with _STATE.during(delegate=True, changing=False):
+    with _STATE.during(reading=True, changing=False):
         return original(*args, **kwargs)
 
 
 def _run_pass(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with _STATE.during(delegate=_STATE.delegate, changing=True):
+    with _STATE.during(reading=_STATE.reading, changing=True):
+        return original(*args, **kwargs)
+
+
+def _run_planning(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with _STATE.during(reading=True, changing=True):
         return original(*args, **kwargs)
 
 
 def _lookup(original: Callable[..., Any], signature: ExportGraphSignature) -> Any:
-    if not _STATE.delegate:
+    if not _STATE.reading:
         return original(signature)
     specs = signature.input_specs
     # a pass may add and remove constants; comparing the list is far cheaper than building a dictionary
@@ -106,6 +111,7 @@ _SIGNATURE = tuple(
         ("executorch.exir.backend.backend_api:_get_node_list_with_same_tag", _run_delegate),
         ("executorch.exir.program._program:lift_constant_tensor_pass", _run_delegate),
         ("torch.fx.passes.infra.pass_base:PassBase.__call__", _run_pass),
+        ("executorch.exir.passes.memory_planning_pass:MemoryPlanningPass.run", _run_planning),
         *((f"torch.export.graph_signature:ExportGraphSignature.{name}", _lookup) for name in _NAMES),
     )
 )
@@ -118,7 +124,7 @@ REPLACEMENTS = (*_SIGNATURE, _COMPOSITES, _HINTS)
 
 @contextlib.contextmanager
 def cached_lookups() -> Iterator[None]:
-    """While entered, in this thread, lookups of delegates that read a program are cached."""
+    """While entered, in this thread, lookups of delegates and of memory planning are cached."""
     _STATE.materialized = None
     with replace_all(*_SIGNATURE), replace_all(_COMPOSITES), replace_all(_HINTS):
         yield
