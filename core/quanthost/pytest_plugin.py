@@ -71,9 +71,13 @@ class _CaseCollector(pytest.Collector):
             yield _CaseItem.from_parent(self, name=problem, case=None, problem=problem)
 
     def _check(self) -> Conformance:
-        from quanthost.testing.check import check_backend
+        from quanthost.host.discovery import find
 
         option = self.config.getoption
+        # before the toolchain is imported, which takes seconds
+        find(option("--quanthost-backend"))
+        from quanthost.testing.check import check_backend
+
         return check_backend(
             option("--quanthost-backend"), full=option("--quanthost-full"),
             expected=option("--quanthost-expected"), only=option("--quanthost-only"), jobs=None,

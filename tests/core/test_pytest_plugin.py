@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_python import run_script
 
 ONLY = "persistence/manifest"
+QUIET = ("-q", "-p", "no:cacheprovider")
 
 
 def _pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "pytest", *QUIET, *arguments]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
@@ -33,7 +35,8 @@ def test_without_the_option(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_with_the_option(tmp_path: Path) -> None:
     """The chosen case is a test that passes; an unknown backend is a usage error."""
-    process = _pytest(tmp_path, "--quanthost-backend", "int8_reference", "--quanthost-only", ONLY, "-vv")
+    words = ("--quanthost-backend", "int8_reference", "--quanthost-only", ONLY, "-vv", *QUIET)
+    process = run_script([Path(sys.executable).with_name("pytest"), *words], tmp_path)
     unknown = _pytest(tmp_path, "--quanthost-backend", "int8_referenz")
 
     assert process.returncode == 0, process.stdout + process.stderr

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import doctest
-import functools
 import io
 import os
 import re
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from warm_commands import Server
+from warm_python import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("plugins/*/README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -87,19 +86,6 @@ def _compare(shown: str, printed: str, where: str) -> None:
     assert _agrees(shown, printed), f"{where} shows\n{shown}\nbut it prints\n{printed}"
 
 
-@functools.cache
-def _server() -> Server:
-    return Server()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _closed_server() -> Iterator[None]:
-    yield
-    if _server.cache_info().currsize:
-        _server().close()
-        _server.cache_clear()
-
-
 @attrs.define
 class Shell:
     """Where commands run, and which folders of distributions they see."""
@@ -143,7 +129,7 @@ class Shell:
         path = os.pathsep.join(filter(None, (*self.visible, os.environ.get("PYTHONPATH"))))
         env = {**os.environ, "COLUMNS": "100", "PYTHONPATH": path}
         if Path(command[0]).name in _WARM:
-            return _server().run(command, self.folder, env)
+            return run_script(command, self.folder, env)
         return subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
             env=env, check=False,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 from proof import rand, sqnr
 from torch import nn
+from warm_python import run_script
 
 import quanthost
 
@@ -172,8 +172,7 @@ def batches():
 
 def command(folder: Path, *arguments: str) -> str:
     """What ``quanthost`` prints, called in a folder."""
-    words = [str(Path(sys.executable).with_name("quanthost")), *arguments]
-    result = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    result = run_script([Path(sys.executable).with_name("quanthost"), *arguments], folder)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

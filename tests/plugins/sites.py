@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from warm_python import run_code
+
 __all__ = ["PLUGINS", "TESTS", "ask", "install"]
 
 TESTS = Path(__file__).parent
@@ -35,15 +37,27 @@ def install(sources: Sequence[Path], folder: Path) -> Path:
     return site
 
 
-def ask(site: Path, code: str) -> Any:
-    """What code prints as JSON in its last line, run in a new process that sees the folder's plugins."""
+def ask(site: Path, code: str, *, anew: str | None = None) -> Any:
+    """What code prints as JSON in its last line, run in a process that sees the folder's plugins.
+
+    The toolchain is already imported there. ``anew`` is code for a process without it, whose answers are
+    added.
+    """
     paths = [str(site), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     env.pop("QUANTHOST_BACKENDS", None)
-    return json.loads(_run([sys.executable, "-c", code], env).splitlines()[-1])
+    said = _answer(_output(run_code(code, env)))
+    return said if anew is None else said | _answer(_run([sys.executable, "-c", anew], env))
+
+
+def _answer(printed: str) -> Any:
+    return json.loads(printed.splitlines()[-1])
 
 
 def _run(command: Sequence[str], env: Any) -> str:
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return _output(subprocess.run(command, env=env, capture_output=True, text=True, check=False))
+
+
+def _output(process: subprocess.CompletedProcess[str]) -> str:
+    assert process.returncode == 0, process.stderr
+    return process.stdout

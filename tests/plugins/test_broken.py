@@ -10,7 +10,7 @@ from sites import TESTS, ask, install
 SOURCES = tuple(
     folder for folder in sorted((TESTS / "broken").iterdir()) if (folder / "pyproject.toml").is_file()
 )
-SCRIPT = """
+START = """
 import json, sys
 import quanthost
 
@@ -18,20 +18,24 @@ def told(error):
     return {"type": type(error).__name__, "plugin": error.plugin, "text": str(error)}
 
 listed = {b.name: None if b.problem is None else told(b.problem) for b in quanthost.installed()}
+"""
+LISTING = f"""{START}
 imported = sorted(name for name in sys.modules if name.startswith("broken_") or name == "torch")
-
+print(json.dumps({{"listed": listed, "imported": imported}}))
+"""
+SCRIPT = f"""{START}
 import torch
 from quanthost import QuanthostError
 model, inputs = torch.nn.Linear(2, 2), (torch.ones(1, 2),)
 captured = quanthost.capture(model, inputs)
-asked = {}
+asked = {{}}
 for name in [*dict.fromkeys(listed), "misspelt"]:
     try:
         quanthost.prepare(captured, name, "fp32")
         asked[name] = None
     except QuanthostError as error:
         asked[name] = told(error)
-print(json.dumps({"listed": listed, "imported": imported, "asked": asked}))
+print(json.dumps({{"asked": asked}}))
 """
 # what stands against a plugin before it is imported: error, and parts of its message
 KNOWN_FROM_OUTSIDE = {
@@ -92,7 +96,7 @@ KNOWN_FROM_INSIDE = {
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a process that has all of them installed says of each."""
-    return ask(install(SOURCES, tmp_path_factory.mktemp("broken")), SCRIPT)
+    return ask(install(SOURCES, tmp_path_factory.mktemp("broken")), SCRIPT, anew=LISTING)
 
 
 def test_listing_imports_none(said: Any) -> None:

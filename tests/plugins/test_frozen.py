@@ -19,14 +19,16 @@ from quanthost.host.api_range import API_VERSION
 WHEEL = TESTS / "frozen" / "quanthost_frozen-0.1.0-py3-none-any.whl"
 # the bytes that were built for the plugin API 1.0
 DIGEST = "9617982644b7659bcac9ff6070da80f8c81611bccc3976af3e721f730fa986ca"
-SCRIPT = """
+LISTING = """
 import json, sys, warnings
 warnings.simplefilter("error", DeprecationWarning)
 import quanthost
 listed = {b.name: (b.manifest.api, b.problem is None) for b in quanthost.installed()}
-lazy = "torch" not in sys.modules
-warnings.simplefilter("default")
-
+print(json.dumps({"listed": listed["frozen"], "lazy": "torch" not in sys.modules}))
+"""
+SCRIPT = """
+import json, warnings
+import quanthost
 import torch
 from torch import nn
 torch.manual_seed(0)
@@ -52,7 +54,7 @@ program = quanthost.lower(converted)
 made, wanted = program.run(batches[0]), converted.module(batches[0])
 kept = quanthost.prepare(captured, "frozen", options={"keep": "linear"})
 print(json.dumps({
-    "listed": listed["frozen"], "lazy": lazy, "warned": warned,
+    "warned": warned,
     "decisions": {d.node: (d.verdict.value, d.row, d.reason) for d in program.decisions},
     "kept": {d.node: d.reason for d in kept.decisions}["linear"],
     "difference": float((made - wanted).abs().max()),
@@ -64,7 +66,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a process that has the wheel installed says of it."""
-    return ask(install([WHEEL], tmp_path_factory.mktemp("frozen")), SCRIPT)
+    return ask(install([WHEEL], tmp_path_factory.mktemp("frozen")), SCRIPT, anew=LISTING)
 
 
 def test_the_wheel_is_the_one_that_was_frozen() -> None:

@@ -8,12 +8,15 @@ import pytest
 from sites import TESTS, ask, install
 
 TINY = TESTS / "tiny"
-SCRIPT = """
+LISTING = """
 import json, sys
 import quanthost
 listed = {b.name: (b.distribution, b.problem) for b in quanthost.installed()}
-lazy = not {"torch", "quanthost_tiny"} & set(sys.modules)
-
+print(json.dumps({"listed": listed["tiny"], "lazy": not {"torch", "quanthost_tiny"} & set(sys.modules)}))
+"""
+SCRIPT = """
+import json
+import quanthost
 import torch
 torch.manual_seed(0)
 from torch import nn
@@ -25,7 +28,6 @@ converted = quanthost.convert(calibrated)
 program = quanthost.lower(converted)
 made, wanted = program.run(batches[0]), converted.module(batches[0])
 print(json.dumps({
-    "listed": listed["tiny"], "lazy": lazy,
     "decisions": [(d.operator, d.verdict.value, d.row, d.delegated, d.reason) for d in program.decisions],
     "difference": float((made - wanted).abs().max()),
     "error": float((made - model(batches[0])).abs().max()),
@@ -37,7 +39,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a process that has the plugin installed says of it."""
-    return ask(install([TINY], tmp_path_factory.mktemp("tiny")), SCRIPT)
+    return ask(install([TINY], tmp_path_factory.mktemp("tiny")), SCRIPT, anew=LISTING)
 
 
 def test_it_is_small() -> None:

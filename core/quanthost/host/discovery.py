@@ -33,6 +33,7 @@ __all__ = [
     "check_loaded",
     "check_manifest",
     "extensions",
+    "find",
     "installed",
     "load",
     "plugin_records",
@@ -68,6 +69,19 @@ def plugin_records(names: Sequence[str]) -> tuple[PluginRecord, ...]:
     )
 
 
+def find(name: str, policy: Policy | None = None) -> Installed:
+    """The backend of that name, with its problem if it has one; nothing is imported.
+
+    Raises:
+        UnknownBackendError: no distribution registers the name.
+    """
+    backends = installed(policy)
+    for backend in backends:
+        if backend.name == name:
+            return backend
+    raise _unknown(name, backends)
+
+
 def load(name: str, policy: Policy | None = None) -> object:
     """Import the backend of that name and return its plugin object; a class is called without arguments.
 
@@ -79,11 +93,7 @@ def load(name: str, policy: Policy | None = None) -> object:
         ApiVersionError: its manifest's API range excludes this host.
         BackendLoadError: a module that it requires is missing, or its import failed.
     """
-    backends = installed(policy)
-    plugin = next((backend for backend in backends if backend.name == name), None)
-    if plugin is None:
-        raise _unknown(name, backends)
-    return _import(plugin)
+    return _import(find(name, policy))
 
 
 def extensions(policy: Policy | None = None) -> tuple[tuple[str, object], ...]:

@@ -56,13 +56,16 @@ def check_backend(
     Ends with 1 where a case failed.
     """
     from quanthost.cli.output import chatter_on_stderr, write
+    from quanthost.host.discovery import find
     from quanthost.toolchain.quiet import quiet_imports
 
+    # before the toolchain is imported, which takes seconds
+    refuse_existing(*(path for path in (json, junit) if path is not None), force=bool(force))
+    find(backend, policy_of(context))
     with quiet_imports():
         from quanthost.testing import check
         from quanthost.testing.results_text import show_results
 
-    refuse_existing(*(path for path in (json, junit) if path is not None), force=bool(force))
     with chatter_on_stderr():
         conformance = check.check_backend(
             backend, areas=area if area else None, full=full, expected=expected, only=only if only else None,

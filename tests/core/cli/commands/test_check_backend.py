@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_python import run_script
 
 pytestmark = pytest.mark.slow
 
 
+COMMAND = (Path(sys.executable).with_name("quanthost"), "check-backend")
+
+
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from quanthost.cli import main; main()", "check-backend", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_script([*COMMAND, *arguments], Path.cwd())
 
 
 def test_a_case(tmp_path: Path) -> None:
@@ -45,9 +48,9 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
 
 def test_standard_error_of_a_sound_backend() -> None:
     """It is empty, even where torch has something to say of a sample."""
-    done = _run(
-        "int8_reference", "--full", "--only", "table/variation/conv/*:padding=same,even_window/int8_static"
-    )
+    only = "table/variation/conv/*:padding=same,even_window/int8_static"
+    command = [*COMMAND, "int8_reference", "--full", "--only", only]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""

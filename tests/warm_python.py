@@ -1,11 +1,13 @@
-"""Python scripts in processes of their own that begin with the toolchain imported: forks of one server.
+"""Python in processes of their own that begin with the toolchain imported: forks of one server.
 
 Importing torch and ExecuTorch takes longer than most commands. Nothing of quanthost is imported beforehand.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import runpy
@@ -18,12 +20,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Server"]
+__all__ = ["run_code", "run_script"]
 
 _SECONDS = 300
 
 
-class Server:
+class _Server:
     """Runs one script after the other; closing it ends its process."""
 
     def __init__(self) -> None:
@@ -34,7 +36,6 @@ class Server:
     def run(
         self, command: Sequence[str | Path], folder: Path, env: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        """Run a Python script with arguments in a folder; a signal ended it where the code is negative."""
         words = [str(word) for word in command]
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -48,6 +49,28 @@ class Server:
 
     def close(self) -> None:
         self._process.communicate()
+
+
+@functools.cache
+def _server() -> _Server:
+    server = _Server()
+    atexit.register(server.close)
+    return server
+
+
+def run_script(
+    command: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python script with arguments in a folder; a signal ended it if the exit code is negative."""
+    return _server().run(command, folder, os.environ if env is None else env)
+
+
+def run_code(code: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python code, as ``python -c`` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "code.py")
+        script.write_text(code, encoding="utf-8")
+        return run_script([script], Path.cwd(), env)
 
 
 def _serve() -> None:
