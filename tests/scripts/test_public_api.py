@@ -51,7 +51,7 @@ BREAKS = {
     "member_gone": ("values/decision.py", '    FUSED = "fused"\n', ""),
     "name_gone": ("api.py", "    from quanthost.graph.rewrite import Rewriter as Rewriter\n", ""),
     "default_changed": (
-        "host/pipeline.py", "io: Io | str = Io.FLOAT,\n    pro", "io: Io | str = Io.INT8,\n    pro",
+        "host/pipeline.py", "io: Io | str = Io.FLOAT,\n    allow", "io: Io | str = Io.INT8,\n    allow",
     ),
     "method_renamed": ("graph/table.py", "    def is_constant(", "    def constant("),
     "return_changed": (

@@ -48,7 +48,8 @@ _REFERENCES = ("model", "inputs", "calibration")
 # the keys of [quantize], with the types that TOML may give them
 _KEYS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys((*_REFERENCES, *_PATHS, "recipe", "arithmetic", *_CHOICES), (str,)),
-    "backend": (str, list), "set": (dict,), "force": (bool,), "cache": (bool,),
+    "backend": (str, list), "set": (dict,),
+    **dict.fromkeys(("force", "cache", "allow_missing_kernels"), (bool,)),
 }  # fmt: skip
 _OVERRIDE_FIELDS = tuple(field.name for field in attrs.fields(Override))
 _QSPEC_FIELDS = ("activation", "weight", "bias")

@@ -1,4 +1,4 @@
-"""Removes requests for memory layouts from a graph: all tensors of a program are contiguous."""
+"""Gives tensors the standard layout in memory, and removes requests for others from a graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,26 @@ from quanthost.graph.operator_facts import operator_facts
 from quanthost.graph.operators import argument, overload
 from quanthost.graph.view import tensor_meta
 
-__all__ = ["forget_layouts"]
+__all__ = ["forget_layouts", "in_standard_layout"]
+
+
+def in_standard_layout(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values with the strides of a new tensor of that shape; in the same memory if they are there.
+
+    ``Tensor.contiguous`` is not enough: it keeps whatever strides dimensions of size 1 have, as those of a
+    permuted grey picture, or 0 where numpy added the dimension. ExecuTorch reads the order of dimensions
+    from strides.
+    """
+    if tensor.layout is not torch.strided:
+        return tensor
+    strides: list[int] = [1] * tensor.dim()
+    for dim in range(tensor.dim() - 2, -1, -1):
+        strides[dim] = strides[dim + 1] * max(1, tensor.shape[dim + 1])
+    if tensor.stride() == tuple(strides):
+        return tensor
+    if tensor.is_contiguous():
+        return tensor.as_strided(tensor.shape, strides)
+    return tensor.contiguous()
 
 
 def forget_layouts(graph_module: fx.GraphModule) -> None:
@@ -22,7 +41,7 @@ def forget_layouts(graph_module: fx.GraphModule) -> None:
     """
     for node in list(graph_module.graph.nodes):
         if node.op == "get_attr":
-            _make_contiguous(graph_module, str(node.target))
+            _standardize(graph_module, str(node.target))
         if node.op != "call_function":
             continue
         if node.target is torch.ops.aten.view.default:
@@ -38,16 +57,18 @@ def forget_layouts(graph_module: fx.GraphModule) -> None:
     graph_module.recompile()
 
 
-def _make_contiguous(graph_module: fx.GraphModule, path: str) -> None:
+def _standardize(graph_module: fx.GraphModule, path: str) -> None:
     owner_path, _, name = path.rpartition(".")
     owner = graph_module.get_submodule(owner_path)
     tensor = getattr(owner, name)
-    if not isinstance(tensor, torch.Tensor) or tensor.is_contiguous():
+    if not isinstance(tensor, torch.Tensor):
         return
-    contiguous = tensor.detach().contiguous()
+    standard = in_standard_layout(tensor.detach())
+    if standard.stride() == tensor.stride():
+        return
     if isinstance(tensor, nn.Parameter):
-        contiguous = nn.Parameter(contiguous, requires_grad=tensor.requires_grad)
-    setattr(owner, name, contiguous)
+        standard = nn.Parameter(standard, requires_grad=tensor.requires_grad)
+    setattr(owner, name, standard)
 
 
 def _only_moves(node: fx.Node, source: Any) -> bool:

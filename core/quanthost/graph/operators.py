@@ -13,9 +13,11 @@ __all__ = [
     "argument",
     "arguments",
     "base_name",
+    "control_flow",
     "draws",
     "functional_name",
     "name_matches",
+    "omit_absent",
     "operator_name",
 ]
 
@@ -59,6 +61,12 @@ def base_name(node: fx.Node) -> str:
         return ""
     parts = operator_name(node).split(".")
     return parts[1] if len(parts) == 3 and parts[0] == "aten" else ""
+
+
+def control_flow(node: fx.Node) -> str | None:
+    """``"cond"``, ``"scan"``, …: the operator that runs graphs of its own; ``None`` for any other node."""
+    target = node.target
+    return str(target.__name__) if getattr(target, "namespace", None) == "higher_order" else None
 
 
 def functional_name(name: str) -> str:
@@ -113,3 +121,18 @@ def _parameters(op: OpOverload) -> tuple[tuple[str, int, Any], ...]:
 def argument(node: fx.Node, name: str, default: Any = None) -> Any:
     """One argument by schema name; ``default`` where the operator has no such argument."""
     return arguments(node).get(name, default)
+
+
+def omit_absent(graph: fx.Graph) -> None:
+    """Remove trailing arguments that are ``None``, as a bias that a layer does not have.
+
+    Delegates of ExecuTorch count arguments: a ``None`` that is written out is read as a node.
+    """
+    for node in graph.nodes:
+        op = overload(node)
+        if op is None or not node.args or node.args[-1] is not None:
+            continue
+        args = list(node.args)
+        while args and args[-1] is None and op._schema.arguments[len(args) - 1].has_default_value():
+            args.pop()
+        node.args = tuple(args)

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from quanthost.graph.operators import arguments, operator_name, overload
 
-__all__ = ["GraphView", "constant", "is_dequantize", "is_quantize", "storage", "tensor_meta"]
+__all__ = ["GraphView", "attribute", "constant", "is_dequantize", "is_quantize", "storage", "tensor_meta"]
 
 _QUANTIZE = ("quantized_decomposed.quantize_", "torchao.quantize_")
 _DEQUANTIZE = ("quantized_decomposed.dequantize_", "torchao.dequantize_")
@@ -49,10 +49,16 @@ def constant(graph_module: fx.GraphModule, node: object) -> torch.Tensor | None:
     """The tensor that a ``get_attr`` node holds, ``None`` for any other node."""
     if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None
+    value = attribute(graph_module, node)
+    return value if isinstance(value, torch.Tensor) else None
+
+
+def attribute(graph_module: fx.GraphModule, node: fx.Node) -> Any:
+    """What a ``get_attr`` node holds: a tensor, or the graph of a branch or loop; ``None`` if missing."""
     value: Any = graph_module
     for part in str(node.target).split("."):
         value = getattr(value, part, None)
-    return value if isinstance(value, torch.Tensor) else None
+    return value
 
 
 class GraphView:

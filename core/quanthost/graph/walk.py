@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from quanthost.graph.view import constant
+from quanthost.graph.view import attribute
 
 __all__ = ["walk"]
 
@@ -48,7 +48,7 @@ def walk(
             position = next(inputs)
             values[node] = [batch[position] for batch in batches]
         elif node.op == "get_attr":
-            values[node] = [constant(graph_module, node)] * len(batches)
+            values[node] = [attribute(graph_module, node)] * len(batches)
             fixed.add(node)
         else:
             if node.all_input_nodes and fixed.issuperset(node.all_input_nodes):

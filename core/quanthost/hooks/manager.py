@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from quanthost.deprecation import warn_at
-from quanthost.errors import HookError
+from quanthost.errors import HookError, QuanthostError
 from quanthost.hooks import specs
 from quanthost.hooks.specs import DEPRECATED, HOOKS, PROJECT, LoweringOptions, Problem, RowMiss
 from quanthost.values import BackendInfo, Match, PieceRecord, QSpecChoice, Refusal, Request
@@ -84,7 +84,17 @@ class Plugins:
     def _checking(self, name: str, hook: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def answer(*args: Any) -> Any:
-            result = function(*args)
+            try:
+                result = function(*args)
+            except QuanthostError:
+                raise
+            except Exception as error:
+                lines = str(error).strip().splitlines() or [""]
+                raise HookError(
+                    f"{hook} raised {type(error).__name__}: {lines[0]}", plugin=name, value=error,
+                    needed="a hook that returns its answer, or raises a QuanthostError",
+                    remedy="report it to the author of the plugin, with the model if possible",
+                ) from error  # fmt: skip
             self._check(name, hook, result)
             return result
 

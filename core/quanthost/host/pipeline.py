@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -81,6 +82,7 @@ def lower(
     io: Io | str = Io.FLOAT,
     *,
     intermediates: bool = False,
+    allow_missing_kernels: bool = False,
     toolchain: Toolchain | str | None = None,
 ) -> LoweredProgram:
     """Make the program; see ``quanthost.stages.lowering.lower``.
@@ -98,7 +100,10 @@ def lower(
         # late: ExecuTorch comes with it
         from quanthost.stages.lowering import lower as _lower
 
-    return _lower.lower(converted, plugins, io=ends, intermediates=intermediates)
+    return _lower.lower(
+        converted, plugins, io=ends, intermediates=intermediates,
+        allow_missing_kernels=allow_missing_kernels,
+    )  # fmt: skip
 
 
 def _with_toolchain(converted: ConvertedModel, toolchain: Toolchain) -> ConvertedModel:
@@ -121,6 +126,7 @@ def quantize(
     representation: Representation | str = Representation.QDQ,
     arithmetic: ArithmeticProfile | str | None = None,
     io: Io | str = Io.FLOAT,
+    allow_missing_kernels: bool = False,
     progress: Progress | None = None,
     cache: Path | str | bool | None = None,
     **settings: Unpack[TargetSettings],
@@ -139,7 +145,7 @@ def quantize(
         kwargs: Example inputs by name.
         dynamic_shapes: As for ``capture``.
         representation: As for ``convert``, with ``arithmetic``.
-        io: As for ``lower``.
+        io: As for ``lower``, with ``allow_missing_kernels``.
         progress: Receives each stage and batch.
         cache: A folder where statistics and programs are stored and looked up, ``True`` for the user's own,
             ``False`` for none; the folder that ``QUANTHOST_CACHE`` names where ``None``, or none without it.
@@ -164,7 +170,8 @@ def quantize(
         if store is not None and data is not None and not isinstance(data, Statistics):
             data = store.statistics(prepared, data, progress)
         calibrated = calibrate(prepared, data, progress)
-    return _program(calibrated, form, arithmetic, ends, store, progress)
+    make = functools.partial(lower, io=ends, allow_missing_kernels=allow_missing_kernels)
+    return _program(calibrated, form, arithmetic, make, store, progress)
 
 
 def _refuse_training(target: Target) -> None:
@@ -179,7 +186,7 @@ def _program(
     calibrated: CalibratedModel,
     representation: Representation,
     arithmetic: ArithmeticProfile | str | None,
-    io: Io,
+    make: functools.partial[LoweredProgram],
     store: Cache | None,
     progress: Progress,
 ) -> LoweredProgram:
@@ -187,7 +194,7 @@ def _program(
     key = None
     # the code of a plugin object has no digest
     if store is not None and not calibrated.prepared.plugins.unregistered:
-        choices = {"representation": representation, "arithmetic": arithmetic, "io": io}
+        choices = {"representation": representation, "arithmetic": arithmetic, **make.keywords}
         key = program_key(calibrated, choices)
         program = store.program(key, calibrated.prepared)
         if program is not None:
@@ -197,7 +204,7 @@ def _program(
     with progress.stage("convert"):
         converted = _convert.convert(calibrated, representation, arithmetic)
     with progress.stage("lower"):
-        program = lower(converted, io)
+        program = make(converted)
         for note in () if program.record.toolchain is None else program.record.toolchain.notes:
             progress.note(note)
         if store is not None and key is not None:

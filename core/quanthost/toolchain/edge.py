@@ -23,8 +23,10 @@ from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.toolchain import shortcuts
 from quanthost.toolchain.graph_caches import clear_graph_caches
+from quanthost.toolchain.kernels import needed_kernels
+from quanthost.toolchain.memory_planning import in_standard_order
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
-from quanthost.toolchain.quiet import quiet
+from quanthost.toolchain.quiet import error_logs_disabled, quiet
 
 __all__ = ["EdgeResult", "Piece", "Watch", "delegate_of", "to_program"]
 
@@ -52,11 +54,13 @@ class EdgeResult:
     """A program's bytes, its delegated pieces in order, and the operators outside of delegates.
 
     ``outside`` pairs the captured node's name (``None`` if lowering inserted the operator) with the operator.
+    ``kernels`` are the names of the kernels that these operators call, as ``"aten::add.out"``.
     """
 
     buffer: bytes
     pieces: tuple[Piece, ...]
     outside: tuple[tuple[str | None, str], ...]
+    kernels: tuple[str, ...] = ()
 
 
 def to_program(
@@ -75,7 +79,13 @@ def to_program(
     if watch is not None:
         partitioners = [WatchedPartitioner(each, functools.partial(watch, each)) for each in partitioners]
     config = edge_config if edge_config is not None else EdgeCompileConfig(_check_ir_validity=False)
-    with quiet(), contextlib.redirect_stdout(None), clear_graph_caches(), shortcuts.entered(*_SHORTCUTS):
+    with (
+        quiet(),
+        error_logs_disabled(),
+        contextlib.redirect_stdout(None),
+        clear_graph_caches(),
+        shortcuts.entered(*_SHORTCUTS),
+    ):
         edge = to_edge_transform_and_lower(
             exported, transform_passes=list(passes) or None, partitioner=list(partitioners),
             compile_config=config,
@@ -83,11 +93,12 @@ def to_program(
         pieces, outside = _survey(edge.exported_program())
         if watch is not None:
             watch(None, edge.exported_program())
-        program = edge.to_executorch(backend_config or ExecutorchBackendConfig())
+        program = edge.to_executorch(in_standard_order(backend_config or ExecutorchBackendConfig()))
+        kernels = needed_kernels(program)
         _release_constants(edge.exported_program().graph_module)
         content = (shortcuts.shortcut("detach_parts") or _serializer)(program)
         del edge, program
-    return EdgeResult(buffer=content(), pieces=pieces, outside=outside)
+    return EdgeResult(buffer=content(), pieces=pieces, outside=outside, kernels=kernels)
 
 
 def _serializer(program: ExecutorchProgramManager) -> Callable[[], bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -17,16 +16,15 @@ from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, bound_sympy
 from torch.utils import _pytree as pytree
 
+from quanthost.graph.layouts import in_standard_layout
 from quanthost.graph.leaves import finite
 from quanthost.graph.provenance import Location
 from quanthost.graph.rewrite import ORIGIN, Rewriter
 from quanthost.graph.writes import find_writes
 from quanthost.toolchain import shortcuts
-from quanthost.toolchain.quiet import quiet
+from quanthost.toolchain.quiet import error_logs_disabled, quiet
 
 __all__ = ["dynamic_shapes", "export", "graph_module", "guard_lines", "remove_writes"]
-
-_ERROR_LOGGERS = ("torch._subclasses.fake_tensor", "torch.export._trace")
 
 
 def export(
@@ -51,7 +49,7 @@ def export(
         dynamic_shapes = dynamic_shapes.dynamic_shapes(model, tuple(args), kwargs)
     args, named = _separate_tensors((tuple(args), None if kwargs is None else dict(kwargs)))
     printed = io.StringIO()
-    with quiet(), _error_logs_disabled(), torch.set_grad_enabled(grad), contextlib.redirect_stderr(printed):
+    with quiet(), error_logs_disabled(), torch.set_grad_enabled(grad), contextlib.redirect_stderr(printed):
         exported = torch.export.export(model, args, named, dynamic_shapes=dynamic_shapes, strict=False)
     # on failure torch prints the incomplete graph, which is dropped; the model's own output is passed on
     sys.stderr.write(printed.getvalue())
@@ -59,26 +57,17 @@ def export(
 
 
 def _separate_tensors(call: Any) -> Any:
-    """Give each argument its own tensor object.
+    """Give each argument its own tensor object, in the layout that inputs of programs have.
 
     Torch treats one object in two places, or an input that is also a parameter, as one input: the program
     would read one of the two for both.
     """
-    return pytree.tree_map_only(torch.Tensor, lambda x: x.detach().requires_grad_(x.requires_grad), call)
+    return pytree.tree_map_only(torch.Tensor, _separate_tensor, call)
 
 
-@contextlib.contextmanager
-def _error_logs_disabled() -> Iterator[None]:
-    """Disable the loggers that log, with a stack, errors that torch also raises."""
-    loggers = [logging.getLogger(name) for name in _ERROR_LOGGERS]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        yield
-    finally:
-        for logger, disabled in zip(loggers, before):
-            logger.disabled = disabled
+def _separate_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    # in_standard_layout may return the tensor itself, detach never does
+    return in_standard_layout(tensor).detach().requires_grad_(tensor.requires_grad)
 
 
 def graph_module(exported: ExportedProgram) -> fx.GraphModule:

@@ -74,7 +74,11 @@ class QuantPlan:
 
 
 class CallbackQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
-    """A torchao ``Quantizer`` for ``prepare_pt2e`` whose three steps are functions."""
+    """A torchao ``Quantizer`` for ``prepare_pt2e`` whose three steps are functions.
+
+    torchao also calls it, after the whole graph, for the graphs that ``scan`` and ``while_loop`` run. These
+    stay as they are, like the branches of ``cond``, since no decision is made in them.
+    """
 
     def __init__(
         self,
@@ -85,17 +89,28 @@ class CallbackQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
         qat: bool = False,
     ) -> None:
         self._transform, self._plan, self._check, self._qat = transform, plan, check, qat
+        self._inner: tuple[fx.GraphModule, ...] = ()
 
     def transform_for_annotation(self, model: fx.GraphModule) -> fx.GraphModule:
+        if self._is_inner(model):
+            return model
+        self._inner = tuple(
+            module for module in model.modules() if isinstance(module, fx.GraphModule) and module is not model
+        )
         _show_batch_norms(model)
         return self._transform(model)
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
-        apply_plan(self._plan(model), qat=self._qat)
+        if not self._is_inner(model):
+            apply_plan(self._plan(model), qat=self._qat)
         return model
 
     def validate(self, model: fx.GraphModule) -> None:
-        self._check(model)
+        if not self._is_inner(model):
+            self._check(model)
+
+    def _is_inner(self, model: fx.GraphModule) -> bool:
+        return any(model is module for module in self._inner)
 
 
 def apply_plan(plan: QuantPlan, *, qat: bool) -> None:
@@ -197,6 +212,9 @@ def convert(graph_module: fx.GraphModule, *, qat: bool = False) -> fx.GraphModul
 
     Only a trained graph has batch norms that torchao fused, and the search for them takes seconds.
     """
+    if not qat and not any(node.op == "call_module" for node in graph_module.graph.nodes):
+        # nothing observes, so nothing is quantized; and convert_pt2e fails on branches within branches
+        return graph_module
     if not qat:
         _hide_batch_norms(graph_module)
     leave_room_for_biases(graph_module)

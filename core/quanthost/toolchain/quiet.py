@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
-__all__ = ["import_quietly", "native_messages", "quiet", "quiet_imports"]
+__all__ = ["error_logs_disabled", "import_quietly", "native_messages", "quiet", "quiet_imports"]
 
 # modules whose warnings concern the toolchain's own code, not the user's
 _TOOLCHAIN_MODULES = r"(torch|torchao|executorch|functorch|copyreg|coremltools|quanthost)(\..*)?$"
@@ -33,6 +33,7 @@ _LOGGERS = (
     "torch.export",
     "torch._export",
 )
+_ERROR_LOGGERS = ("torch._subclasses.fake_tensor", "torch.export._trace")
 # lines about the machine that the runtime's libraries write each time they start
 _STARTUP_LINE = re.compile(r"^\[cpuinfo_utils\.cpp:\d+\]")
 
@@ -52,6 +53,20 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def error_logs_disabled() -> Iterator[None]:
+    """Disable the loggers that log, with a stack, errors that torch also raises."""
+    loggers = [logging.getLogger(name) for name in _ERROR_LOGGERS]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before):
+            logger.disabled = disabled
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from quanthost.errors import ProgramError
+from quanthost.graph.layouts import in_standard_layout
 from quanthost.toolchain.quiet import native_messages, quiet_imports
 
 __all__ = ["Executor", "register_kernels"]
@@ -48,12 +49,14 @@ class Executor:
 
     def __call__(self, inputs: Sequence[torch.Tensor | int]) -> list[Any]:
         """Run on flat inputs, tensors and sizes; each output is a new tensor."""
-        contiguous = [leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
+        leaves = [in_standard_layout(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
         with self._lock:
+            if not self._started:
+                return self._first_call(leaves)
             try:
-                return self._forward(contiguous)
+                return list(self._module.forward(leaves, clone_outputs=True))
             except Exception as error:
-                messages = self._failure_messages(contiguous)
+                messages = self._failure_messages(leaves)
                 raise _failure("execute", error, messages, self._runtime_modules) from error
 
     def repeatable(self, inputs: Sequence[torch.Tensor | int]) -> Callable[[], None]:
@@ -62,21 +65,22 @@ class Executor:
         Raises:
             ProgramError: the runtime refused or failed.
         """
-        contiguous = [leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
-        self(contiguous)
+        leaves = [in_standard_layout(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
+        self(leaves)
 
         def call() -> None:
             with self._lock:
-                self._module.forward(contiguous, clone_outputs=False)
+                self._module.forward(leaves, clone_outputs=False)
 
         return call
 
-    def _forward(self, inputs: list[torch.Tensor | int]) -> list[Any]:
-        if self._started:
-            return list(self._module.forward(inputs, clone_outputs=True))
-        # the first call compiles delegates, and their libraries write startup messages
-        with native_messages():
-            outputs = list(self._module.forward(inputs, clone_outputs=True))
+    def _first_call(self, inputs: list[torch.Tensor | int]) -> list[Any]:
+        """The first call compiles delegates, and their libraries write startup messages."""
+        with native_messages() as messages:
+            try:
+                outputs = list(self._module.forward(inputs, clone_outputs=True))
+            except Exception as error:
+                raise _failure("execute", error, messages(), self._runtime_modules) from error
         self._started = True
         return outputs
 

@@ -136,6 +136,8 @@ class ProgramRecord:
     own_runner: bool = False
     # ``None`` in records of versions that did not say it
     toolchain: ToolchainRecord | None = None
+    # kernels that the program calls and the runtime that made it does not have, as ``"aten::sort.values"``
+    missing_kernels: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property

@@ -435,13 +435,15 @@ def test_wrapper_that_spoils_the_answer(calls: list[str]) -> None:
 
 
 def test_error_of_a_plugin_is_not_hidden() -> None:
-    """What a hook raises reaches the caller as it is."""
+    """What a hook raises is the cause of an error that names hook and plugin."""
 
     def fail() -> BackendInfo:
         raise ZeroDivisionError("in the plugin")
 
-    with pytest.raises(ZeroDivisionError, match="in the plugin"):
+    with pytest.raises(HookError, match="info raised ZeroDivisionError: in the plugin") as caught:
         Plugins([("npu", plugin(quanthost_backend_info=fail))]).info("npu")
+    assert caught.value.plugin == "npu"
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["quantize"]
 
 
+# settings that are keywords of quanthost.quantize
+_PASSED_ON = ("representation", "arithmetic", "io", "cache", "allow_missing_kernels")
+
+
 @takes_target
 def quantize(
     options: TargetOptions,
@@ -48,6 +52,10 @@ def quantize(
         str | None,
         typer.Option(metavar="float|int8|…", help="What inputs and outputs are. [default: float]"),
     ] = None,
+    allow_missing_kernels: Annotated[
+        bool | None,
+        typer.Option("--allow-missing-kernels", help="For a runtime with more kernels than the one here."),
+    ] = None,
     report: Annotated[
         str | None, typer.Option(metavar="table|json|none", help="What to write to stdout. [default: table]")
     ] = None,
@@ -67,7 +75,7 @@ def quantize(
     settings = options.settings(
         model=model, calibration=calibration, statistics=statistics, inputs=inputs, output=output,
         representation=representation, arithmetic=arithmetic, io=io, report="json" if json else report,
-        cache=cache, force=force,
+        cache=cache, force=force, allow_missing_kernels=allow_missing_kernels,
     )  # fmt: skip
     _quantize(options.target, settings)
 
@@ -83,7 +91,7 @@ def _quantize(target: Target, settings: dict[str, Any]) -> None:
     output, statistics = settings["output"], settings.get("statistics")
     _check_files(output, statistics, settings)
     sources = Sources.of(settings["model"], settings.get("inputs"), settings.get("calibration"))
-    more = {key: settings[key] for key in ("representation", "arithmetic", "io", "cache") if key in settings}
+    more = {key: settings[key] for key in _PASSED_ON if key in settings}
     with chatter_on_stderr(), show_progress() as progress:
         with progress.stage("load"):
             model, inputs, data = sources.load(target)

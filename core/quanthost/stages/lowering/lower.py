@@ -12,8 +12,9 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.fx.graph import CodeGen
 
-from quanthost.errors import EmptyProgramError, LoweringError, QuanthostError
+from quanthost.errors import EmptyProgramError, QuanthostError
 from quanthost.graph.garbage import collecting_rarely
+from quanthost.graph.layouts import in_standard_layout
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
 from quanthost.graph.signature import Signature
@@ -21,8 +22,11 @@ from quanthost.hooks.specs import LoweringOptions
 from quanthost.integer.kernels.forms import Form, set_form
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.lowering import ends
+from quanthost.stages.lowering.branches import copy_branch_results
 from quanthost.stages.lowering.files import program_digest
 from quanthost.stages.lowering.program import LoweredProgram
+from quanthost.stages.lowering.refused import refuse_loops, refused
+from quanthost.stages.lowering.runnable import Refusal, missing_kernels, try_to_run
 from quanthost.stages.lowering.taps import tap
 from quanthost.stages.lowering.timing import machine, seconds_of
 from quanthost.stages.lowering.versions import versions
@@ -33,6 +37,7 @@ from quanthost.toolchain.active import using
 from quanthost.toolchain.copies import copy_graph
 from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
+from quanthost.toolchain.kernels import decomposed
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
 from quanthost.values import (
@@ -49,6 +54,8 @@ from quanthost.values import (
 
 __all__ = ["lower"]
 
+# what an operator is decomposed into may itself have no kernel
+_ROUNDS = 4
 # time limit for timing a call
 _TIMING_SECONDS = 0.5
 
@@ -60,12 +67,14 @@ def lower(
     *,
     io: Io = Io.FLOAT,
     intermediates: bool = False,
+    allow_missing_kernels: bool = False,
     watch: Watch | None = None,
 ) -> LoweredProgram:
     """Make the program.
 
     A reference or integer representation is lowered to the runtime's portable kernels, without a delegate:
-    no delegate computes from its operators.
+    no delegate computes from its operators. The program runs once on the captured examples: an operator that
+    the runtime has no kernel for, or whose kernel refuses, is decomposed as torch knows it, or refused.
 
     Args:
         converted: What ``convert`` returned.
@@ -74,11 +83,14 @@ def lower(
             are integers, whose parameters the record has.
         intermediates: Let the program also return the integers of each quantized operator, which
             ``LoweredProgram.intermediates`` gives by name.
+        allow_missing_kernels: Make the program for a runtime that has more kernels than the one here, and
+            don't run it; the record lists what is missing here.
         watch: Receives the edge graph after each partitioner has tagged it, and the final one.
 
     Raises:
         RequestError: an input or output has no integers of the type.
-        LoweringError: nothing is computed, or the toolchain refuses the graph.
+        LoweringError: nothing is computed, the toolchain refuses the graph, or the runtime cannot run the
+            program.
     """
     prepared = converted.calibrated.prepared
     request = prepared.request
@@ -87,13 +99,15 @@ def lower(
             active.note(f"{converted.toolchain.way.value} toolchain before lower")
         with shortcuts.entered("compiled_when_called"):
             graph = _program_graph(converted, io, intermediates=intermediates)
-        edge, modules = _lower_graph(graph.module, converted, watch=watch)
+        edge, modules, missing = _lower_graph(
+            graph.module, converted, allow_missing_kernels=allow_missing_kernels, watch=watch
+        )
     pieces = tuple(
         PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
     )
     runner = prepared.plugins.runner(edge.buffer, request, pieces)
     record = _record(
-        converted, graph, edge, pieces, modules,
+        converted, graph, edge, pieces, modules, missing,
         plugins=plugins, own_runner=runner is not None, toolchain=active.record(),
     )  # fmt: skip
     program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
@@ -130,6 +144,8 @@ def _program_graph(converted: ConvertedModel, io: Io, *, intermediates: bool) ->
     outputs = plan_outputs(module)
     _refuse_empty(module, outputs)
     tapped = tap(module) if intermediates else ()
+    refuse_loops(module.graph, prepared.captured.nodes(), ", ".join(prepared.request.backends))
+    copy_branch_results(module)
     if converted.representation is not Representation.QDQ:
         in_float = converted.representation is Representation.REFERENCE
         set_form(module, Form.REFERENCE if in_float else Form.PORTABLE)
@@ -148,6 +164,7 @@ def _record(
     edge: EdgeResult,
     pieces: tuple[PieceRecord, ...],
     modules: tuple[str, ...],
+    missing_kernels: tuple[str, ...],
     *,
     plugins: Sequence[PluginRecord],
     own_runner: bool,
@@ -166,6 +183,7 @@ def _record(
         pieces=pieces, outside=tuple(name for _, name in edge.outside), runtime_modules=modules,
         decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement, own_runner=own_runner, toolchain=toolchain,
+        missing_kernels=missing_kernels,
     )  # fmt: skip
 
 
@@ -194,13 +212,15 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
 
 
 def _lower_graph(
-    module: fx.GraphModule, converted: ConvertedModel, *, watch: Watch | None
-) -> tuple[EdgeResult, tuple[str, ...]]:
+    module: fx.GraphModule, converted: ConvertedModel, *, allow_missing_kernels: bool, watch: Watch | None
+) -> tuple[EdgeResult, tuple[str, ...], tuple[str, ...]]:
+    """The program, the modules that register its kernels, and the kernels that are missing here."""
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
     delegated = converted.representation is Representation.QDQ
     partitioners = plugins.partitioners(request, Partitioner) if delegated else []
     options = plugins.lowering_options(request)
+    plugin = ", ".join(request.backends)
     modules = tuple(dict.fromkeys(name for o in options for name in o.runtime_modules))
     with contextlib.ExitStack() as stack:
         for option in options:
@@ -209,31 +229,44 @@ def _lower_graph(
         try:
             register_kernels(modules)
             exported = _export(module, converted)
-            edge = to_program(
-                exported, partitioners=partitioners,
-                passes=[p for option in options for p in option.passes],
-                edge_config=_first(options, "edge_compile_config"),
-                backend_config=_first(options, "backend_config"), watch=watch,
-            )  # fmt: skip
+            for further in reversed(range(_ROUNDS)):
+                edge = to_program(
+                    exported, partitioners=partitioners,
+                    passes=[p for option in options for p in option.passes],
+                    edge_config=_first(options, "edge_compile_config"),
+                    backend_config=_first(options, "backend_config"), watch=watch,
+                )  # fmt: skip
+                refusal = missing_kernels(edge)
+                if allow_missing_kernels:
+                    return edge, modules, () if refusal is None else refusal.kernels
+                if refusal is None:
+                    refusal = _try_to_run(edge, exported, modules, prepared)
+                if refusal is None:
+                    return edge, modules, ()
+                others = decomposed(exported, refusal.bases) if further else None
+                if others is None:
+                    raise refusal.error(edge, prepared.captured.nodes(), plugin)
+                exported = others
+            raise AssertionError  # the last round returns or raises
         except QuanthostError:
             raise
         except Exception as error:
-            raise LoweringError(
-                f"the toolchain refused the graph: {_error_text(error)}",
-                needed="a graph that torch.export and ExecuTorch accept", stage="lower",
-                plugin=", ".join(request.backends),
-                remedy="keep the operator that the message names in float, and report the error",
-            ) from error  # fmt: skip
-    return edge, modules
+            raise refused(
+                error, module.graph, prepared.captured.nodes(), ", ".join(request.backends)
+            ) from error
 
 
-def _error_text(error: BaseException) -> str:
-    """The text of the error, and of the first error in its chain, which is closest to the graph."""
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    texts = [str(each).strip() or type(each).__name__ for each in (error, first)]
-    return "; ".join(dict.fromkeys(texts))
+def _try_to_run(
+    edge: EdgeResult, exported: ExportedProgram, modules: tuple[str, ...], prepared: PreparedModel
+) -> Refusal | None:
+    """Run the program on its examples, unless the backend has a runtime of its own."""
+    pieces = tuple(
+        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
+    )
+    if prepared.plugins.runner(edge.buffer, prepared.request, pieces) is not None:
+        return None
+    assert exported.example_inputs is not None
+    return try_to_run(edge, exported.example_inputs[0], modules)
 
 
 def _export(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
@@ -248,7 +281,7 @@ def _export(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgra
     examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
     shapes = _flat_shapes(captured)
     inputs = [
-        ends.example(node, _contiguous(leaf))
+        ends.example(node, in_standard_layout(leaf) if isinstance(leaf, torch.Tensor) else leaf)
         for node, leaf, is_fixed in zip(placeholders, examples, fixed)
         if not is_fixed
     ]
@@ -278,11 +311,6 @@ def _flat_shapes(captured: CapturedModel) -> list[Any] | None:
         *in_kwargs.flatten_up_to(dict(zip(in_kwargs.context or (), named))),
     ]
     return leaves
-
-
-def _contiguous(leaf: Any) -> Any:
-    """A program reads contiguous inputs, whatever strides the examples have."""
-    return leaf.contiguous() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _first(options: list[LoweringOptions], name: str) -> Any:

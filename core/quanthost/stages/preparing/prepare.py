@@ -11,7 +11,7 @@ from quanthost.errors import RequestError, TableError
 from quanthost.graph.fold import fold_batch_norms, not_trainable
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.layouts import forget_layouts
-from quanthost.graph.operators import operator_name
+from quanthost.graph.operators import omit_absent, operator_name
 from quanthost.graph.provenance import NodeInfo, node_infos, source_line
 from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
@@ -89,7 +89,9 @@ class HostQuantizer(pt2e.CallbackQuantizer):
                 remedy="call run_decompositions({}) on the exported program before .module()",
             )  # fmt: skip
         forget_layouts(graph_module)
-        return self.plugins.transform(graph_module, self.request)
+        graph_module = self.plugins.transform(graph_module, self.request)
+        omit_absent(graph_module.graph)
+        return graph_module
 
     def plan(self, graph_module: fx.GraphModule) -> pt2e.QuantPlan:
         """The plan for a transformed graph; sets ``last_plan``, ``decisions`` and ``latency``."""

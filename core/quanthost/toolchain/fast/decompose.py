@@ -201,9 +201,18 @@ class _Expansion:
             if each.op not in ("placeholder", "call_function", "output") or _adds_products(node.target, each):
                 raise _NeedsFullTrace
             # a linear layer of one vector squeezes its result in place
-            if each.op == "call_function" and not is_functional(each):
+            if each.op == "call_function" and not (is_functional(each) and _is_final(node.target, each)):
                 raise _NeedsFullTrace
         return traced
+
+
+def _is_final(target: OpOverload, part: fx.Node) -> bool:
+    """Whether torch would leave a part of an operator as it is.
+
+    A table may have its own way with composites and with what they consist of, as for the interpolation of
+    pictures and for norms over each picture; what is no operator of core ATen is left to torch.
+    """
+    return not _is_composite(target) or part.target is operator.getitem or torch.Tag.core in part.target.tags
 
 
 def _adds_products(target: OpOverload, part: fx.Node) -> bool:

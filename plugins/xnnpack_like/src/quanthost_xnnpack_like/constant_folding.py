@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch.fx import map_arg
 
-from quanthost.api import Rewriter, constant, tensor_meta
+from quanthost.api import Rewriter, constant
 from quanthost_xnnpack_like.shapes import static_shape
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def fold_constants(graph_module: GraphModule) -> None:
         tensor = constant(graph_module, node)
         if tensor is not None:
             values[node] = tensor.detach()
-        meta = tensor_meta(node)
-        if not _is_foldable(node, values) or meta is None or static_shape(node) is None:
+        if not _is_foldable(node, values):
             continue
         args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
         with torch.no_grad():
@@ -39,8 +39,9 @@ def fold_constants(graph_module: GraphModule) -> None:
 
 
 def _is_foldable(node: Node, values: dict[Node, torch.Tensor]) -> bool:
-    meta = tensor_meta(node)
-    if node.op != "call_function" or meta is None or meta.numel() > _LARGEST:
+    shape = static_shape(node)
+    # the number of elements of an unknown size can't be compared
+    if node.op != "call_function" or shape is None or math.prod(shape) > _LARGEST:
         return False
     if not all(source in values for source in node.all_input_nodes):
         return False

@@ -1,0 +1,91 @@
+"""Explains why the toolchain refused a graph: the operator, its line in the model, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from torch import fx
+
+from quanthost.errors import LoweringError
+from quanthost.graph.operators import control_flow, operator_name
+from quanthost.graph.provenance import NodeInfo
+from quanthost.graph.rewrite import origin
+
+__all__ = ["refuse_loops", "refused"]
+
+# what ExecuTorch's emitter has instructions for (exir/emit/_emitter.py)
+_EMITTED = frozenset({"cond", "map_impl", "scan"})
+_EXECUTED = re.compile(r"While executing %(\w+)")
+_DATA_DEPENDENT = re.compile("data-dependent|upper bound for symbolic expression")
+_MOST = 300
+
+
+def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
+    """The error for the app developer; ``error`` becomes its cause.
+
+    ``graph`` is the one that was exported, ``nodes`` are those of the captured model.
+    """
+    text = _text(error)
+    is_data_dependent = _DATA_DEPENDENT.search(text) is not None
+    node = _depending_on_data(graph) if is_data_dependent else _executed(error, graph)
+    info = None if node is None else next((n for n in nodes if n.name == origin(node)), None)
+    operator = "" if node is None else f"{operator_name(node)}: "
+    if is_data_dependent:
+        needed = "sizes that follow from the sizes of the inputs"
+        remedy = "pad to a fixed size and mask, or compute this part outside of the model"
+    else:
+        needed = "a graph that torch.export and ExecuTorch accept"
+        remedy = "keep the operator that the message names in float, and report the error"
+    refusal = LoweringError(
+        f"the toolchain refused the graph: {operator}{text}", needed=needed, stage="lower", plugin=plugin,
+        node=None if info is None else info.name, where=None if info is None else info.source, remedy=remedy,
+    )  # fmt: skip
+    refusal.__cause__ = error
+    return refusal
+
+
+def refuse_loops(graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> None:
+    """Refuse control flow that programs of ExecuTorch do not have.
+
+    Raises:
+        LoweringError: the graph has such an operator.
+    """
+    for node in graph.nodes:
+        name = control_flow(node)
+        if name is None or name in _EMITTED:
+            continue
+        info = next((n for n in nodes if n.name == origin(node)), None)
+        raise LoweringError(
+            f"the control flow {name}", stage="lower", plugin=plugin,
+            needed="torch.cond, or the scan and map of torch._higher_order_ops",
+            node=None if info is None else info.name, where=None if info is None else info.source,
+            remedy="unroll the loop if its length is known, use scan, or loop outside of the model",
+        )  # fmt: skip
+
+
+def _text(error: BaseException) -> str:
+    """The text of the error, and of the first error in its chain, which is closest to the graph.
+
+    Without the dumps of whole graphs that follow in paragraphs of their own.
+    """
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    return "; ".join(dict.fromkeys(map(_first_paragraph, (error, first))))
+
+
+def _first_paragraph(error: BaseException) -> str:
+    text = re.split(r"\n\s*\n|\nHere is the node|\ngraph\(\):", str(error).strip())[0].strip()
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) <= _MOST else f"{text[:_MOST]}…"
+
+
+def _executed(error: BaseException, graph: fx.Graph) -> fx.Node | None:
+    named = _EXECUTED.search(str(error))
+    return None if named is None else next((n for n in graph.nodes if n.name == named[1]), None)
+
+
+def _depending_on_data(graph: fx.Graph) -> fx.Node | None:
+    """The first operator that makes a size or a number from data."""
+    return next((node for node in graph.nodes if node.meta.get("unbacked_bindings")), None)

@@ -1,0 +1,81 @@
+"""Finds out, while lowering, whether the runtime here can run a program; what it can't run is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import attrs
+
+from quanthost.errors import LoweringError, ProgramError
+from quanthost.graph.provenance import NodeInfo
+from quanthost.toolchain.edge import EdgeResult
+from quanthost.toolchain.kernels import base_of, registered_delegates, registered_kernels
+from quanthost.toolchain.runtime import Executor
+
+__all__ = ["Refusal", "missing_kernels", "try_to_run"]
+
+_CALL = re.compile(r"KernelCall failed at instruction \S+ in operator (\S+): ")
+_CHECK = re.compile(r"^\s*\[(?:op_|kernel_ops_util|tensor_util)\S*\] (.+)$", re.MULTILINE)
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """Why the runtime cannot run a program: operators of which it has no kernel, or one that refuses."""
+
+    kernels: tuple[str, ...]
+    reason: str
+
+    @property
+    def bases(self) -> frozenset[str]:
+        """The operators, as ``"sort"``."""
+        return frozenset(map(base_of, self.kernels))
+
+    def error(self, edge: EdgeResult, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
+        """The error for the app developer, with the first line of the model that calls such an operator."""
+        by_name = {node.name: node for node in nodes}
+        origins = [name for name, operator in edge.outside if _base(operator) in self.bases]
+        sources = [by_name[name] for name in origins if name in by_name]
+        first = sources[0] if sources else None
+        return LoweringError(
+            self.reason, stage="lower", plugin=plugin,
+            node=None if first is None else first.name, where=None if first is None else first.source,
+            needed="operators that the ExecuTorch runtime installed here can run",
+            remedy="write it with other operators, or compute it outside of the model; for a runtime that "
+            "can: allow_missing_kernels=True, --allow-missing-kernels",
+            value=self.kernels,
+        )  # fmt: skip
+
+
+def missing_kernels(edge: EdgeResult) -> Refusal | None:
+    """The kernels that the runtime does not have."""
+    missing = tuple(sorted(set(edge.kernels) - registered_kernels()))
+    if not missing:
+        return None
+    names = ", ".join(sorted({base_of(each) for each in missing}))
+    return Refusal(kernels=missing, reason=f"the ExecuTorch runtime has no kernel for {names}")
+
+
+def try_to_run(edge: EdgeResult, inputs: Sequence[object], modules: Sequence[str]) -> Refusal | None:
+    """Run the program once on the examples; some kernels refuse a rank or a dtype.
+
+    Nothing is run if a delegate is not registered here: the program is for another runtime.
+    """
+    if not {piece.delegate for piece in edge.pieces} <= registered_delegates():
+        return None
+    try:
+        Executor(edge.buffer, modules)(inputs)
+    except ProgramError as error:
+        text = str(error)
+        call, check = _CALL.search(text), _CHECK.search(text)
+        if call is None:
+            return Refusal(kernels=(), reason=f"the program does not run: {text.splitlines()[0]}")
+        reason = "" if check is None else f": {check[1].strip()}"
+        return Refusal(
+            kernels=(call[1],), reason=f"the kernel of {base_of(call[1])} refuses its operands{reason}"
+        )
+    return None
+
+
+def _base(operator: str) -> str:
+    return base_of(operator) if "." in operator else operator
