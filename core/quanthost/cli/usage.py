@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from quanthost.errors import RequestError
@@ -14,7 +15,7 @@ class UsageError(RequestError):
 
 
 def refuse_existing(*paths: Path, force: bool) -> None:
-    """Refuse to replace a file without ``--force``, and to write into a folder that is not there.
+    """Refuse to replace a file without ``--force``, and to write where there is no folder to write into.
 
     Raises:
         UsageError: a file exists, or its folder doesn't.
@@ -30,4 +31,9 @@ def refuse_existing(*paths: Path, force: bool) -> None:
             raise UsageError(
                 f"{path} in a folder that does not exist", needed="an existing folder", where="output",
                 remedy=f"make it first: mkdir -p {path.parent}", value=path,
+            )  # fmt: skip
+        if not os.access(path.parent, os.W_OK):
+            raise UsageError(
+                f"{path} in a folder that is not writable", needed="a folder that you may write to",
+                where="output", remedy="choose another folder", value=path,
             )  # fmt: skip

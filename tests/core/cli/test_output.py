@@ -107,3 +107,10 @@ def test_a_missing_folder_is_said_before_the_work(tmp_path: Path) -> None:
     """With the command that makes it."""
     with pytest.raises(UsageError, match=r"in a folder that does not exist\n(.*\n)*.*mkdir -p .*nix"):
         refuse_existing(tmp_path / "nix" / "a.pte", force=True)
+
+
+def test_a_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before the work, too."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(UsageError, match="in a folder that is not writable"):
+        refuse_existing(tmp_path / "a.pte", force=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import fx
 
-from quanthost.errors import CalibrationError, StatisticsError
+from quanthost.errors import CalibrationError, InputError, StatisticsError
 from quanthost.stages.calibrating.batch_sample import BatchSample
 from quanthost.stages.calibrating.batches import digest_of_batch, flat_batch, own_memory
 from quanthost.stages.calibrating.forward import collecting, density
@@ -132,7 +132,16 @@ class Collection:
         for position, batch in enumerate(batches):
             if self._shard is not None and not self._shard.has(position):
                 continue
-            flat = flat_batch(batch, signature, position + 1)
+            try:
+                flat = flat_batch(batch, signature, position + 1)
+            except InputError as error:
+                if not isinstance(batches, torch.Tensor):
+                    raise
+                raise InputError(
+                    f"one tensor as data, {error.seen}", needed=error.needed, where=error.where,
+                    remedy="wrap the tensor in a list if it is one batch: [x]; split it if it holds several: "
+                    "x.split(N)", stage="calibrate", value=batches,
+                ) from error  # fmt: skip
             if self._earlier is None:
                 yield own_memory(flat)
                 continue

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
 
 from quanthost.errors import CaptureError, InputError, QuanthostError, RequestError
 from quanthost.graph.digest import model_digest
@@ -98,6 +99,7 @@ def capture(
             unknown.
     """
     args, named = _arguments(inputs, kwargs)
+    _refuse_other_devices(model, (args, named))
     with using(choose(Toolchain, toolchain, "toolchain")) as active:
         exported, args, named = _export(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
@@ -108,6 +110,20 @@ def capture(
         digest=model_digest(exported, signature), example_args=args, example_kwargs=named,
         dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=active.record(),
     )  # fmt: skip
+
+
+def _refuse_other_devices(model: nn.Module | ExportedProgram, arguments: Any) -> None:
+    """Refuse tensors that lie elsewhere than in the memory of the CPU."""
+    named: list[tuple[str, Any]] = [("an example input", leaf) for leaf in pytree.tree_leaves(arguments)]
+    if isinstance(model, nn.Module):
+        named += [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in named:
+        if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu":
+            raise CaptureError(
+                f"{name} on the device {tensor.device}", needed="tensors on the CPU", stage="capture",
+                remedy="load the weights first" if tensor.device.type == "meta"
+                else "move model and inputs first: model.cpu(), x.cpu()", value=tensor,
+            )  # fmt: skip
 
 
 def _export(

@@ -11,11 +11,10 @@ import attrs
 from quanthost.errors import CaptureError
 from quanthost.graph.provenance import Location, innermost, locations
 from quanthost.stages.capturing.constructs import CONSTRUCTS, UNKNOWN, Construct
+from quanthost.toolchain.error_text import first_paragraph, on_one_line
 from quanthost.toolchain.export import guard_lines
 
 __all__ = ["Diagnosis", "diagnose"]
-
-_MAX_LENGTH = 300
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +38,7 @@ def diagnose(error: BaseException, model: object) -> CaptureError:
     running = innermost(locations(error.__traceback__))
     line = running if running is not None else innermost(guard_lines(error.__traceback__))
     construct, groups = _recognize(error, line, running is not None)
-    fields = _fields(error, model) | {name: _flat(text) for name, text in groups.items() if text}
+    fields = _fields(error, model) | {name: on_one_line(text) for name, text in groups.items() if text}
     refusal = _refusal(construct, fields, line if line is not None else _head_of_forward(model), model)
     refusal.__cause__ = error
     return refusal
@@ -60,8 +59,10 @@ def _recognize(
 
 def _fields(error: BaseException, model: object) -> dict[str, str]:
     """The fields that the texts of a construct may use."""
-    said = _flat(re.split(r"\n\n|\s*For more information", str(error).strip())[0])
-    return {"error": type(error).__name__, "said": said, "forward": f"forward{_parameters(model)}"}
+    return {
+        "error": type(error).__name__, "said": first_paragraph(error),
+        "forward": f"forward{_parameters(model)}",
+    }  # fmt: skip
 
 
 def _parameters(model: object) -> str:
@@ -72,12 +73,6 @@ def _parameters(model: object) -> str:
         return ""
     bare = [parameter.replace(annotation=full.empty) for parameter in full.parameters.values()]
     return str(full.replace(parameters=bare, return_annotation=full.empty))
-
-
-def _flat(text: str) -> str:
-    """The text on one line, shortened to 300 characters."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= _MAX_LENGTH else flat[:_MAX_LENGTH] + " …"
 
 
 def _refusal(

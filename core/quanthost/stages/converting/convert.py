@@ -14,6 +14,7 @@ from quanthost.stages.converting.refine import refine
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
 from quanthost.toolchain import pt2e, shortcuts
 from quanthost.toolchain.active import using
+from quanthost.toolchain.error_text import chain_text
 from quanthost.values import (
     FP32_HALF_EVEN,
     PROFILES,
@@ -71,8 +72,9 @@ def convert(
         raise
     except Exception as error:
         raise ConversionError(
-            f"torchao could not convert the graph: {error}", needed="a graph that convert_pt2e accepts",
-            stage="convert", remedy="keep the operator named above in float by an override, and report it",
+            f"torchao could not convert the graph: {chain_text(error)}", stage="convert",
+            needed="a graph that convert_pt2e accepts",
+            remedy="keep the operators that were added last in float by an override, and report it",
         ) from error  # fmt: skip
     decisions = calibrated.prepared.decisions
     if profile is not None:

@@ -11,6 +11,7 @@ from quanthost.errors import LoweringError
 from quanthost.graph.operators import control_flow, operator_name
 from quanthost.graph.provenance import NodeInfo
 from quanthost.graph.rewrite import origin
+from quanthost.toolchain.error_text import chain_text
 
 __all__ = ["refuse_loops", "refused"]
 
@@ -18,7 +19,6 @@ __all__ = ["refuse_loops", "refused"]
 _EMITTED = frozenset({"cond", "map_impl", "scan"})
 _EXECUTED = re.compile(r"While executing %(\w+)")
 _DATA_DEPENDENT = re.compile("data-dependent|upper bound for symbolic expression")
-_MOST = 300
 
 
 def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
@@ -26,7 +26,7 @@ def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], pl
 
     ``graph`` is the one that was exported, ``nodes`` are those of the captured model.
     """
-    text = _text(error)
+    text = chain_text(error)
     is_data_dependent = _DATA_DEPENDENT.search(text) is not None
     node = _depending_on_data(graph) if is_data_dependent else _executed(error, graph)
     info = None if node is None else next((n for n in nodes if n.name == origin(node)), None)
@@ -62,23 +62,6 @@ def refuse_loops(graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> Non
             node=None if info is None else info.name, where=None if info is None else info.source,
             remedy="unroll the loop if its length is known, use scan, or loop outside of the model",
         )  # fmt: skip
-
-
-def _text(error: BaseException) -> str:
-    """The text of the error, and of the first error in its chain, which is closest to the graph.
-
-    Without the dumps of whole graphs that follow in paragraphs of their own.
-    """
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    return "; ".join(dict.fromkeys(map(_first_paragraph, (error, first))))
-
-
-def _first_paragraph(error: BaseException) -> str:
-    text = re.split(r"\n\s*\n|\nHere is the node|\ngraph\(\):", str(error).strip())[0].strip()
-    text = " ".join(text.split()) or type(error).__name__
-    return text if len(text) <= _MOST else f"{text[:_MOST]}…"
 
 
 def _executed(error: BaseException, graph: fx.Graph) -> fx.Node | None:

@@ -18,7 +18,7 @@ from torch import nn
 import quanthost
 from quanthost import Statistics
 from quanthost.arith.sketch import RangeSketch
-from quanthost.errors import StatisticsError
+from quanthost.errors import InputError, StatisticsError
 from quanthost.graph.operators import draws
 from quanthost.stages.calibrating import collection
 from quanthost.stages.calibrating.statistics import merge_statistics
@@ -246,3 +246,9 @@ def test_a_killed_calibration_goes_on(whole: Statistics, tmp_path: Path, threads
     assert reached == sorted(reached)
     assert len(set(reached)) > 2
     assert path.read_bytes() == whole.to_bytes()
+
+
+def test_one_tensor_as_data(net: PreparedModel) -> None:
+    """Its rows are no batches: it is to be wrapped, or split."""
+    with pytest.raises(InputError, match=r"one tensor as data(.*\n)*.*wrap the tensor in a list"):
+        quanthost.calibrate(net, images(1)[0])

@@ -470,3 +470,13 @@ def test_the_record_is_frozen() -> None:
     with pytest.raises(AttributeError):
         captured.train = True  # type: ignore[misc]  # the refusal is what is tested
     assert "TensorSpec" not in repr(captured)
+
+
+def test_another_device() -> None:
+    """Weights that were never loaded, and inputs elsewhere: which, where, and what to do."""
+    with torch.device("meta"):
+        empty = nn.Linear(2, 2)
+    with pytest.raises(CaptureError, match=r"weight on the device meta\n(.*\n)*.*load the weights first"):
+        capture(empty, torch.zeros(1, 2))
+    with pytest.raises(CaptureError, match="an example input on the device meta"):
+        capture(nn.ReLU(), torch.zeros(1, 2, device="meta"))
