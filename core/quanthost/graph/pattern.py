@@ -13,7 +13,7 @@ from quanthost.errors import TableError
 from quanthost.graph.operators import arguments, name_matches, operator_name
 from quanthost.graph.view import is_dequantize
 
-__all__ = ["Binding", "Mismatch", "Op", "any_of", "bind", "op"]
+__all__ = ["Binding", "Mismatch", "Op", "bind", "op"]
 
 
 @attrs.frozen
@@ -64,11 +64,6 @@ def op(*names: str, commutative: bool = False, **operands: _Operand) -> Op:
     """
     parts = tuple((key.replace("__or__", "|"), part) for key, part in operands.items())
     return Op(names=names, operands=parts, commutative=commutative)
-
-
-def any_of(*names: str) -> tuple[str, ...]:
-    """Interchangeable operator names, to be unpacked into ``op``."""
-    return names
 
 
 @attrs.frozen(kw_only=True)

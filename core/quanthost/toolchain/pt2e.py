@@ -15,7 +15,6 @@ from torchao.quantization.pt2e import (
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     move_exported_model_to_eval,
-    move_exported_model_to_train,
 )
 from torchao.quantization.pt2e.constant_fold import replace_node_with_constant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
@@ -55,7 +54,6 @@ __all__ = [
     "leave_room_for_biases",
     "prepare",
     "switch_to_eval",
-    "switch_to_train",
 ]
 
 ANNOTATION = "quantization_annotation"
@@ -341,12 +339,6 @@ def _move_annotations(copies: dict[fx.Node, fx.Node]) -> None:
             continue
         inputs = {copies.get(source, source): spec for source, spec in annotation.input_qspec_map.items()}
         node.meta[ANNOTATION] = dataclasses.replace(annotation, input_qspec_map=inputs)
-
-
-def switch_to_train(graph_module: fx.GraphModule) -> None:
-    """Switch batch norm and dropout to training mode."""
-    with quiet():
-        move_exported_model_to_train(graph_module)
 
 
 def switch_to_eval(graph_module: fx.GraphModule) -> None:

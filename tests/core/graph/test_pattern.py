@@ -10,7 +10,7 @@ from sample_graphs import IMAGE, ROW, graph_of, node_of, nodes_of
 from torch import fx, nn
 
 from quanthost.errors import TableError
-from quanthost.graph.pattern import Binding, Mismatch, any_of, bind, op
+from quanthost.graph.pattern import Binding, Mismatch, bind, op
 
 CONV = op("conv2d", input="input", weight="weight", bias="bias?")
 SWISH = op("mul.Tensor", self="input", other=op("sigmoid", self="input"), commutative=True)
@@ -50,7 +50,7 @@ def test_absent_optional_capture() -> None:
 def test_nested_operators() -> None:
     """Inner operators come before the output, with their captures."""
     module = graph_of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.MaxPool2d(2)), IMAGE)
-    pattern = op("max_pool2d", self=op(*any_of("relu", "relu_"), self=CONV))
+    pattern = op("max_pool2d", self=op("relu", "relu_", self=CONV))
     found = bound(pattern, node_of(module, "max_pool2d"))
     assert [node.name for node in found.nodes] == ["conv2d", "relu", "max_pool2d"]
     assert list(found.captures) == ["input", "weight", "bias"]
