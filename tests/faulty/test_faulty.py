@@ -27,10 +27,14 @@ def test_a_seeded_fault(seeded: SeededFault, tmp_path: Path, monkeypatch: pytest
     assert all(case.message and case.id in case.rerun for case in failures)
 
 
+# the cases that the faults are caught by; benchmarks/faulty.py runs the whole quick set
+CATCHING = sorted({pattern for seeded in FAULTY for pattern in seeded.only})
+
+
 @pytest.mark.parametrize("create", [delegating, portable], ids=["delegate", "portable"])
 def test_a_sound_backend(create: Callable[[], TableBackend]) -> None:
-    """No case of the quick set fails, and each area has cases that passed."""
-    conformance = check_backend(create())
+    """No case that catches a fault fails, and each area has cases that passed."""
+    conformance = check_backend(create(), only=CATCHING)
 
     assert [(case.id, case.message) for case in conformance.failures()] == []
     passed = {case.area for case in conformance.cases if case.outcome is Outcome.PASSED}

@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 from kit import Branches, beyond
-from reference_cases import cases
+from reference_cases import Case, cases
 from torch import Tensor, nn
 
 import quanthost
@@ -21,17 +21,26 @@ pytestmark = pytest.mark.slow
 # all of them; fused clamps once
 CASES = [case for case in cases() if not case.row.endswith(("_relu", "_relu6"))]
 CASES += [case for case in cases() if case.row in ("conv_relu", "add_relu6")]
-INPUTS = tuple(tensor for case in CASES for tensor in case.inputs)
+# the first case of each row, for what does not depend on the operands
+ONE_EACH = list({case.row: case for case in reversed(CASES)}.values())
 # steps from the q/dq form: an operator rounds once where q/dq rounds in float, sums in fixed point twice
 MOST_STEPS = 2
 
 
+def inputs_of(cases: list[Case]) -> tuple[Tensor, ...]:
+    return tuple(tensor for case in cases for tensor in case.inputs)
+
+
 @functools.cache
-def calibrated(recipe: str) -> CalibratedModel:
+def calibrated(recipe: str, *, one_each: bool = False) -> CalibratedModel:
     """All rows as branches of one model."""
-    captured = quanthost.capture(Branches(CASES), INPUTS)
+    cases = ONE_EACH if one_each else CASES
+    captured = quanthost.capture(Branches(cases), inputs_of(cases))
     prepared = quanthost.prepare(captured, "int8_reference", recipe, placement="all")
-    return quanthost.calibrate(prepared, [INPUTS])
+    return quanthost.calibrate(prepared, [inputs_of(cases)])
+
+
+INPUTS = inputs_of(CASES)
 
 
 @functools.cache
@@ -59,13 +68,14 @@ def test_near_the_qdq_form(recipe: str, profile: str) -> None:
     assert [(d.name, d.largest) for d in comparison.operators if d.largest > MOST_STEPS] == []
 
 
-@pytest.mark.parametrize("profile", ["fp32_half_even", "gemmlowp"])
-def test_the_program_is_the_eager_form(profile: str) -> None:
-    """Bit for bit, without a delegate."""
-    made = golden("int8_static", profile)
+@pytest.mark.parametrize(("profile", "one_each"), [("fp32_half_even", False), ("gemmlowp", True)])
+def test_the_program_is_the_eager_form(profile: str, one_each: bool) -> None:
+    """Bit for bit, without a delegate; the second profile has other rescaling in the same operators."""
+    made = quanthost.convert(calibrated("int8_static", one_each=one_each), "integer", profile)
     program = quanthost.lower(made, intermediates=True)
 
-    comparison = inspection.compare_bits(made, program, [INPUTS, beyond(INPUTS)])
+    inputs = inputs_of(ONE_EACH if one_each else CASES)
+    comparison = inspection.compare_bits(made, program, [inputs, beyond(inputs)])
 
     assert program.record.pieces == ()
     assert not any(name.startswith("quantized_decomposed") for name in program.record.outside)
@@ -145,7 +155,7 @@ def test_awkward_inputs() -> None:
 
 def test_the_reference_representation() -> None:
     """Sums of products are integers rescaled in float32, the rest is q/dq in primitive operators; it runs."""
-    made = quanthost.convert(calibrated("int8_static"), "reference", "fp32_half_even")
+    made = quanthost.convert(calibrated("int8_static", one_each=True), "reference", "fp32_half_even")
     program = quanthost.lower(made, intermediates=True)
     kinds = {type(module).__name__ for module in made.module.modules()}
 
@@ -154,7 +164,7 @@ def test_the_reference_representation() -> None:
     assert not any(
         name.startswith("quantized_decomposed.") and "per_tensor" in name for name in program.record.outside
     )
-    assert inspection.compare_bits(made, program, [INPUTS]).equal
+    assert inspection.compare_bits(made, program, [inputs_of(ONE_EACH)]).equal
 
 
 def _linear(features: int = 4096) -> CalibratedModel:

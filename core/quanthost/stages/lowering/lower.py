@@ -33,7 +33,7 @@ from quanthost.stages.lowering.versions import versions
 from quanthost.stages.preparing.decisions import place
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.toolchain import shortcuts
-from quanthost.toolchain.active import using
+from quanthost.toolchain.active import note, using
 from quanthost.toolchain.copies import copy_graph
 from quanthost.toolchain.edge import EdgeResult, Watch, to_program
 from quanthost.toolchain.export import export
@@ -56,6 +56,8 @@ __all__ = ["lower"]
 
 # what an operator is decomposed into may itself have no kernel
 _ROUNDS = 4
+# 128 MiB in float: larger models have a trial run only when somebody runs them
+_MOST_ELEMENTS = 1 << 25
 # time limit for timing a call
 _TIMING_SECONDS = 0.5
 
@@ -259,7 +261,12 @@ def _lower_graph(
 def _try_to_run(
     edge: EdgeResult, exported: ExportedProgram, modules: tuple[str, ...], prepared: PreparedModel
 ) -> Refusal | None:
-    """Run the program on its examples, unless the backend has a runtime of its own."""
+    """Run the program on its examples, unless the backend has a runtime of its own or the model is large."""
+    held = (*exported.state_dict.values(), *exported.constants.values())
+    elements = sum(value.numel() for value in held if isinstance(value, torch.Tensor))
+    if elements > _MOST_ELEMENTS:
+        note(f"no trial run: {elements / 1e6:.0f} million weights, which a run would hold once more")
+        return None
     pieces = tuple(
         PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
     )
