@@ -18,11 +18,11 @@ __all__ = ["in_standard_order"]
 
 def in_standard_order(config: ExecutorchBackendConfig) -> ExecutorchBackendConfig:
     """The configuration with such a planning; a planning of the backend's own class is left as it is."""
-    given = config.memory_planning_pass
-    if type(given) is not MemoryPlanningPass:
+    planner = config.memory_planning_pass
+    if type(planner) is not MemoryPlanningPass:
         return config
     planning = _StandardOrderPlanning()
-    planning.__dict__.update(vars(given))
+    planning.__dict__.update(vars(planner))
     return dataclasses.replace(config, memory_planning_pass=planning)
 
 

@@ -262,8 +262,8 @@ def _try_to_run(
     edge: EdgeResult, exported: ExportedProgram, modules: tuple[str, ...], prepared: PreparedModel
 ) -> Refusal | None:
     """Run the program on its examples, unless the backend has a runtime of its own or the model is large."""
-    held = (*exported.state_dict.values(), *exported.constants.values())
-    elements = sum(value.numel() for value in held if isinstance(value, torch.Tensor))
+    constants = (*exported.state_dict.values(), *exported.constants.values())
+    elements = sum(each.numel() for each in constants if isinstance(each, torch.Tensor))
     if elements > _MOST_ELEMENTS:
         note(f"no trial run: {elements / 1e6:.0f} million weights, which a run would hold once more")
         return None
