@@ -47,10 +47,13 @@ test-isa: setup ## run the tests that compute, as on processors with narrower in
 		echo "ATEN_CPU_CAPABILITY=$${isa%:*} DNNL_MAX_CPU_ISA=$${isa#*:}"; \
 		ATEN_CPU_CAPABILITY=$${isa%:*} DNNL_MAX_CPU_ISA=$${isa#*:} $(BIN)/pytest -n 2 --dist worksteal $(COMPUTING); \
 	done
+
 test-networks: setup ## compare both ways to lower on every network of the benchmarks
 	QUANTHOST_TEST_NETWORKS=1 $(BIN)/pytest -n 2 tests/benchmarks/test_quick_networks.py
+
 sweep: setup ## take every operator that PyTorch lists through both backends
 	$(BIN)/python benchmarks/sweep.py
+
 test-toolchains: setup ## run the smoke tests with each supported release of the toolchain
 	$(BIN)/python scripts/toolchains.py --write
 

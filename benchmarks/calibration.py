@@ -103,16 +103,16 @@ def errors(name: str) -> dict[str, float]:
     prepared = quanthost.prepare(quanthost.capture(model, inputs), backend="xnnpack_like")
     calibrated = quanthost.calibrate(prepared, data)
     observers = data_observers(calibrated.module)
-    seen = _observed(calibrated.module, {node: key for key, (node, _) in observers.items()}, data)
+    tensors = _observed(calibrated.module, {node: key for key, (node, _) in observers.items()}, data)
     ratios = []
     for key, (_, observer) in observers.items():
         theirs = HistogramObserver(
             dtype=torch.int8, quant_min=-128, quant_max=127, qscheme=torch.per_tensor_affine
         )
-        for tensor in seen[key]:
+        for tensor in tensors[key]:
             theirs(tensor)
         ours, other = (
-            sum(_error(tensor, *qparams) for tensor in seen[key])
+            sum(_error(tensor, *qparams) for tensor in tensors[key])
             for qparams in (observer.calculate_qparams(), theirs.calculate_qparams())
         )
         if ours and other:

@@ -198,13 +198,15 @@ def _work(names: Sequence[str], samples: int, flows: str) -> None:
         os.dup2(nowhere.fileno(), 2)
     for name in names:
         lines.write(json.dumps({"begun": name}) + "\n")
-        found: dict[str, dict[str, Outcome]] = {}
+        by_sample: dict[str, dict[str, Outcome]] = {}
         try:
             for sample in known[name](samples):
-                found[sample.name] = dict(outcomes(sample, flows))
+                by_sample[sample.name] = dict(outcomes(sample, flows))
         except Exception as error:
-            found[f"{name}/samples"] = {"samples": ("no samples", f"{type(error).__name__}: {error}"[:200])}
-        lines.write(json.dumps({"done": name, "found": found}) + "\n")
+            by_sample[f"{name}/samples"] = {
+                "samples": ("no samples", f"{type(error).__name__}: {error}"[:200])
+            }
+        lines.write(json.dumps({"done": name, "found": by_sample}) + "\n")
 
 
 class _Journal:

@@ -104,14 +104,14 @@ def subjects() -> dict[str, Callable[[int], Iterator[Sample]]]:
     from torch.testing._internal.common_methods_invocations import op_db
     from torch.testing._internal.common_modules import module_db
 
-    found: dict[str, Callable[[int], Iterator[Sample]]] = {}
+    samples: dict[str, Callable[[int], Iterator[Sample]]] = {}
     for info in op_db:
         name = f"op/{info.name}" + (f".{info.variant_test_name}" if info.variant_test_name else "")
-        found[name] = lambda count, info=info, name=name: _operator_samples(info, name, count)
+        samples[name] = lambda count, info=info, name=name: _operator_samples(info, name, count)
     for info in module_db:
         name = f"module/{info.name}"
-        found[name] = lambda count, info=info, name=name: _module_samples(info, name, count)
-    return found
+        samples[name] = lambda count, info=info, name=name: _module_samples(info, name, count)
+    return samples
 
 
 def _operator_samples(info: Any, name: str, count: int) -> Iterator[Sample]:
@@ -141,16 +141,14 @@ def _module_samples(info: Any, name: str, count: int) -> Iterator[Sample]:
     for each in drawn:
         if number == count:
             return
-        made, given = each.constructor_input, each.forward_input
-        if given is None:
+        constructor, forward = each.constructor_input, each.forward_input
+        if forward is None:
             continue
-        inputs = _plain_inputs((given.args, given.kwargs))
+        inputs = _plain_inputs((forward.args, forward.kwargs))
         if inputs is None:
             continue
-        module = info.module_cls(*made.args, **made.kwargs).eval()
-        model = _Call(module, (tuple(given.args), dict(given.kwargs)))
-        # parameters of the module are the model's
-        model.add_module("module", module)
+        module = info.module_cls(*constructor.args, **constructor.kwargs).eval()
+        model = _Call(module, (tuple(forward.args), dict(forward.kwargs)))
         yield Sample(name=f"{name}/float32/{number}", model=model.eval(), inputs=inputs)
         number += 1
 

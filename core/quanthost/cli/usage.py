@@ -18,7 +18,7 @@ def refuse_existing(*paths: Path, force: bool) -> None:
     """Refuse to replace a file without ``--force``, and to write where there is no folder to write into.
 
     Raises:
-        UsageError: a file exists, or its folder doesn't.
+        UsageError: a file exists, or its folder does not or is not writable.
     """
     for path in paths:
         if path.is_dir() or (path.exists() and not force):

@@ -23,10 +23,8 @@ def in_standard_layout(tensor: torch.Tensor) -> torch.Tensor:
     """
     if tensor.layout is not torch.strided:
         return tensor
-    strides: list[int] = [1] * tensor.dim()
-    for dim in range(tensor.dim() - 2, -1, -1):
-        strides[dim] = strides[dim + 1] * max(1, tensor.shape[dim + 1])
-    if tensor.stride() == tuple(strides):
+    strides = torch.empty(tensor.shape, device="meta").stride()
+    if tensor.stride() == strides:
         return tensor
     if tensor.is_contiguous():
         return tensor.as_strided(tensor.shape, strides)

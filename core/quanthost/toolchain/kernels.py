@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 from torch.export import ExportedProgram
@@ -36,8 +36,9 @@ def needed_kernels(program: Any) -> tuple[str, ...]:
 
 def base_of(kernel: str) -> str:
     """The operator of a kernel or of an operator's name: ``"sort"`` of ``"aten::sort.values"``."""
-    base = re.split(r"::|\.", kernel)[1]
-    return base.removesuffix("_copy")
+    namespace, *rest = re.split(r"::|\.", kernel)
+    # what is no operator of torch has no namespace: "getitem"
+    return (rest[0] if rest else namespace).removesuffix("_copy")
 
 
 def decomposed(exported: ExportedProgram, bases: Collection[str]) -> ExportedProgram | None:
@@ -55,7 +56,7 @@ def decomposed(exported: ExportedProgram, bases: Collection[str]) -> ExportedPro
         for node in exported.graph.nodes
         if isinstance(node.target, OpOverload) and base_of(node.target.name()) in bases
     }
-    table = get_decompositions(_sorted(targets))
+    table = get_decompositions(sorted(targets, key=str))
     if not table:
         return None
     with quiet():
@@ -64,7 +65,3 @@ def decomposed(exported: ExportedProgram, bases: Collection[str]) -> ExportedPro
     if any(str(node.target).startswith("prims.") for node in program.graph.nodes):
         return None
     return program
-
-
-def _sorted(targets: Iterable[Any]) -> list[Any]:
-    return sorted(targets, key=str)

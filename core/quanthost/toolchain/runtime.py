@@ -49,7 +49,7 @@ class Executor:
 
     def __call__(self, inputs: Sequence[torch.Tensor | int]) -> list[Any]:
         """Run on flat inputs, tensors and sizes; each output is a new tensor."""
-        leaves = [in_standard_layout(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
+        leaves = _in_standard_layout(inputs)
         with self._lock:
             if not self._started:
                 return self._first_call(leaves)
@@ -65,7 +65,7 @@ class Executor:
         Raises:
             ProgramError: the runtime refused or failed.
         """
-        leaves = [in_standard_layout(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
+        leaves = _in_standard_layout(inputs)
         self(leaves)
 
         def call() -> None:
@@ -90,6 +90,10 @@ class Executor:
             with contextlib.suppress(Exception):
                 self._module.forward(inputs, clone_outputs=True)
             return messages()
+
+
+def _in_standard_layout(inputs: Sequence[torch.Tensor | int]) -> list[torch.Tensor | int]:
+    return [in_standard_layout(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
 
 
 def _failure(action: str, error: Exception, messages: str, modules: Sequence[str]) -> ProgramError:

@@ -14,10 +14,10 @@ class Own(MemoryPlanningPass):
 
 def test_settings_are_kept() -> None:
     """The planning of a configuration with its settings; one of another class as it is."""
-    given = ExecutorchBackendConfig(memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False))
+    config = ExecutorchBackendConfig(memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False))
     own = ExecutorchBackendConfig(memory_planning_pass=Own())
 
-    planning = in_standard_order(given).memory_planning_pass
+    planning = in_standard_order(config).memory_planning_pass
     assert isinstance(planning, MemoryPlanningPass)
     assert planning.alloc_graph_input is False
     assert type(planning) is not MemoryPlanningPass

@@ -71,11 +71,11 @@ def test_near_the_qdq_form(recipe: str, profile: str) -> None:
 @pytest.mark.parametrize(("profile", "one_each"), [("fp32_half_even", False), ("gemmlowp", True)])
 def test_the_program_is_the_eager_form(profile: str, one_each: bool) -> None:
     """Bit for bit, without a delegate; the second profile has other rescaling in the same operators."""
-    made = quanthost.convert(calibrated("int8_static", one_each=one_each), "integer", profile)
-    program = quanthost.lower(made, intermediates=True)
+    golden_form = quanthost.convert(calibrated("int8_static", one_each=one_each), "integer", profile)
+    program = quanthost.lower(golden_form, intermediates=True)
 
     inputs = inputs_of(ONE_EACH if one_each else CASES)
-    comparison = inspection.compare_bits(made, program, [inputs, beyond(inputs)])
+    comparison = inspection.compare_bits(golden_form, program, [inputs, beyond(inputs)])
 
     assert program.record.pieces == ()
     assert not any(name.startswith("quantized_decomposed") for name in program.record.outside)
@@ -155,16 +155,16 @@ def test_awkward_inputs() -> None:
 
 def test_the_reference_representation() -> None:
     """Sums of products are integers rescaled in float32, the rest is q/dq in primitive operators; it runs."""
-    made = quanthost.convert(calibrated("int8_static", one_each=True), "reference", "fp32_half_even")
-    program = quanthost.lower(made, intermediates=True)
-    kinds = {type(module).__name__ for module in made.module.modules()}
+    reference = quanthost.convert(calibrated("int8_static", one_each=True), "reference", "fp32_half_even")
+    program = quanthost.lower(reference, intermediates=True)
+    kinds = {type(module).__name__ for module in reference.module.modules()}
 
     assert kinds & {"Convolution", "Linear", "MatMul"} == {"Convolution", "Linear", "MatMul"}
     assert not kinds & {"Multiply", "Lookup", "Add", "Mean", "MaxPool"}
     assert not any(
         name.startswith("quantized_decomposed.") and "per_tensor" in name for name in program.record.outside
     )
-    assert inspection.compare_bits(made, program, [inputs_of(ONE_EACH)]).equal
+    assert inspection.compare_bits(reference, program, [inputs_of(ONE_EACH)]).equal
 
 
 def _linear(features: int = 4096) -> CalibratedModel:

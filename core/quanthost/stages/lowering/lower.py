@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -101,18 +101,11 @@ def lower(
             active.note(f"{converted.toolchain.way.value} toolchain before lower")
         with shortcuts.entered("compiled_when_called"):
             graph = _program_graph(converted, io, intermediates=intermediates)
-        edge, modules, missing = _lower_graph(
+        lowered = _lower_graph(
             graph.module, converted, allow_missing_kernels=allow_missing_kernels, watch=watch
         )
-    pieces = tuple(
-        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
-    )
-    runner = prepared.plugins.runner(edge.buffer, request, pieces)
-    record = _record(
-        converted, graph, edge, pieces, modules, missing,
-        plugins=plugins, own_runner=runner is not None, toolchain=active.record(),
-    )  # fmt: skip
-    program = LoweredProgram(buffer=edge.buffer, record=record, runner=runner)
+    record = _record(converted, graph, lowered, plugins=plugins, toolchain=active.record())
+    program = LoweredProgram(buffer=lowered.edge.buffer, record=record, runner=lowered.runner)
     if prepared.latency is None:
         return program
     latency = _measure(program, prepared.latency, prepared.captured, io)
@@ -129,6 +122,20 @@ class _ProgramGraph:
     tapped: tuple[str, ...]
     quantized_inputs: tuple[TensorQParams, ...]
     quantized_outputs: tuple[TensorQParams, ...]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Lowered:
+    """A program with its delegated pieces, the backend's own runner if it has one, and its kernels.
+
+    ``modules`` register kernels of the program; the runtime here does not have those in ``missing``.
+    """
+
+    edge: EdgeResult
+    pieces: tuple[PieceRecord, ...]
+    runner: Callable[[list[Any]], list[Any]] | None
+    modules: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
 def _program_graph(converted: ConvertedModel, io: Io, *, intermediates: bool) -> _ProgramGraph:
@@ -163,17 +170,13 @@ def _program_graph(converted: ConvertedModel, io: Io, *, intermediates: bool) ->
 def _record(
     converted: ConvertedModel,
     graph: _ProgramGraph,
-    edge: EdgeResult,
-    pieces: tuple[PieceRecord, ...],
-    modules: tuple[str, ...],
-    missing_kernels: tuple[str, ...],
+    lowered: _Lowered,
     *,
     plugins: Sequence[PluginRecord],
-    own_runner: bool,
     toolchain: ToolchainRecord,
 ) -> ProgramRecord:
     prepared = converted.calibrated.prepared
-    captured, request = prepared.captured, prepared.request
+    captured, request, edge = prepared.captured, prepared.request, lowered.edge
     return ProgramRecord(
         program_digest=program_digest(edge.buffer), backends=request.backends, recipe=request.recipe,
         representation=converted.representation.value, plugins=tuple(plugins), versions=versions(),
@@ -182,10 +185,11 @@ def _record(
         data_digest=converted.calibrated.data_digest,
         signature=graph.signature.to_json(), outputs=graph.outputs, intermediates=graph.tapped,
         quantized_inputs=graph.quantized_inputs, quantized_outputs=graph.quantized_outputs,
-        pieces=pieces, outside=tuple(name for _, name in edge.outside), runtime_modules=modules,
+        pieces=lowered.pieces, outside=tuple(name for _, name in edge.outside),
+        runtime_modules=lowered.modules,
         decisions=place(converted.decisions, edge, _delegating(prepared)),
-        refinement=converted.refinement, own_runner=own_runner, toolchain=toolchain,
-        missing_kernels=missing_kernels,
+        refinement=converted.refinement, own_runner=lowered.runner is not None, toolchain=toolchain,
+        missing_kernels=lowered.missing,
     )  # fmt: skip
 
 
@@ -215,14 +219,13 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
 
 def _lower_graph(
     module: fx.GraphModule, converted: ConvertedModel, *, allow_missing_kernels: bool, watch: Watch | None
-) -> tuple[EdgeResult, tuple[str, ...], tuple[str, ...]]:
-    """The program, the modules that register its kernels, and the kernels that are missing here."""
+) -> _Lowered:
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
     delegated = converted.representation is Representation.QDQ
     partitioners = plugins.partitioners(request, Partitioner) if delegated else []
     options = plugins.lowering_options(request)
-    plugin = ", ".join(request.backends)
+    plugin, nodes = ", ".join(request.backends), prepared.captured.nodes()
     modules = tuple(dict.fromkeys(name for o in options for name in o.runtime_modules))
     with contextlib.ExitStack() as stack:
         for option in options:
@@ -238,42 +241,44 @@ def _lower_graph(
                     edge_config=_first(options, "edge_compile_config"),
                     backend_config=_first(options, "backend_config"), watch=watch,
                 )  # fmt: skip
+                lowered = _lowered(edge, prepared, modules)
                 refusal = missing_kernels(edge)
                 if allow_missing_kernels:
-                    return edge, modules, () if refusal is None else refusal.kernels
+                    return attrs.evolve(lowered, missing=() if refusal is None else refusal.kernels)
                 if refusal is None:
-                    refusal = _try_to_run(edge, exported, modules, prepared)
+                    refusal = _try_to_run(lowered, exported)
                 if refusal is None:
-                    return edge, modules, ()
+                    return lowered
                 others = decomposed(exported, refusal.bases) if further else None
                 if others is None:
-                    raise refusal.error(edge, prepared.captured.nodes(), plugin)
+                    raise refusal.error(edge, nodes, plugin)
                 exported = others
             raise AssertionError  # the last round returns or raises
         except QuanthostError:
             raise
         except Exception as error:
-            raise refused(
-                error, module.graph, prepared.captured.nodes(), ", ".join(request.backends)
-            ) from error
+            raise refused(error, module.graph, nodes, plugin) from error
 
 
-def _try_to_run(
-    edge: EdgeResult, exported: ExportedProgram, modules: tuple[str, ...], prepared: PreparedModel
-) -> Refusal | None:
+def _lowered(edge: EdgeResult, prepared: PreparedModel, modules: tuple[str, ...]) -> _Lowered:
+    pieces = tuple(
+        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
+    )
+    runner = prepared.plugins.runner(edge.buffer, prepared.request, pieces)
+    return _Lowered(edge=edge, pieces=pieces, runner=runner, modules=modules)
+
+
+def _try_to_run(lowered: _Lowered, exported: ExportedProgram) -> Refusal | None:
     """Run the program on its examples, unless the backend has a runtime of its own or the model is large."""
     constants = (*exported.state_dict.values(), *exported.constants.values())
     elements = sum(each.numel() for each in constants if isinstance(each, torch.Tensor))
     if elements > _MOST_ELEMENTS:
         note(f"no trial run: {elements / 1e6:.0f} million weights, which a run would hold once more")
         return None
-    pieces = tuple(
-        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
-    )
-    if prepared.plugins.runner(edge.buffer, prepared.request, pieces) is not None:
+    if lowered.runner is not None:
         return None
     assert exported.example_inputs is not None
-    return try_to_run(edge, exported.example_inputs[0], modules)
+    return try_to_run(lowered.edge, exported.example_inputs[0], lowered.modules)
 
 
 def _export(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:

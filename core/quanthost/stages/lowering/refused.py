@@ -22,14 +22,13 @@ _DATA_DEPENDENT = re.compile("data-dependent|upper bound for symbolic expression
 
 
 def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
-    """The error for the app developer; ``error`` becomes its cause.
+    """The error for the app developer, to be raised from ``error``.
 
     ``graph`` is the one that was exported, ``nodes`` are those of the captured model.
     """
     text = chain_text(error)
     is_data_dependent = _DATA_DEPENDENT.search(text) is not None
     node = _depending_on_data(graph) if is_data_dependent else _executed(error, graph)
-    info = None if node is None else next((n for n in nodes if n.name == origin(node)), None)
     operator = "" if node is None else f"{operator_name(node)}: "
     if is_data_dependent:
         needed = "sizes that follow from the sizes of the inputs"
@@ -37,12 +36,10 @@ def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], pl
     else:
         needed = "a graph that torch.export and ExecuTorch accept"
         remedy = "keep the operator that the message names in float, and report the error"
-    refusal = LoweringError(
+    return LoweringError(
         f"the toolchain refused the graph: {operator}{text}", needed=needed, stage="lower", plugin=plugin,
-        node=None if info is None else info.name, where=None if info is None else info.source, remedy=remedy,
+        remedy=remedy, **_place(node, nodes),
     )  # fmt: skip
-    refusal.__cause__ = error
-    return refusal
 
 
 def refuse_loops(graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> None:
@@ -55,13 +52,19 @@ def refuse_loops(graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> Non
         name = control_flow(node)
         if name is None or name in _EMITTED:
             continue
-        info = next((n for n in nodes if n.name == origin(node)), None)
         raise LoweringError(
             f"the control flow {name}", stage="lower", plugin=plugin,
             needed="torch.cond, or the scan and map of torch._higher_order_ops",
-            node=None if info is None else info.name, where=None if info is None else info.source,
             remedy="unroll the loop if its length is known, use scan, or loop outside of the model",
+            **_place(node, nodes),
         )  # fmt: skip
+
+
+def _place(node: fx.Node | None, nodes: Sequence[NodeInfo]) -> dict[str, str | None]:
+    """Name and line of the captured node that a node comes from, as fields of an error."""
+    name = None if node is None else origin(node)
+    info = next((each for each in nodes if each.name == name), None)
+    return {} if info is None else {"node": info.name, "where": info.source}
 
 
 def _executed(error: BaseException, graph: fx.Graph) -> fx.Node | None:

@@ -36,7 +36,7 @@ class Refusal:
     def error(self, edge: EdgeResult, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
         """The error for the app developer, with the first line of the model that calls such an operator."""
         by_name = {node.name: node for node in nodes}
-        origins = [name for name, operator in edge.outside if _base(operator) in self.bases]
+        origins = [name for name, operator in edge.outside if base_of(operator) in self.bases]
         sources = [by_name[name] for name in origins if name in by_name]
         first = sources[0] if sources else None
         return LoweringError(
@@ -80,7 +80,3 @@ def try_to_run(edge: EdgeResult, inputs: Sequence[object], modules: Sequence[str
             kernels=(call[1],), reason=f"the kernel of {base_of(call[1])} refuses its operands{reason}"
         )
     return None
-
-
-def _base(operator: str) -> str:
-    return base_of(operator) if "." in operator else operator
