@@ -5,7 +5,7 @@ BIN := .venv/bin
 PLUGINS := $(wildcard plugins/*/src)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-isa test-networks test-toolchains sweep check types pytest format docs tables api fingerprints clean
+.PHONY: help setup demo test test-isa test-whole test-toolchains sweep check types pytest format docs tables api fingerprints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -48,8 +48,12 @@ test-isa: setup ## run the tests that compute, as on processors with narrower in
 		ATEN_CPU_CAPABILITY=$${isa%:*} DNNL_MAX_CPU_ISA=$${isa#*:} $(BIN)/pytest -n 2 --dist worksteal $(COMPUTING); \
 	done
 
-test-networks: setup ## compare both ways to lower on every network of the benchmarks
-	QUANTHOST_TEST_NETWORKS=1 $(BIN)/pytest -n 2 tests/benchmarks/test_quick_networks.py
+# The files that take a part of their cases in make test.
+WHOLE := $(shell grep -rl "^from whole import" tests)
+
+test-whole: export OMP_NUM_THREADS = 1
+test-whole: setup ## run the largest tests on all of their cases, of which make test takes a fixed part
+	QUANTHOST_TEST_WHOLE=1 $(BIN)/pytest -n 2 --dist worksteal $(WHOLE)
 
 sweep: setup ## take every operator that PyTorch lists through both backends
 	$(BIN)/python benchmarks/sweep.py

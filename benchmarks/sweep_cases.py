@@ -17,6 +17,12 @@ __all__ = ["Place", "Sample", "subjects"]
 
 _DTYPES = (torch.float32, torch.float16, torch.int64, torch.bool)
 
+# they return memory as they find it
+_VALUELESS = frozenset(
+    {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+    | {"resize_", "resize_as_"}
+)
+
 
 class Place(enum.Enum):
     """Where the operator stands: alone, or next to a linear layer."""
@@ -76,6 +82,15 @@ class Sample:
     model: nn.Module
     inputs: tuple[Tensor, ...]
 
+    @property
+    def has_values(self) -> bool:
+        """Whether the operator writes what it returns."""
+        return self.name.split("/")[1] not in _VALUELESS
+
+    def cloned(self) -> tuple[Tensor, ...]:
+        """Inputs that the model may write to."""
+        return tuple(map(torch.clone, self.inputs))
+
     def at(self, place: Place) -> nn.Module | None:
         """The model at a place, ``None`` where no linear layer fits."""
         torch.manual_seed(0)
@@ -85,7 +100,7 @@ class Sample:
             return _Behind(self.model, self.inputs[0].shape[-1]) if _takes_layer(self.inputs[0]) else None
         try:
             with torch.no_grad():
-                results = pytree.tree_leaves(copy.deepcopy(self.model)(*map(torch.clone, self.inputs)))
+                results = pytree.tree_leaves(copy.deepcopy(self.model)(*self.cloned()))
         except Exception:
             return None
         first = results[0] if results else None

@@ -23,6 +23,7 @@ from quanthost.graph.operators import operator_name
 from quanthost.graph.rewrite import origin
 from quanthost.toolchain import shortcuts
 from quanthost.toolchain.graph_caches import clear_graph_caches
+from quanthost.toolchain.kernel_faults import find_faults
 from quanthost.toolchain.kernels import needed_kernels
 from quanthost.toolchain.memory_planning import in_standard_order
 from quanthost.toolchain.partition import Partitioner, WatchedPartitioner
@@ -54,13 +55,15 @@ class EdgeResult:
     """A program's bytes, its delegated pieces in order, and the operators outside of delegates.
 
     ``outside`` pairs the captured node's name (``None`` if lowering inserted the operator) with the operator.
-    ``kernels`` are the names of the kernels that these operators call, as ``"aten::add.out"``.
+    ``kernels`` are the names of the kernels that these operators call, as ``"aten::add.out"``; ``faults``
+    pairs an operator with what its kernel does wrong in such a call.
     """
 
     buffer: bytes
     pieces: tuple[Piece, ...]
     outside: tuple[tuple[str | None, str], ...]
     kernels: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 def to_program(
@@ -93,12 +96,13 @@ def to_program(
         pieces, outside = _survey(edge.exported_program())
         if watch is not None:
             watch(None, edge.exported_program())
+        faults = find_faults(edge.exported_program().graph_module)
         program = edge.to_executorch(in_standard_order(backend_config or ExecutorchBackendConfig()))
         kernels = needed_kernels(program)
         _release_constants(edge.exported_program().graph_module)
         content = (shortcuts.shortcut("detach_parts") or _serializer)(program)
         del edge, program
-    return EdgeResult(buffer=content(), pieces=pieces, outside=outside, kernels=kernels)
+    return EdgeResult(buffer=content(), pieces=pieces, outside=outside, kernels=kernels, faults=faults)
 
 
 def _serializer(program: ExecutorchProgramManager) -> Callable[[], bytes]:

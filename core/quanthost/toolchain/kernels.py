@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from torch.export import ExportedProgram
 from torch.library import OpOverload
 
-from quanthost.toolchain.quiet import quiet
+from quanthost.graph.rewrite import origin
+from quanthost.toolchain.decompositions.table import decompose
 
 __all__ = ["base_of", "decomposed", "needed_kernels", "registered_delegates", "registered_kernels"]
 
@@ -41,27 +43,24 @@ def base_of(kernel: str) -> str:
     return (rest[0] if rest else namespace).removesuffix("_copy")
 
 
-def decomposed(exported: ExportedProgram, bases: Collection[str]) -> ExportedProgram | None:
-    """The program with some operators decomposed as torch knows it, ``None`` if it knows none of them.
+def decomposed(
+    exported: ExportedProgram, bases: Collection[str], origins: Collection[str]
+) -> ExportedProgram | None:
+    """The program with some operators decomposed, ``None`` if no decomposition of them is known.
 
-    torch's reference implementations of an operator consist of others, most of which the runtime has.
+    ``bases`` are the operators that the runtime cannot run, ``origins`` the captured nodes that they come
+    from: where the program does not call such an operator itself, a composite operator of these nodes does.
     """
-    try:
-        from torch._decomp import get_decompositions
-    except ImportError:
-        # the operators are refused then
-        return None
-    targets = {
+    calls = [node for node in exported.graph.nodes if isinstance(node.target, OpOverload)]
+    refused = {node.target for node in calls if base_of(node.target.name()) in bases}
+    composites = {
         node.target
-        for node in exported.graph.nodes
-        if isinstance(node.target, OpOverload) and base_of(node.target.name()) in bases
+        for node in calls
+        if origin(node) in origins and base_of(node.target.name()) not in _kernel_bases()
     }
-    table = get_decompositions(sorted(targets, key=str))
-    if not table:
-        return None
-    with quiet():
-        program = exported.run_decompositions(dict(table))
-    # torch's own primitives are for its compilers: no runtime has kernels for them
-    if any(str(node.target).startswith("prims.") for node in program.graph.nodes):
-        return None
-    return program
+    return decompose(exported, sorted(refused or composites, key=str))
+
+
+@functools.cache
+def _kernel_bases() -> frozenset[str]:
+    return frozenset(map(base_of, registered_kernels()))

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from junitparser import JUnitXml
 from toy_backends import ROWS, backend, changed
+from whole import WHOLE
 
 from quanthost.api import (
     Match,
@@ -69,7 +70,7 @@ class WritingBackend(TableBackend):
 
 def test_a_sound_backend() -> None:
     """No case fails in any area, and each area has cases that passed."""
-    conformance = check_backend(backend())
+    conformance = check_backend(backend(), only="*" if WHOLE else ("hooks/*", "networks/*", "*/*/linear*"))
 
     assert list_failures(conformance) == set()
     assert conformance.conforms

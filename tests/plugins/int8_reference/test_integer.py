@@ -9,6 +9,7 @@ import torch
 from kit import Branches, beyond
 from reference_cases import Case, cases
 from torch import Tensor, nn
+from whole import WHOLE
 
 import quanthost
 from quanthost import inspection
@@ -23,6 +24,11 @@ CASES = [case for case in cases() if not case.row.endswith(("_relu", "_relu6"))]
 CASES += [case for case in cases() if case.row in ("conv_relu", "add_relu6")]
 # the first case of each row, for what does not depend on the operands
 ONE_EACH = list({case.row: case for case in reversed(CASES)}.values())
+# a kind of each: what sums or multiplies, and rescales
+RESCALING = [
+    case for case in ONE_EACH if case.row in ("conv", "linear", "mm", "add", "mul", "mean", "sigmoid")
+]
+SETS = {"all": CASES, "one each": ONE_EACH, "rescaling": RESCALING}
 # steps from the q/dq form: an operator rounds once where q/dq rounds in float, sums in fixed point twice
 MOST_STEPS = 2
 
@@ -32,9 +38,9 @@ def inputs_of(cases: list[Case]) -> tuple[Tensor, ...]:
 
 
 @functools.cache
-def calibrated(recipe: str, *, one_each: bool = False) -> CalibratedModel:
-    """All rows as branches of one model."""
-    cases = ONE_EACH if one_each else CASES
+def calibrated(recipe: str, which: str = "all") -> CalibratedModel:
+    """The rows as branches of one model."""
+    cases = SETS[which]
     captured = quanthost.capture(Branches(cases), inputs_of(cases))
     prepared = quanthost.prepare(captured, "int8_reference", recipe, placement="all")
     return quanthost.calibrate(prepared, [inputs_of(cases)])
@@ -68,13 +74,19 @@ def test_near_the_qdq_form(recipe: str, profile: str) -> None:
     assert [(d.name, d.largest) for d in comparison.operators if d.largest > MOST_STEPS] == []
 
 
-@pytest.mark.parametrize(("profile", "one_each"), [("fp32_half_even", False), ("gemmlowp", True)])
-def test_the_program_is_the_eager_form(profile: str, one_each: bool) -> None:
+@pytest.mark.parametrize(
+    ("profile", "which"),
+    [
+        ("fp32_half_even", "all" if WHOLE else "one each"),
+        ("gemmlowp", "one each" if WHOLE else "rescaling"),
+    ],
+)
+def test_the_program_is_the_eager_form(profile: str, which: str) -> None:
     """Bit for bit, without a delegate; the second profile has other rescaling in the same operators."""
-    golden_form = quanthost.convert(calibrated("int8_static", one_each=one_each), "integer", profile)
+    golden_form = quanthost.convert(calibrated("int8_static", which), "integer", profile)
     program = quanthost.lower(golden_form, intermediates=True)
 
-    inputs = inputs_of(ONE_EACH if one_each else CASES)
+    inputs = inputs_of(SETS[which])
     comparison = inspection.compare_bits(golden_form, program, [inputs, beyond(inputs)])
 
     assert program.record.pieces == ()
@@ -155,7 +167,7 @@ def test_awkward_inputs() -> None:
 
 def test_the_reference_representation() -> None:
     """Sums of products are integers rescaled in float32, the rest is q/dq in primitive operators; it runs."""
-    reference = quanthost.convert(calibrated("int8_static", one_each=True), "reference", "fp32_half_even")
+    reference = quanthost.convert(calibrated("int8_static", "one each"), "reference", "fp32_half_even")
     program = quanthost.lower(reference, intermediates=True)
     kinds = {type(module).__name__ for module in reference.module.modules()}
 

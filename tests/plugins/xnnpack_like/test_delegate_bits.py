@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from builders import Apply
 from kit import Branches, Case
 from torch import Tensor, nn
+from whole import part
 
 import quanthost
 from quanthost import inspection
@@ -144,7 +145,7 @@ def test_the_qdq_form_has_others() -> None:
     assert {d.largest for d in comparison.operators} == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", part(list(GROUPS), 2))
 def test_the_portable_program_is_the_eager_form(name: str) -> None:
     """Bit for bit, in kernels that know no delegate and, with integers at the ends, no float tensor."""
     calibrated, draws = _calibrated(name, "int8_static")

@@ -9,6 +9,7 @@ from judging import KERNELS, judge, lowered, rows_of
 from kit import Case
 from steps import representatives, step
 from torch import nn
+from whole import part
 
 from quanthost.api import Kernel
 
@@ -96,13 +97,13 @@ def _judged(producer: str, recipe: str) -> list[str]:
     return judge(proof, cases, kernel, calls, chained=True)
 
 
-@pytest.mark.parametrize("producer", _producers(Kernel.STATIC))
+@pytest.mark.parametrize("producer", part(_producers(Kernel.STATIC), 2))
 def test_integer_pairs(producer: str) -> None:
     """Nothing is converted between the two, and each result is right to a step."""
     assert _judged(producer, "int8_static") == []
 
 
-@pytest.mark.parametrize("producer", _producers(Kernel.FLOAT))
+@pytest.mark.parametrize("producer", part(_producers(Kernel.FLOAT), 2))
 def test_float_pairs(producer: str) -> None:
     """The layout that one operator leaves is the one that the next one reads."""
     assert _judged(producer, "fp32") == []

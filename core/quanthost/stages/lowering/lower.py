@@ -26,7 +26,7 @@ from quanthost.stages.lowering.branches import copy_branch_results
 from quanthost.stages.lowering.files import program_digest
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.lowering.refused import refuse_loops, refused
-from quanthost.stages.lowering.runnable import Refusal, missing_kernels, try_to_run
+from quanthost.stages.lowering.runnable import Refusal, faulty_kernels, missing_kernels, try_to_run
 from quanthost.stages.lowering.taps import tap
 from quanthost.stages.lowering.timing import machine, seconds_of
 from quanthost.stages.lowering.versions import versions
@@ -245,11 +245,10 @@ def _lower_graph(
                 refusal = missing_kernels(edge)
                 if allow_missing_kernels:
                     return attrs.evolve(lowered, missing=() if refusal is None else refusal.kernels)
-                if refusal is None:
-                    refusal = _try_to_run(lowered, exported)
+                refusal = refusal or faulty_kernels(edge) or _try_to_run(lowered, exported)
                 if refusal is None:
                     return lowered
-                others = decomposed(exported, refusal.bases) if further else None
+                others = decomposed(exported, refusal.bases, refusal.origins(edge)) if further else None
                 if others is None:
                     raise refusal.error(edge, nodes, plugin)
                 exported = others

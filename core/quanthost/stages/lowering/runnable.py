@@ -13,7 +13,7 @@ from quanthost.toolchain.edge import EdgeResult
 from quanthost.toolchain.kernels import base_of, registered_delegates, registered_kernels
 from quanthost.toolchain.runtime import Executor
 
-__all__ = ["Refusal", "missing_kernels", "try_to_run"]
+__all__ = ["Refusal", "faulty_kernels", "missing_kernels", "try_to_run"]
 
 # their kernels take every shape and dtype that the stages produce
 _PROVED = ("quantized_decomposed::", "executorch_prim::", "dim_order_ops::")
@@ -33,11 +33,15 @@ class Refusal:
         """The operators, as ``"sort"``."""
         return frozenset(map(base_of, self.kernels))
 
+    def origins(self, edge: EdgeResult) -> tuple[str, ...]:
+        """The captured nodes that such operators come from."""
+        names = [name for name, operator in edge.outside if base_of(operator) in self.bases]
+        return tuple(name for name in names if name is not None)
+
     def error(self, edge: EdgeResult, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
         """The error for the app developer, with the first line of the model that calls such an operator."""
         by_name = {node.name: node for node in nodes}
-        origins = [name for name, operator in edge.outside if base_of(operator) in self.bases]
-        sources = [by_name[name] for name in origins if name in by_name]
+        sources = [by_name[name] for name in self.origins(edge) if name in by_name]
         first = sources[0] if sources else None
         return LoweringError(
             self.reason, stage="lower", plugin=plugin,
@@ -56,6 +60,14 @@ def missing_kernels(edge: EdgeResult) -> Refusal | None:
         return None
     names = ", ".join(sorted({base_of(each) for each in missing}))
     return Refusal(kernels=missing, reason=f"the ExecuTorch runtime has no kernel for {names}")
+
+
+def faulty_kernels(edge: EdgeResult) -> Refusal | None:
+    """The first kernel that is called in a way in which it is known to fail."""
+    if not edge.faults:
+        return None
+    operator, fault = edge.faults[0]
+    return Refusal(kernels=(operator,), reason=f"the kernel of {base_of(operator)} {fault}")
 
 
 def try_to_run(edge: EdgeResult, inputs: Sequence[object], modules: Sequence[str]) -> Refusal | None:

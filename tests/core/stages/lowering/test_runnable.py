@@ -17,6 +17,7 @@ from quanthost.errors import LoweringError, ProgramError
 pytestmark = pytest.mark.slow
 
 Function: TypeAlias = Callable[..., Any]
+SCALAR = torch.tensor(0.5)
 MASK = torch.tensor([[1, 0, 1], [0, 1, 1]]).bool()
 
 
@@ -31,20 +32,12 @@ class Calls(nn.Module):
         return self.function(*inputs)
 
 
-def conv3d(x: Tensor) -> Tensor:
-    return F.conv3d(x, torch.ones(1, 1, 2, 2, 2))
-
-
 @pytest.mark.parametrize(
     ("function", "inputs", "seen"),
     [
-        (conv3d, (rand(1, 1, 4, 4, 4),), "the kernel of convolution refuses"),
-        (lambda x: F.max_pool3d(x, 2), (rand(1, 1, 4, 4, 4),), "no kernel for max_pool3d_with_indices"),
-        (lambda x: torch.sort(x)[0], (rand(5),), "no kernel for sort"),
-        (torch.median, (rand(5),), "no kernel for median"),
-        (lambda x: torch.cummax(x, 0)[0], (rand(5),), "no kernel for cummax"),
-        (lambda x: F.pad(x, (-1, -1)), (rand(2, 5),), "the kernel of constant_pad_nd refuses"),
         (torch.erfinv, (rand(2, 5),), "no kernel for erfinv"),
+        (torch.histc, (rand(2, 5),), "no kernel for histc"),
+        (lambda x: torch.sort(x, stable=True)[0], (rand(3000),), "no kernel for sort"),
     ],
 )  # fmt: skip
 def test_what_cannot_run_is_refused(
@@ -60,11 +53,42 @@ def test_what_cannot_run_is_refused(
     assert "allow_missing_kernels=True" in text
 
 
+PLACES = torch.tensor([[0, 1, 2, 2], [1, 1, 2, 0]])
+VOLUME = rand(2, 4, 5, 6, 7)
+TEXT, BAGS = torch.tensor([1, 2, 4, 5, 4, 3, 2, 9]), torch.tensor([0, 3, 3, 7])
+
+
+def embedding_bag(text: Tensor, bags: Tensor) -> Tensor:
+    table = torch.arange(50, dtype=torch.float32).reshape(10, 5)
+    return torch.cat([F.embedding_bag(text, table, bags, mode=mode) for mode in ("sum", "mean", "max")])
+
+
 @pytest.mark.parametrize("backend", ["int8_reference", "xnnpack_like"])
 @pytest.mark.parametrize(
     ("function", "inputs"),
     [
-        (lambda x: F.adaptive_max_pool2d(x, 2), (rand(1, 1, 4, 4),)),
+        (lambda x: F.adaptive_max_pool2d(x, 3), (rand(1, 1, 4, 7),)),
+        (nn.Conv3d(4, 6, 3, stride=2, padding=1, groups=2), (VOLUME,)),
+        (nn.ConvTranspose3d(4, 6, 3, stride=2, padding=1), (VOLUME,)),
+        (lambda x: F.max_pool3d(x, 3, 2, 1), (VOLUME,)),
+        (lambda x: F.avg_pool3d(x, 3, 2, 1, ceil_mode=True), (VOLUME,)),
+        (lambda x: F.adaptive_avg_pool3d(x, (2, 3, 3)), (VOLUME,)),
+        (lambda x: F.adaptive_max_pool3d(x, (2, 3, 3)), (VOLUME,)),
+        (nn.LocalResponseNorm(3), (rand(2, 6, 5, 5),)),
+        (embedding_bag, (TEXT, BAGS)),
+        (nn.Bilinear(3, 4, 5), (rand(2, 3), rand(2, 4))),
+        (lambda x: torch.sort(x, descending=True)[0], (rand(3, 20),)),
+        (lambda x: torch.sort(x)[0], (rand(3000),)),
+        (torch.median, (rand(5, 4),)),
+        (lambda x: torch.cummax(x, 1)[1], (rand(2, 9),)),
+        (lambda x: torch.cumprod(x, 1), (rand(2, 9),)),
+        (lambda x: torch.searchsorted(torch.tensor([-1.0, 0.0, 0.5]), x), (rand(2, 9),)),
+        (lambda x: F.pad(x, (-1, 2, 1, -2)), (rand(4, 5),)),
+        (lambda x: torch.quantile(x, 0.3, dim=1), (rand(2, 9),)),
+        (torch.remainder, (torch.tensor([5, -5, 7, -7]), torch.tensor([3, 3, -3, -3]))),
+        (lambda x: torch.logsumexp(x, 0), (SCALAR,)),
+        (lambda x: x.unfold(0, 1, 1), (SCALAR,)),
+        (lambda x, i: torch.zeros(3, 4).scatter_reduce(0, i, x, "amax"), (rand(2, 4), PLACES)),
         (lambda x: torch.bucketize(x, torch.tensor([0.0, 1.0])), (rand(5),)),
         (lambda x: torch.fft.rfft(x).abs(), (rand(8),)),
         (torch.nonzero, (MASK,)),

@@ -1,0 +1,1 @@
+"""Operators without a kernel of the runtime, written with operators that have one."""
