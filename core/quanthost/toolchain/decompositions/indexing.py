@@ -18,7 +18,7 @@ def _embedding_bag(
     weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = 0,
     sparse: bool = False, per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
     padding_idx: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | Any:  # fmt: skip
     """A table of which index is in which bag, times the embeddings."""
     begins = offsets[:-1] if include_last_offset else offsets
     bags, length = begins.shape[0], indices.shape[0]

@@ -20,7 +20,7 @@ def _sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, T
 
 def _sort_stable(
     x: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor] | Any:
     """By ranks where the table of comparisons is small, else by ``topk``, which may swap equal values."""
     if x.dim() == 0:
         return x.clone(), torch.zeros_like(x, dtype=torch.int64)
@@ -61,7 +61,7 @@ def _equal(x: Tensor, y: Tensor) -> Tensor:
     return (x == y) | (x.isnan() & y.isnan()) if x.dtype.is_floating_point else x == y
 
 
-def _pick(x: Tensor, place: Tensor | int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+def _pick(x: Tensor, place: Tensor | int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor] | Any:
     """The element of this rank along a dimension, and its index."""
     if x.dim() == 0:
         return x.clone(), torch.zeros_like(x, dtype=torch.int64)
@@ -106,7 +106,7 @@ def _nanmedian(x: Tensor) -> Tensor:
     return _nanmedian_dim(x.reshape(-1), 0)[0]
 
 
-def _mode(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+def _mode(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor] | Any:
     """The most frequent value, the smallest of several, and the last place where it is."""
     if x.dim() == 0 or x.dtype.is_floating_point:
         return NotImplemented if x.dim() else (x.clone(), torch.zeros_like(x, dtype=torch.int64))

@@ -31,7 +31,7 @@ def decomposition_of(op: OpOverload) -> Callable[..., Any] | None:
     except ImportError:
         # only ours are known then
         return None
-    known = get_decompositions([op]).get(op)
+    known: Callable[..., Any] | None = get_decompositions([op]).get(op)
     if known is not None:
         return known
     return _composite(op)
@@ -43,7 +43,7 @@ def _composite(op: OpOverload) -> Callable[..., Any] | None:
     ``OpOverload.decompose`` would come back here while the operator is being decomposed.
     """
     key = torch._C.DispatchKey.CompositeImplicitAutograd
-    python = op.py_kernels.get(key)
+    python: Callable[..., Any] | None = op.py_kernels.get(key)
     if callable(python):
         return python
     if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key):

@@ -176,7 +176,7 @@ def _pads(padding: Sequence[int]) -> list[int]:
 def _max_pool3d_with_indices(
     x: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor] | Any:  # fmt: skip
     """The largest of each slice, then of the slices of each window, with indices into the volume."""
     if not x.dtype.is_floating_point:
         return NotImplemented
@@ -219,7 +219,7 @@ def _adaptive_max_pool3d(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor,
     return _adaptive_max(x, output_size)
 
 
-def _adaptive_max(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _adaptive_max(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor] | Any:
     if not all(output_size) or not x.numel():
         return NotImplemented
     first = x.dim() - len(output_size)
