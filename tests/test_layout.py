@@ -37,12 +37,17 @@ ELSEWHERE = {
     "stages/calibrating/forward.py": "core/stages/calibrating/test_calibrate.py",
     "stages/calibrating/observing.py": "core/stages/calibrating/test_calibrate.py",
     "stages/capturing/constructs.py": "core/stages/capturing/test_diagnose.py",
+    "stages/lowering/attempts.py": "core/stages/lowering/test_runnable.py",
     "stages/lowering/ends.py": "core/stages/lowering/test_lower.py",
     "stages/preparing/planned_match.py": "core/stages/preparing/test_planning.py",
     "stages/records.py": "core/stages/converting/test_convert.py",
     "toolchain/active.py": "core/toolchain/test_shortcuts.py",
     "toolchain/annotations.py": "core/hooks/test_wrapped.py",
     "toolchain/copies.py": "core/toolchain/fast/test_retrace.py",
+    **dict.fromkeys(
+        (f"toolchain/decompositions/{name}.py" for name in ("elementwise", "indexing", "ordering", "windows")),
+        "core/toolchain/decompositions/test_known.py",
+    ),
     "toolchain/fast/accepted_code.py": "core/toolchain/test_fingerprints.py",
     "toolchain/fast/decompose.py": "core/toolchain/fast/test_retrace.py",
     "toolchain/fast/lift.py": "core/toolchain/fast/test_retrace.py",
@@ -51,6 +56,7 @@ ELSEWHERE = {
     "toolchain/simulator/interpreter.py": "core/hooks/test_simulated.py",
     "toolchain/simulator/plan_operators.py": "core/hooks/test_simulated.py",
     "toolchain/simulator/plan_values.py": "core/hooks/test_simulated.py",
+    "values/finding.py": "core/values/test_codec.py",
     # backends with seeded faults prove the suite's cases
     **dict.fromkeys(
         (

@@ -86,6 +86,10 @@ def _rebuild(kind: type[QuanthostError], seen: str, needed: str, remedy: str) ->
     return error
 
 
+class QuanthostWarning(UserWarning):
+    """A program was made, and quantization loses nearly all of a part of it, or gains nothing."""
+
+
 class ValueCheckError(QuanthostError, ValueError):
     """A value (qspec, recipe, override, manifest field …) that contradicts itself."""
 

@@ -44,7 +44,14 @@ def forget_layouts(graph_module: fx.GraphModule) -> None:
             continue
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
-        if argument(node, "memory_format") in (None, torch.preserve_format):
+        if argument(node, "non_blocking"):
+            # of one device, which the runtime's kernels refuse
+            _set(node, "non_blocking", False)
+        requested = argument(node, "memory_format")
+        if requested is torch.preserve_format:
+            # the kernel of _to_copy refuses it where it is written out
+            _without(node, "memory_format")
+        if requested in (None, torch.preserve_format):
             continue
         source = node.args[0] if node.args else None
         if _only_moves(node, source):
@@ -75,6 +82,16 @@ def _only_moves(node: fx.Node, source: Any) -> bool:
         return False
     before, after = tensor_meta(source), tensor_meta(node)
     return before is not None and after is not None and before.dtype == after.dtype
+
+
+def _set(node: fx.Node, name: str, value: Any) -> None:
+    op = overload(node)
+    assert op is not None
+    position = [parameter.name for parameter in op._schema.arguments].index(name)
+    if name in node.kwargs or op._schema.arguments[position].kwarg_only:
+        node.kwargs = {**node.kwargs, name: value}
+    else:
+        node.args = (*node.args[:position], value, *node.args[position + 1 :])
 
 
 def _without(node: fx.Node, name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import attrs
 import torch
+from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import bound_sympy
@@ -180,10 +181,16 @@ class _LeafReader:
         node = self._nodes.get(argument.name)
         value = node.meta["val"] if node is not None else getattr(argument, "value", argument)
         if isinstance(value, torch.Tensor):
+            if value.layout is not torch.strided:
+                raise _unsuitable(name, f"a tensor of layout {value.layout}", node, "call .to_dense() on it")
             return TensorSpec(name=name, dims=tuple(map(self._dim, value.shape)), dtype=value.dtype)
         if isinstance(value, torch.SymInt):
             dim = self._dim(value)
             return SizeSpec(name=name, size=dim) if isinstance(dim, DynamicDim) else _constant(name, dim)
+        if isinstance(value, (torch.SymFloat, torch.SymBool)):
+            raise _unsuitable(
+                name, f"a {type(value).__name__}, a number that is computed", node, "return the tensor itself"
+            )
         return _constant(name, value)
 
     def _dim(self, size: int | torch.SymInt) -> int | DynamicDim:
@@ -211,6 +218,13 @@ def _constant(name: str, value: Any) -> ConstantSpec:
     raise InputError(
         f"{name} is {_describe(value)}", needed="tensors, numbers, truth values, text or None", where=name,
         stage="capture", remedy="pass or return its tensors instead of the object", value=value,
+    )  # fmt: skip
+
+
+def _unsuitable(name: str, seen: str, node: fx.Node | None, remedy: str) -> InputError:
+    return InputError(
+        f"{name} is {seen}", needed="dense tensors, whole numbers, truth values, text or None", where=name,
+        stage="capture", node=None if node is None else node.name, remedy=remedy,
     )  # fmt: skip
 
 

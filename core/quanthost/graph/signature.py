@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
+import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
@@ -143,6 +146,7 @@ class Signature:
             ProgramError: data that does not fit, or a class of containers that is not registered here.
         """
         try:
+            _name_return_types()
             return cls(
                 inputs=tuple(leaf_from_data(leaf) for leaf in data["inputs"]),
                 outputs=tuple(leaf_from_data(leaf) for leaf in data["outputs"]),
@@ -241,7 +245,22 @@ class _Star:
         return "*"
 
 
+@functools.cache
+def _name_return_types() -> None:
+    """Let the results of ``torch.max(x, 1)`` and the like be stored: torch gives them no name for that."""
+    # a torch without these tables refuses such results where they are stored
+    with contextlib.suppress(AttributeError):
+        for kind in torch.return_types.all_return_types:
+            known = pytree.SUPPORTED_SERIALIZED_TYPES.get(kind)
+            if known is not None and known.serialized_type_name == pytree.NO_SERIALIZED_TYPE_NAME_FOUND:
+                name = f"torch.return_types.{kind.__name__}"
+                definition = pytree._SerializeNodeDef(kind, name, None, None)
+                pytree.SUPPORTED_SERIALIZED_TYPES[kind] = definition
+                pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE[name] = kind
+
+
 def _spec_to_data(spec: pytree.TreeSpec) -> Any:
+    _name_return_types()
     try:
         text = pytree.treespec_dumps(spec)
         restored = pytree.treespec_loads(text)

@@ -42,7 +42,8 @@ def tensor_meta(node: fx.Node) -> torch.Tensor | None:
 def storage(node: fx.Node) -> int | None:
     """Identity of the memory of a node's fake tensor; views have that of their base."""
     value = tensor_meta(node)
-    return None if value is None else value.untyped_storage()._cdata
+    # others than strided ones, as sparse tensors, have no memory of that kind
+    return value.untyped_storage()._cdata if value is not None and value.layout is torch.strided else None
 
 
 def constant(graph_module: fx.GraphModule, node: object) -> torch.Tensor | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
 
 from quanthost.deprecation import renamed_argument
-from quanthost.errors import RequestError
+from quanthost.errors import QuanthostWarning, RequestError
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
 from quanthost.host.requests import resolve
@@ -100,10 +102,21 @@ def lower(
         # late: ExecuTorch comes with it
         from quanthost.stages.lowering import lower as _lower
 
-    return _lower.lower(
+    program = _lower.lower(
         converted, plugins, io=ends, intermediates=intermediates,
         allow_missing_kernels=allow_missing_kernels,
     )  # fmt: skip
+    _warn_of_findings(program)
+    return program
+
+
+def _warn_of_findings(program: LoweredProgram) -> None:
+    """Warn of each at the caller's line, outside of this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("quanthost."):
+        frame, level = frame.f_back, level + 1
+    for finding in program.record.findings:
+        warnings.warn(str(finding), QuanthostWarning, stacklevel=level)
 
 
 def _with_toolchain(converted: ConvertedModel, toolchain: Toolchain) -> ConvertedModel:
@@ -200,6 +213,7 @@ def _program(
         if program is not None:
             with progress.stage("lower"):
                 progress.note("from the cache")
+            _warn_of_findings(program)
             return program
     with progress.stage("convert"):
         converted = _convert.convert(calibrated, representation, arithmetic)

@@ -46,6 +46,8 @@ def record_facts(record: ProgramRecord) -> Facts:
         yield "toolchain", "; ".join((record.toolchain.way.value, *record.toolchain.notes))
     if record.missing_kernels:
         yield "not here", f"no kernel in the runtime that made it: {', '.join(record.missing_kernels)}"
+    for finding in record.findings:
+        yield "warning", str(finding)
     if record.latency is not None:
         yield "latency", _latency(record.latency)
     pieces = len(record.pieces)
@@ -89,6 +91,7 @@ def _record_document(record: ProgramRecord) -> dict[str, Any]:
         "delegated_share": record.delegated_share,
         "toolchain": to_data(record.toolchain),
         "missing_kernels": list(record.missing_kernels),
+        "findings": to_data(record.findings),
         "latency": to_data(record.latency),
         "pieces": to_data(record.pieces),
         "outside": dict(Counter(record.outside)),

@@ -11,6 +11,7 @@ from quanthost.values import (
     ArithmeticProfile,
     Decision,
     Estimator,
+    Finding,
     Latency,
     RangeEstimator,
     Refinement,
@@ -90,7 +91,8 @@ class CalibratedModel:
 class ConvertedModel:
     """The quantized graph in one representation; ``module`` runs in eager torch.
 
-    ``arithmetic`` is the profile of its integer operators, ``None`` in the q/dq representation.
+    ``arithmetic`` is the profile of its integer operators, ``None`` in the q/dq representation. ``findings``
+    are the parts of which quantization leaves nearly nothing, on the batch sample.
     """
 
     calibrated: CalibratedModel
@@ -98,5 +100,6 @@ class ConvertedModel:
     representation: Representation
     decisions: tuple[Decision, ...] = attrs.field(repr=False)
     refinement: Refinement | None = None
+    findings: tuple[Finding, ...] = ()
     arithmetic: ArithmeticProfile | None = None
     toolchain: ToolchainRecord = attrs.field(factory=ToolchainRecord, repr=False)

@@ -11,9 +11,16 @@ from torch.export import ExportedProgram
 from torch.library import OpOverload
 
 from quanthost.graph.rewrite import origin
-from quanthost.toolchain.decompositions.table import decompose
+from quanthost.toolchain.decompositions.known import decompose
 
-__all__ = ["base_of", "decomposed", "needed_kernels", "registered_delegates", "registered_kernels"]
+__all__ = [
+    "base_of",
+    "decomposed",
+    "has_kernel",
+    "needed_kernels",
+    "registered_delegates",
+    "registered_kernels",
+]
 
 
 def registered_kernels() -> frozenset[str]:
@@ -49,16 +56,22 @@ def decomposed(
     """The program with some operators decomposed, ``None`` if no decomposition of them is known.
 
     ``bases`` are the operators that the runtime cannot run, ``origins`` the captured nodes that they come
-    from: where the program does not call such an operator itself, a composite operator of these nodes does.
+    from, if that is known: where the program does not call such an operator itself, a composite operator of
+    these nodes does.
     """
     calls = [node for node in exported.graph.nodes if isinstance(node.target, OpOverload)]
     refused = {node.target for node in calls if base_of(node.target.name()) in bases}
     composites = {
         node.target
         for node in calls
-        if origin(node) in origins and base_of(node.target.name()) not in _kernel_bases()
+        if (not origins or origin(node) in origins) and not has_kernel(node.target.name())
     }
     return decompose(exported, sorted(refused or composites, key=str))
+
+
+def has_kernel(operator: str) -> bool:
+    """Whether the runtime has a kernel for an operator in any of its overloads, or it needs none."""
+    return base_of(operator) in _kernel_bases() or operator == "getitem"
 
 
 @functools.cache

@@ -24,11 +24,12 @@ class ObserverRounding:
     """Stands in for the observers of a graph in ``walk``: each rounds its tensor to its integers and back.
 
     The results are those of quantize and dequantize, bit for bit where the integers have at most 24 bits.
-    Rounded constants are cached, so that several walks round a weight once.
+    Rounded constants are kept, so that several walks round a weight once, unless ``keeps_constants`` is
+    false: they take as much memory as the weights.
     """
 
-    def __init__(self, observed: fx.GraphModule) -> None:
-        self._observed = observed
+    def __init__(self, observed: fx.GraphModule, *, keeps_constants: bool = True) -> None:
+        self._observed, self._keeps_constants = observed, keeps_constants
         self._roundings: dict[str, tuple[object, _Rounding]] = {}
         self._constants: dict[str, tuple[object, Tensor]] = {}
 
@@ -36,7 +37,7 @@ class ObserverRounding:
         """The result of the observer that ``node`` calls."""
         target = str(node.target)
         key, rounding = self._roundings.get(target) or self._prepare(target)
-        if constant(self._observed, node.args[0]) is None:
+        if not self._keeps_constants or constant(self._observed, node.args[0]) is None:
             return rounding(args[0])
         entry = self._constants.get(node.name)
         if entry is None or entry[0] != key:

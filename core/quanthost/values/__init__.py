@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from quanthost.values.decision import QSpecChoice as QSpecChoice
     from quanthost.values.decision import Refusal as Refusal
     from quanthost.values.decision import Verdict as Verdict
+    from quanthost.values.finding import Finding as Finding
+    from quanthost.values.finding import FindingKind as FindingKind
     from quanthost.values.manifest import Manifest as Manifest
     from quanthost.values.override import Override as Override
     from quanthost.values.profile import FP32_HALF_EVEN as FP32_HALF_EVEN

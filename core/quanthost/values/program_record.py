@@ -8,6 +8,7 @@ import attrs
 
 from quanthost.values.cost_table import Latency
 from quanthost.values.decision import Decision
+from quanthost.values.finding import Finding
 from quanthost.values.override import Override
 from quanthost.values.request import Toolchain
 
@@ -138,6 +139,7 @@ class ProgramRecord:
     toolchain: ToolchainRecord | None = None
     # kernels that the program calls and the runtime that made it does not have, as ``"aten::sort.values"``
     missing_kernels: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     format: int = FORMAT
 
     @property

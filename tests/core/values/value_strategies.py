@@ -19,6 +19,8 @@ from quanthost.values import (
     DType,
     Estimator,
     EstimatorTrial,
+    Finding,
+    FindingKind,
     FixedQSpec,
     Gain,
     Granularity,
@@ -227,6 +229,14 @@ refinements = st.builds(
     choice=texts,
     bias_corrected=st.booleans(),
 )
+findings = st.builds(
+    Finding,
+    kind=st.sampled_from(FindingKind),
+    seen=texts,
+    remedy=texts,
+    node=maybe(names),
+    where=maybe(texts),
+)
 plugin_records = st.builds(PluginRecord, name=names, distribution=texts, version=texts)
 toolchain_records = st.builds(
     ToolchainRecord, way=st.sampled_from(Toolchain), notes=st.lists(texts, max_size=2).map(tuple)
@@ -280,6 +290,7 @@ program_records = st.builds(
     recipe=names,
     representation=texts,
     plugins=several(plugin_records),
+    findings=several(findings),
     versions=several(st.tuples(texts, texts)),
     overrides=several(overrides()),
     options=several(st.tuples(texts, scalars)),
@@ -318,6 +329,7 @@ ALL: dict[type, st.SearchStrategy[Any]] = {
     BackendInfo: backend_infos,
     OutputLeaf: output_leaves,
     EstimatorTrial: trials,
+    Finding: findings,
     Refinement: refinements,
     PluginRecord: plugin_records,
     PieceRecord: piece_records,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,7 +93,9 @@ def _quantize(target: Target, settings: dict[str, Any]) -> None:
     _check_files(output, statistics, settings)
     sources = Sources.of(settings["model"], settings.get("inputs"), settings.get("calibration"))
     more = {key: settings[key] for key in _PASSED_ON if key in settings}
-    with chatter_on_stderr(), show_progress() as progress:
+    with chatter_on_stderr(), show_progress() as progress, warnings.catch_warnings():
+        # they are shown below
+        warnings.simplefilter("ignore", quanthost.QuanthostWarning)
         with progress.stage("load"):
             model, inputs, data = sources.load(target)
             if statistics is not None:
@@ -101,6 +104,9 @@ def _quantize(target: Target, settings: dict[str, Any]) -> None:
         program.save(output)
     _note_unused_data(sources.calibration, program)
     report = settings.get("report", Report.TABLE)
+    if report is not Report.TABLE:
+        for finding in program.record.findings:
+            print(f"warning: {finding}", file=sys.stderr)
     if report is not Report.NONE:
         from quanthost.cli.commands.inspect import show_program
 

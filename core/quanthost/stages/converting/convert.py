@@ -10,7 +10,8 @@ from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.rewrite import drop_idle_dropout
 from quanthost.integer.conversion import ACCUMULATING, IntegerForms, to_integers
 from quanthost.stages.calibrating.calibrate import calibrate
-from quanthost.stages.converting.refine import refine
+from quanthost.stages.converting.losses import find_losses
+from quanthost.stages.converting.refine import correct_biases, refine
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
 from quanthost.toolchain import pt2e, shortcuts
 from quanthost.toolchain.active import using
@@ -20,6 +21,7 @@ from quanthost.values import (
     PROFILES,
     ArithmeticProfile,
     Decision,
+    Finding,
     Refinement,
     Representation,
     Rescaling,
@@ -66,7 +68,7 @@ def convert(
     try:
         with using(prepared.request.toolchain, prepared.toolchain.notes) as active:
             with shortcuts.entered("compiled_when_called"):
-                converted, refinement = _convert(module, calibrated)
+                converted, refinement, findings = _convert(module, calibrated)
             converted.recompile()
     except QuanthostError:
         raise
@@ -83,7 +85,7 @@ def convert(
         decisions = tuple(_with_form(decision, forms) for decision in decisions)
     return ConvertedModel(
         calibrated=calibrated, module=converted, representation=form, arithmetic=profile,
-        decisions=decisions, refinement=refinement, toolchain=active.record(),
+        decisions=decisions, refinement=refinement, findings=findings, toolchain=active.record(),
     )  # fmt: skip
 
 
@@ -97,10 +99,18 @@ def _with_form(decision: Decision, forms: IntegerForms) -> Decision:
     return attrs.evolve(decision, form=f"float island: {reason}", is_island=True)
 
 
-def _convert(module: fx.GraphModule, calibrated: CalibratedModel) -> tuple[fx.GraphModule, Refinement | None]:
+def _convert(
+    module: fx.GraphModule, calibrated: CalibratedModel
+) -> tuple[fx.GraphModule, Refinement | None, tuple[Finding, ...]]:
     if calibrated.prepared.request.qat:
-        return pt2e.convert(module, qat=True), None
-    return refine(module, calibrated.sample)
+        return pt2e.convert(module, qat=True), None, ()
+    refinement, offsets = refine(module, calibrated.sample)
+    captured = calibrated.prepared.captured
+    examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
+    findings = find_losses(module, calibrated.sample or (examples,), captured.nodes())
+    converted = pt2e.convert(module)
+    correct_biases(converted, offsets)
+    return converted, refinement, findings
 
 
 def _profile(

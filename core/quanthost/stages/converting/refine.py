@@ -17,7 +17,7 @@ from quanthost.toolchain.observer_rounding import ObserverRounding
 from quanthost.toolchain.observers import RangeObserver
 from quanthost.values import Estimator, EstimatorTrial, RangeEstimator, Refinement
 
-__all__ = ["refine"]
+__all__ = ["Offsets", "correct_biases", "refine"]
 
 Batches = Sequence[Sequence[Any]]
 Outputs = Sequence[Sequence[Any]]
@@ -31,8 +31,8 @@ _ESTIMATORS = (RangeEstimator(kind=Estimator.MINMAX), RangeEstimator(kind=Estima
 _WORTH_DB = 1.0
 
 
-def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, Refinement | None]:
-    """Convert with the best of the estimators that ``AUTO`` stands for, and correct biases.
+def refine(observed: fx.GraphModule, sample: Batches) -> tuple[Refinement | None, Offsets]:
+    """Set the best of the estimators that ``AUTO`` stands for, and find offsets that correct biases.
 
     ``observed`` is a calibrated graph that the caller owns, ``sample`` flat inputs that calibration saw.
     Correcting a bias adds the mean difference, channel by channel, between the float and the quantized
@@ -43,7 +43,7 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
     """
     automatic = [m for m in observed.modules() if isinstance(m, RangeObserver) and _is_auto(m)]
     if not sample or not automatic:
-        return pt2e.convert(observed), None
+        return None, {}
     judge = _Judge(observed, automatic, sample)
     with torch.no_grad():
         plain = [judge.plain(kind) for kind in _ESTIMATORS]
@@ -54,11 +54,7 @@ def refine(observed: fx.GraphModule, sample: Batches) -> tuple[fx.GraphModule, R
         choice = finalist if keep else best
         judge.choose(_ESTIMATORS[(fixed if keep else plain).index(choice)])
         offsets = judge.offsets() if keep else {}
-        # it holds every weight once more, rounded
-        del judge
-        converted = pt2e.convert(observed)
-        _add_to_biases(converted, offsets)
-    return converted, Refinement(trials=(*plain, *fixed), choice=choice.name, bias_corrected=keep)
+    return Refinement(trials=(*plain, *fixed), choice=choice.name, bias_corrected=keep), offsets
 
 
 class _Judge:
@@ -186,7 +182,8 @@ def _means(observed: fx.GraphModule, batches: Batches) -> tuple[Means, Means, Ou
     return means, of_half, outputs
 
 
-def _add_to_biases(module: fx.GraphModule, offsets: Offsets) -> None:
+def correct_biases(module: fx.GraphModule, offsets: Offsets) -> None:
+    """Add what ``refine`` found to the biases of the converted graph."""
     for node in list(module.graph.nodes):
         if node.name in offsets:
             _add_to_bias(module, node, offsets[node.name])

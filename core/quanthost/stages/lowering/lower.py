@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -18,33 +18,32 @@ from quanthost.graph.layouts import in_standard_layout
 from quanthost.graph.leaves import ConstantSpec
 from quanthost.graph.outputs import plan_outputs
 from quanthost.graph.signature import Signature
-from quanthost.hooks.specs import LoweringOptions
 from quanthost.integer.kernels.forms import Form, set_form
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.lowering import ends
+from quanthost.stages.lowering.attempts import Attempts, Lowered
 from quanthost.stages.lowering.branches import copy_branch_results
 from quanthost.stages.lowering.files import program_digest
+from quanthost.stages.lowering.gains import find_missing_gains
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.lowering.refused import refuse_loops, refused
-from quanthost.stages.lowering.runnable import Refusal, faulty_kernels, missing_kernels, try_to_run
 from quanthost.stages.lowering.taps import tap
 from quanthost.stages.lowering.timing import machine, seconds_of
 from quanthost.stages.lowering.versions import versions
 from quanthost.stages.preparing.decisions import place
+from quanthost.stages.preparing.prepare import recipe_of
 from quanthost.stages.records import ConvertedModel, PreparedModel
 from quanthost.toolchain import shortcuts
-from quanthost.toolchain.active import note, using
+from quanthost.toolchain.active import using
 from quanthost.toolchain.copies import copy_graph
-from quanthost.toolchain.edge import EdgeResult, Watch, to_program
+from quanthost.toolchain.edge import Watch
 from quanthost.toolchain.export import export
-from quanthost.toolchain.kernels import decomposed
 from quanthost.toolchain.partition import Partitioner
 from quanthost.toolchain.runtime import register_kernels
 from quanthost.values import (
     Io,
     Latency,
     OutputLeaf,
-    PieceRecord,
     PluginRecord,
     ProgramRecord,
     Representation,
@@ -54,10 +53,6 @@ from quanthost.values import (
 
 __all__ = ["lower"]
 
-# what an operator is decomposed into may itself have no kernel
-_ROUNDS = 4
-# 128 MiB in float: larger models have a trial run only when somebody runs them
-_MOST_ELEMENTS = 1 << 25
 # time limit for timing a call
 _TIMING_SECONDS = 0.5
 
@@ -124,20 +119,6 @@ class _ProgramGraph:
     quantized_outputs: tuple[TensorQParams, ...]
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class _Lowered:
-    """A program with its delegated pieces, the backend's own runner if it has one, and its kernels.
-
-    ``modules`` register kernels of the program; the runtime here does not have those in ``missing``.
-    """
-
-    edge: EdgeResult
-    pieces: tuple[PieceRecord, ...]
-    runner: Callable[[list[Any]], list[Any]] | None
-    modules: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-
-
 def _program_graph(converted: ConvertedModel, io: Io, *, intermediates: bool) -> _ProgramGraph:
     """A copy of the converted graph with the inputs, outputs and operators of its program.
 
@@ -170,13 +151,18 @@ def _program_graph(converted: ConvertedModel, io: Io, *, intermediates: bool) ->
 def _record(
     converted: ConvertedModel,
     graph: _ProgramGraph,
-    lowered: _Lowered,
+    lowered: Lowered,
     *,
     plugins: Sequence[PluginRecord],
     toolchain: ToolchainRecord,
 ) -> ProgramRecord:
     prepared = converted.calibrated.prepared
     captured, request, edge = prepared.captured, prepared.request, lowered.edge
+    outside = tuple(name for _, name in edge.outside)
+    gains = find_missing_gains(
+        captured, recipe_of(prepared.plugins, request), converted.decisions,
+        representation=converted.representation, size=len(edge.buffer), outside=outside,
+    )  # fmt: skip
     return ProgramRecord(
         program_digest=program_digest(edge.buffer), backends=request.backends, recipe=request.recipe,
         representation=converted.representation.value, plugins=tuple(plugins), versions=versions(),
@@ -185,11 +171,11 @@ def _record(
         data_digest=converted.calibrated.data_digest,
         signature=graph.signature.to_json(), outputs=graph.outputs, intermediates=graph.tapped,
         quantized_inputs=graph.quantized_inputs, quantized_outputs=graph.quantized_outputs,
-        pieces=lowered.pieces, outside=tuple(name for _, name in edge.outside),
+        pieces=lowered.pieces, outside=outside,
         runtime_modules=lowered.modules,
         decisions=place(converted.decisions, edge, _delegating(prepared)),
         refinement=converted.refinement, own_runner=lowered.runner is not None, toolchain=toolchain,
-        missing_kernels=lowered.missing,
+        missing_kernels=lowered.missing, findings=(*converted.findings, *gains),
     )  # fmt: skip
 
 
@@ -219,7 +205,7 @@ def _refuse_empty(module: fx.GraphModule, outputs: tuple[OutputLeaf, ...]) -> No
 
 def _lower_graph(
     module: fx.GraphModule, converted: ConvertedModel, *, allow_missing_kernels: bool, watch: Watch | None
-) -> _Lowered:
+) -> Lowered:
     prepared = converted.calibrated.prepared
     plugins, request = prepared.plugins, prepared.request
     delegated = converted.representation is Representation.QDQ
@@ -234,50 +220,14 @@ def _lower_graph(
         try:
             register_kernels(modules)
             exported = _export(module, converted)
-            for further in reversed(range(_ROUNDS)):
-                edge = to_program(
-                    exported, partitioners=partitioners,
-                    passes=[p for option in options for p in option.passes],
-                    edge_config=_first(options, "edge_compile_config"),
-                    backend_config=_first(options, "backend_config"), watch=watch,
-                )  # fmt: skip
-                lowered = _lowered(edge, prepared, modules)
-                refusal = missing_kernels(edge)
-                if allow_missing_kernels:
-                    return attrs.evolve(lowered, missing=() if refusal is None else refusal.kernels)
-                refusal = refusal or faulty_kernels(edge) or _try_to_run(lowered, exported)
-                if refusal is None:
-                    return lowered
-                others = decomposed(exported, refusal.bases, refusal.origins(edge)) if further else None
-                if others is None:
-                    raise refusal.error(edge, nodes, plugin)
-                exported = others
-            raise AssertionError  # the last round returns or raises
+            runs = Attempts(
+                prepared=prepared, partitioners=partitioners, options=options, modules=modules, watch=watch
+            )
+            return runs.lower(exported, allow_missing_kernels=allow_missing_kernels)
         except QuanthostError:
             raise
         except Exception as error:
             raise refused(error, module.graph, nodes, plugin) from error
-
-
-def _lowered(edge: EdgeResult, prepared: PreparedModel, modules: tuple[str, ...]) -> _Lowered:
-    pieces = tuple(
-        PieceRecord(delegate=p.delegate, operators=p.operators, results=p.results) for p in edge.pieces
-    )
-    runner = prepared.plugins.runner(edge.buffer, prepared.request, pieces)
-    return _Lowered(edge=edge, pieces=pieces, runner=runner, modules=modules)
-
-
-def _try_to_run(lowered: _Lowered, exported: ExportedProgram) -> Refusal | None:
-    """Run the program on its examples, unless the backend has a runtime of its own or the model is large."""
-    constants = (*exported.state_dict.values(), *exported.constants.values())
-    elements = sum(each.numel() for each in constants if isinstance(each, torch.Tensor))
-    if elements > _MOST_ELEMENTS:
-        note(f"no trial run: {elements / 1e6:.0f} million weights, which a run would hold once more")
-        return None
-    if lowered.runner is not None:
-        return None
-    assert exported.example_inputs is not None
-    return try_to_run(lowered.edge, exported.example_inputs[0], lowered.modules)
 
 
 def _export(module: fx.GraphModule, converted: ConvertedModel) -> ExportedProgram:
@@ -322,8 +272,3 @@ def _flat_shapes(captured: CapturedModel) -> list[Any] | None:
         *in_kwargs.flatten_up_to(dict(zip(in_kwargs.context or (), named))),
     ]
     return leaves
-
-
-def _first(options: list[LoweringOptions], name: str) -> Any:
-    """The value of the first backend that sets this option."""
-    return next((getattr(o, name) for o in options if getattr(o, name) is not None), None)

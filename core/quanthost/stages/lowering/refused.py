@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from torch import fx
 
 from quanthost.errors import LoweringError
-from quanthost.graph.operators import control_flow, operator_name
+from quanthost.graph.operators import base_name, control_flow, operator_name
 from quanthost.graph.provenance import NodeInfo
 from quanthost.graph.rewrite import origin
+from quanthost.graph.view import tensor_meta
 from quanthost.toolchain.error_text import chain_text
 
 __all__ = ["refuse_loops", "refused"]
@@ -18,7 +19,14 @@ __all__ = ["refuse_loops", "refused"]
 # what ExecuTorch's emitter has instructions for (exir/emit/_emitter.py)
 _EMITTED = frozenset({"cond", "map_impl", "scan"})
 _EXECUTED = re.compile(r"While executing %(\w+)")
-_DATA_DEPENDENT = re.compile("data-dependent|upper bound for symbolic expression")
+_DATA_DEPENDENT = re.compile(
+    "data-dependent|upper bound for symbolic expression|graph_output_allocated not set"
+    "|does not fit in 64 bits|bad number .* for type int32"
+)
+_UNSUPPORTED_DTYPE = re.compile(r"torch\.uint(?:16|32|64)")
+# torch checks the results of these with an operator that has an effect, which ExecuTorch cannot lower
+_EFFECT = "'WithEffects' object"
+_CHECKED = ("linalg_", "cholesky", "inverse", "lu_")
 
 
 def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
@@ -28,7 +36,7 @@ def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], pl
     """
     text = chain_text(error)
     is_data_dependent = _DATA_DEPENDENT.search(text) is not None
-    node = _depending_on_data(graph) if is_data_dependent else _executed(error, graph)
+    node = _depending_on_data(graph) if is_data_dependent else _culprit(error, text, graph)
     operator = "" if node is None else f"{operator_name(node)}: "
     if is_data_dependent:
         needed = "sizes that follow from the sizes of the inputs"
@@ -65,6 +73,15 @@ def _place(node: fx.Node | None, nodes: Sequence[NodeInfo]) -> dict[str, str | N
     name = None if node is None else origin(node)
     info = next((each for each in nodes if each.name == name), None)
     return {} if info is None else {"node": info.name, "where": info.source}
+
+
+def _culprit(error: BaseException, text: str, graph: fx.Graph) -> fx.Node | None:
+    dtype = _UNSUPPORTED_DTYPE.search(text)
+    if dtype is not None:
+        return next((n for n in graph.nodes if str(getattr(tensor_meta(n), "dtype", "")) == dtype[0]), None)
+    if _EFFECT in text:
+        return next((node for node in graph.nodes if base_name(node).startswith(_CHECKED)), None)
+    return _executed(error, graph)
 
 
 def _executed(error: BaseException, graph: fx.Graph) -> fx.Node | None:

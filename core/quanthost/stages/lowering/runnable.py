@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -13,11 +13,12 @@ from quanthost.toolchain.edge import EdgeResult
 from quanthost.toolchain.kernels import base_of, registered_delegates, registered_kernels
 from quanthost.toolchain.runtime import Executor
 
-__all__ = ["Refusal", "faulty_kernels", "missing_kernels", "try_to_run"]
+__all__ = ["Refusal", "faulty_kernels", "missing_kernels", "try_to_run", "without_kernel"]
 
 # their kernels take every shape and dtype that the stages produce
 _PROVED = ("quantized_decomposed::", "executorch_prim::", "dim_order_ops::")
 _CALL = re.compile(r"KernelCall failed at instruction \S+ in operator (\S+): ")
+_NO_VARIANT = re.compile(r"Missing out variants: \{(.+)\}")
 _CHECK = re.compile(r"^\s*\[(?:op_|kernel_ops_util|tensor_util)\S*\] (.+)$", re.MULTILINE)
 
 
@@ -33,15 +34,15 @@ class Refusal:
         """The operators, as ``"sort"``."""
         return frozenset(map(base_of, self.kernels))
 
-    def origins(self, edge: EdgeResult) -> tuple[str, ...]:
-        """The captured nodes that such operators come from."""
-        names = [name for name, operator in edge.outside if base_of(operator) in self.bases]
+    def origins(self, operators: Iterable[tuple[str | None, str]]) -> tuple[str, ...]:
+        """The captured nodes of such operators; ``operators`` is as ``EdgeResult.outside``."""
+        names = [name for name, operator in operators if base_of(operator) in self.bases]
         return tuple(name for name in names if name is not None)
 
-    def error(self, edge: EdgeResult, nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
+    def error(self, origins: Sequence[str], nodes: Sequence[NodeInfo], plugin: str) -> LoweringError:
         """The error for the app developer, with the first line of the model that calls such an operator."""
         by_name = {node.name: node for node in nodes}
-        sources = [by_name[name] for name in self.origins(edge) if name in by_name]
+        sources = [by_name[name] for name in origins if name in by_name]
         first = sources[0] if sources else None
         return LoweringError(
             self.reason, stage="lower", plugin=plugin,
@@ -60,6 +61,16 @@ def missing_kernels(edge: EdgeResult) -> Refusal | None:
         return None
     names = ", ".join(sorted({base_of(each) for each in missing}))
     return Refusal(kernels=missing, reason=f"the ExecuTorch runtime has no kernel for {names}")
+
+
+def without_kernel(error: BaseException) -> Refusal | None:
+    """The operators of an error of ExecuTorch's emitter: those that write to no tensor that is given."""
+    listed = _NO_VARIANT.search(str(error))
+    if listed is None:
+        return None
+    kernels = tuple(sorted(re.findall(r"'([^']+)'", listed[1])))
+    names = ", ".join(map(base_of, kernels))
+    return Refusal(kernels=kernels, reason=f"the ExecuTorch runtime has no kernel for {names}")
 
 
 def faulty_kernels(edge: EdgeResult) -> Refusal | None:

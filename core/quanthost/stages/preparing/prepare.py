@@ -17,13 +17,14 @@ from quanthost.graph.rewrite import functionalize, tag_origins
 from quanthost.hooks.manager import Plugins
 from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.preparing.decisions import decide
+from quanthost.stages.preparing.finite_weights import refuse_infinite_weights
 from quanthost.stages.preparing.planning import Plan, plan_quantization
 from quanthost.stages.records import PreparedModel
 from quanthost.toolchain import pt2e
 from quanthost.toolchain.active import using
 from quanthost.toolchain.export import graph_module as private_copy
 from quanthost.toolchain.export import remove_writes
-from quanthost.values import Decision, Latency, Recipe, Request
+from quanthost.values import Decision, Kernel, Latency, Recipe, Request
 from quanthost.values.choices import nearest
 
 __all__ = ["HostQuantizer", "PlannedGraph", "plan", "prepare", "recipe_of"]
@@ -78,7 +79,7 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         self.last_plan: Plan | None = None
         self.latency: Latency | None = None
         self._nodes = nodes
-        self._recipe = recipe_of(plugins, request)
+        self.recipe = recipe_of(plugins, request)
 
     def _transform_graph(self, graph_module: fx.GraphModule) -> fx.GraphModule:
         if self._nodes is None:
@@ -98,7 +99,7 @@ class HostQuantizer(pt2e.CallbackQuantizer):
         nodes = self._nodes if self._nodes is not None else tuple(node_infos(graph_module.graph))
         result = plan_quantization(graph_module, nodes, self.request, self.plugins)
         self.last_plan = result
-        self.decisions = decide(nodes, graph_module, result, self.request, self._recipe)
+        self.decisions = decide(nodes, graph_module, result, self.request, self.recipe)
         self.latency = result.latency
         return result.quant_plan
 
@@ -124,12 +125,15 @@ def prepare(captured: CapturedModel, plugins: Plugins, request: Request) -> Prep
             a model to train writes in place into a tensor that others read, or has a batch norm that
             cannot be trained with its convolution.
         OverrideError: an override matches nothing or cannot be honoured.
+        CalibrationError: a weight or bias is not finite.
         TableError: a backend's validation refuses the graph, or two of its rows tie.
     """
     with using(request.toolchain, captured.toolchain.notes) as active:
         graph, nodes = _copy_graph(captured, request)
         quantizer = HostQuantizer(plugins, request, nodes)
         module = pt2e.prepare(graph, quantizer, qat=request.qat)
+        if quantizer.recipe.kernel is not Kernel.FLOAT:
+            refuse_infinite_weights(module, nodes, quantizer.decisions)
     return PreparedModel(
         captured=captured, request=request, plugins=plugins, module=module, decisions=quantizer.decisions,
         latency=quantizer.latency, toolchain=active.record(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -115,13 +115,38 @@ def _unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return x.reshape(1)[:size].clone() if x.dim() == 0 else NotImplemented
 
 
+def _rrelu(
+    x: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+    generator: Any = None,
+) -> Any:  # fmt: skip
+    return NotImplemented if training else (torch.nn.functional.leaky_relu(x, (lower + upper) / 2), noise)
+
+
+def _zeros(size: Sequence[int], *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+    """In place of memory as it is found."""
+    return torch.zeros(size, dtype=dtype)
+
+
+def _new_zeros(
+    x: Tensor, size: Sequence[int], *_: Any, dtype: torch.dtype | None = None, **__: Any
+) -> Tensor:
+    return torch.zeros(size, dtype=dtype or x.dtype)
+
+
+def _zeros_like(x: Tensor, *, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+    return torch.zeros(x.shape, dtype=dtype or x.dtype)
+
+
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "aten.aminmax.default": _aminmax, "aten.angle.default": _angle, "aten.copysign.Scalar": _copysign,
-    "aten.copysign.Tensor": _copysign, "aten.erfc.default": _erfc, "aten.exp2.default": _exp2,
-    "aten.fmax.default": _fmax, "aten.fmin.default": _fmin, "aten.hypot.default": _hypot,
-    "aten.logaddexp2.default": _logaddexp2, "aten.remainder.Scalar": _remainder,
+    "aten.copysign.Tensor": _copysign, "aten.empty_like.default": _zeros_like,
+    "aten.empty_permuted.default": _zeros, "aten.empty_strided.default": _zeros, "aten.erfc.default": _erfc,
+    "aten.exp2.default": _exp2, "aten.fmax.default": _fmax, "aten.fmin.default": _fmin,
+    "aten.hypot.default": _hypot, "aten.logaddexp2.default": _logaddexp2,
+    "aten.new_empty_strided.default": _new_zeros, "aten.remainder.Scalar": _remainder,
     "aten.remainder.Scalar_Tensor": _remainder, "aten.remainder.Tensor": _remainder,
-    "aten.round.decimals": _round_decimals, "aten.signbit.default": _signbit,
-    "aten.special_erfc.default": _erfc, "aten.special_exp2.default": _exp2, "aten.unfold.default": _unfold,
+    "aten.round.decimals": _round_decimals, "aten.rrelu_with_noise_functional.default": _rrelu,
+    "aten.signbit.default": _signbit, "aten.special_erfc.default": _erfc,
+    "aten.special_exp2.default": _exp2, "aten.unfold.default": _unfold,
 }  # fmt: skip
 """By the name of the operator; a decomposition returns ``NotImplemented`` for calls that it does not take."""

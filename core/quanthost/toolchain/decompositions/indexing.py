@@ -101,7 +101,8 @@ def _index_reduce(
     x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
     if x.dim() == 0:
-        return NotImplemented
+        whole = _index_reduce(x.reshape(1), 0, index, source.reshape(1), reduce, include_self=include_self)
+        return whole if whole is NotImplemented else whole.reshape(())
     sizes = [1] * x.dim()
     sizes[dim] = index.numel()
     places = index.reshape(sizes).expand(source.shape)
@@ -123,10 +124,19 @@ def _bilinear(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = 
     return sums if bias is None else sums + bias
 
 
+def _diagonal_scatter(x: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    moved = x.movedim((dim1, dim2), (0, 1))
+    place = torch.arange(src.shape[-1])
+    rows, columns = place + max(0, -offset), place + max(0, offset)
+    return torch.index_put(moved, (rows, columns), src.movedim(-1, 0)).movedim((0, 1), (dim1, dim2))
+
+
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "aten._embedding_bag.default": _embedding_bag,
     "aten._embedding_bag_forward_only.default": _embedding_bag, "aten.bilinear.default": _bilinear,
-    "aten.embedding_bag.padding_idx": _embedding_bag, "aten.index_reduce.default": _index_reduce,
+    "aten.embedding_bag.padding_idx": _embedding_bag,
+    "aten.diagonal_scatter.default": _diagonal_scatter,
+    "aten.index_reduce.default": _index_reduce,
     "aten.put.default": _put, "aten.scatter_reduce.two": _scatter_reduce,
 }  # fmt: skip
 """By the name of the operator; a decomposition returns ``NotImplemented`` for calls that it does not take."""

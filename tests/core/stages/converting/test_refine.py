@@ -130,8 +130,9 @@ def test_the_best_plain_candidate_is_taken_where_no_correction_helps(plain: Cali
 def test_nothing_is_tried_without_a_sample() -> None:
     """Ranges are those of the estimator that stands in for AUTO."""
     module = pt2e.deep_copy(calibrated().module)
-    made, refinement = refine(module, ())
-    assert refinement is None
+    refinement, offsets = refine(module, ())
+    made = pt2e.convert(module)
+    assert (refinement, offsets) == (None, {})
     assert sqnr(Net()(images(1)[0]), made(images(1)[0])) > 25
 
 

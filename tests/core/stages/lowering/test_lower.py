@@ -19,6 +19,7 @@ from quanthost.errors import HookError, LoweringError
 from quanthost.graph.operators import argument
 from quanthost.graph.view import is_dequantize, is_quantize
 from quanthost.hooks.manager import Plugins
+from quanthost.stages.lowering import attempts
 from quanthost.stages.lowering import lower as stage
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.records import ConvertedModel
@@ -133,7 +134,7 @@ def test_what_the_toolchain_refuses(net: ConvertedModel, monkeypatch: pytest.Mon
         except AssertionError as error:
             raise RuntimeError("a pass failed") from error
 
-    monkeypatch.setattr(stage, "to_program", fails)
+    monkeypatch.setattr(attempts, "to_program", fails)
     with untouched(net.module), pytest.raises(LoweringError) as caught:
         quanthost.lower(net)
     assert (
@@ -153,7 +154,7 @@ def test_errors_without_words_are_named(net: ConvertedModel, monkeypatch: pytest
     def fails(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(stage, "to_program", fails)
+    monkeypatch.setattr(attempts, "to_program", fails)
     with pytest.raises(LoweringError, match=r"^the toolchain refused the graph: AssertionError\n"):
         quanthost.lower(net)
 
@@ -165,7 +166,7 @@ def test_own_errors_pass(net: ConvertedModel, monkeypatch: pytest.MonkeyPatch) -
     def fails(*_: object, **__: object) -> None:
         raise said
 
-    monkeypatch.setattr(stage, "to_program", fails)
+    monkeypatch.setattr(attempts, "to_program", fails)
     with pytest.raises(HookError) as caught:
         quanthost.lower(net)
     assert caught.value is said
@@ -187,7 +188,7 @@ def test_what_a_backend_wraps_around_lowering(net: ConvertedModel, monkeypatch: 
         told.append("lowering")
         raise RuntimeError("no")
 
-    monkeypatch.setattr(stage, "to_program", fails)
+    monkeypatch.setattr(attempts, "to_program", fails)
     with pytest.raises(LoweringError):
         quanthost.lower(with_options(net, around=around))
     assert told == ["entered", "lowering", "left"]
@@ -203,7 +204,7 @@ def test_options_of_a_backend_reach_the_toolchain(
         given.update(options)
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(stage, "to_program", keep)
+    monkeypatch.setattr(attempts, "to_program", keep)
     changed = with_options(net, passes=("pass",), edge_compile_config="edge", backend_config="backend")
     with pytest.raises(LoweringError):
         quanthost.lower(changed)

@@ -12,7 +12,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from quanthost.toolchain.decompositions.table import OWN
+from quanthost.toolchain.decompositions.known import OWN
 
 # (operator of torch's database, decomposed operators that its samples call)
 LISTED = {

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.library import OpOverload
 
 from quanthost.toolchain.decompositions import elementwise, indexing, ordering, windows
-from quanthost.toolchain.quiet import quiet
+from quanthost.toolchain.quiet import error_logs_disabled, quiet
 
 __all__ = ["OWN", "decompose", "decomposition_of"]
 
@@ -23,7 +23,7 @@ OWN: dict[str, Callable[..., Any]] = {
 
 def decomposition_of(op: OpOverload) -> Callable[..., Any] | None:
     """A function that computes what the operator computes, by other operators."""
-    own = OWN.get(str(op))
+    own = OWN.get(str(op)) or _composite(op)
     if own is not None:
         return own
     try:
@@ -32,9 +32,7 @@ def decomposition_of(op: OpOverload) -> Callable[..., Any] | None:
         # only ours are known then
         return None
     known: Callable[..., Any] | None = get_decompositions([op]).get(op)
-    if known is not None:
-        return known
-    return _composite(op)
+    return known
 
 
 def _composite(op: OpOverload) -> Callable[..., Any] | None:
@@ -56,8 +54,12 @@ def decompose(exported: ExportedProgram, targets: Collection[OpOverload]) -> Exp
     table = {op: how for op in targets if (how := decomposition_of(op)) is not None}
     if not table:
         return None
-    with quiet():
-        program = exported.run_decompositions(dict(table))
+    try:
+        with quiet(), error_logs_disabled():
+            program = exported.run_decompositions(dict(table))
+    except Exception:
+        # some of torch's references write in place, or take other arguments than their operator
+        return None
     # torch's own primitives are for its compilers: no runtime has kernels for them
     if any(str(node.target).startswith("prims.") for node in program.graph.nodes):
         return None
