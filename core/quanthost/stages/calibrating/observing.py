@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Mapping
 
 from torch import fx
 
-from quanthost.arith.channel_range import RangeStatistics
+from quanthost.arith.channel_range import RangeStatistics, merge_ranges
 from quanthost.graph.digest import float_digest
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import constant
@@ -81,14 +82,26 @@ def read_statistics(module: fx.GraphModule) -> dict[str, RangeStatistics]:
 
 
 def load_statistics(module: fx.GraphModule, tensors: Mapping[str, RangeStatistics]) -> list[str]:
-    """Hand each observer its statistics; returns the names of observers that ``tensors`` lacks."""
+    """Hand each observer its statistics; returns the names of observers that ``tensors`` lacks.
+
+    Tensors may share an observer here and not where the statistics come from, or the other way round, as an
+    override can change. Such an observer takes the statistics of all observers that its tensors had.
+    """
+    by_tensor = {tensor: name for name in reversed(tensors) for tensor in _members(name)}
     missing = []
     for name, (_, observer) in data_observers(module).items():
-        if name in tensors:
-            observer.adopt(tensors[name])
-        else:
+        sources = {name} if name in tensors else {by_tensor.get(tensor, "") for tensor in _members(name)}
+        if "" in sources:
             missing.append(name)
+        else:
+            observer.adopt(functools.reduce(merge_ranges, (tensors[source] for source in sorted(sources))))
     return missing
+
+
+def _members(name: str) -> list[str]:
+    """The tensors that share the observer of a name, each with its axis: ``["a@0", "b@0"]`` of ``"a+b@0"``."""
+    tensors, at, axis = name.partition("@")
+    return [f"{tensor}{at}{axis}" for tensor in tensors.split("+")]
 
 
 def observer_of(module: fx.GraphModule, node: fx.Node) -> RangeObserver | None:

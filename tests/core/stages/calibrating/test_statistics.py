@@ -11,9 +11,10 @@ import attrs
 import pytest
 import safetensors.torch
 import torch
-from flow_nets import Other, images, prepared, rand
+from flow_nets import BACKEND, Other, images, prepared, rand
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import quanthost
 from quanthost import Override, Statistics
@@ -114,6 +115,31 @@ def test_an_override_that_keeps_more_in_float_needs_no_new_data(
     assert refused(lambda: quanthost.calibrate(net, some)).startswith(
         f"statistics without the tensors {', '.join(lacking)}\n"
     )
+
+
+class Pooled(nn.Module):
+    """A pool between two layers: all its tensors share one observer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(nn.functional.max_pool2d(torch.relu(self.first(x)), 2))
+
+
+def test_tensors_may_share_an_observer_elsewhere() -> None:
+    """An override takes a pool out of the tensors that share a range; statistics go both ways."""
+    captured = quanthost.capture(Pooled().eval(), (DATA[0],))
+    kept = (Override(operator="aten.max_pool2d", keep_float=True),)
+    for first, second in (((), kept), (kept, ())):
+        statistics = quanthost.collect_statistics(quanthost.prepare(captured, BACKEND, overrides=first), DATA)
+        other = quanthost.prepare(captured, BACKEND, overrides=second)
+        assert set(statistics.tensors) != set(quanthost.collect_statistics(other, DATA).tensors)
+
+        result = quanthost.convert(quanthost.calibrate(other, statistics)).module(DATA[0])
+        wanted = quanthost.convert(quanthost.calibrate(other, DATA)).module(DATA[0])
+        assert (result - wanted).norm() < 0.01 * wanted.norm()
 
 
 def test_statistics_of_another_model_are_refused(whole: Statistics) -> None:
