@@ -49,7 +49,7 @@ FLOWS: tuple[tuple[str, str, Place], ...] = (
     ("int8_reference", "int8_static", Place.BEFORE),
 )  # fmt: skip
 # the largest distance from the result that is expected, in relation to its norm
-_FLOAT = {torch.float32: 1e-3, torch.float16: 5e-3}
+_FLOAT = {torch.float32: 1e-3, torch.float16: 1e-2}
 _QUANTIZED = {torch.float32: 0.1}
 # what must not happen; the rest is "runs", "refused", "not captured" or "no fixed values"
 BAD = (
@@ -108,7 +108,8 @@ def _host(
         if isinstance(captured, Exception):
             raise captured
         prepared = quanthost.prepare(captured, backend, recipe, toolchain=toolchain)
-        converted = quanthost.convert(quanthost.calibrate(prepared, [sample.inputs]))
+        data = None if recipe == "fp32" else [sample.inputs]
+        converted = quanthost.convert(quanthost.calibrate(prepared, data))
         program = quanthost.lower(converted)
     except CaptureError as error:
         return ("not captured", str(error).splitlines()[0]), None
@@ -156,7 +157,9 @@ def _judge(result: Any, wanted: Any, most: Mapping[torch.dtype, float]) -> Outco
 def _distance(one: Tensor, other: Tensor) -> float:
     """``‖a - b‖ / ‖b‖`` of what is finite in both; infinite where one is finite and the other is not."""
     a, b = one.detach().double(), other.detach().double()
-    if not torch.equal(a.isnan(), b.isnan()) or not torch.equal(a.isinf(), b.isinf()):
+    # where the eager result is NaN, nothing is asked
+    a, b = a[~b.isnan()], b[~b.isnan()]
+    if bool(a.isnan().any()) or not torch.equal(a.isinf(), b.isinf()):
         return math.inf
     finite = b.isfinite()
     a, b = a[finite], b[finite]
@@ -324,7 +327,7 @@ def _page(summary: dict[str, Any]) -> str:
         "`make sweep` takes the sample inputs of PyTorch's own databases of operators and modules",
         "(`op_db`, `module_db`) through both backends, with fast lowering and with upstream's, and through",
         "ExecuTorch's documented script for XNNPACK. In float a result must be within 0.1 % of the eager",
-        "one (float16: 0.5 %), in integers within 10 % of the quantized graph in eager torch.", "",
+        "one (float16: 1 %), in integers within 10 % of the quantized graph in eager torch.", "",
         "## Samples by outcome", "", table(("flow", "operators", *kinds), rows), "",
         "## What does not run", "",
         table(("operator", "outcome", "reason"), [

@@ -45,7 +45,7 @@ ELSEWHERE = {
     "toolchain/annotations.py": "core/hooks/test_wrapped.py",
     "toolchain/copies.py": "core/toolchain/fast/test_retrace.py",
     **dict.fromkeys(
-        (f"toolchain/decompositions/{name}.py" for name in ("elementwise", "indexing", "ordering", "windows")),
+        (f"toolchain/decompositions/{it}.py" for it in ("elementwise", "indexing", "ordering", "windows")),
         "core/toolchain/decompositions/test_known.py",
     ),
     "toolchain/fast/accepted_code.py": "core/toolchain/test_fingerprints.py",

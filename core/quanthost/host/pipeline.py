@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
 
 from quanthost.deprecation import renamed_argument
-from quanthost.errors import QuanthostWarning, RequestError
+from quanthost.errors import RequestError, warn_caller
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
 from quanthost.host.requests import resolve
@@ -111,12 +109,8 @@ def lower(
 
 
 def _warn_of_findings(program: LoweredProgram) -> None:
-    """Warn of each at the caller's line, outside of this package."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("quanthost."):
-        frame, level = frame.f_back, level + 1
     for finding in program.record.findings:
-        warnings.warn(str(finding), QuanthostWarning, stacklevel=level)
+        warn_caller(str(finding))
 
 
 def _with_toolchain(converted: ConvertedModel, toolchain: Toolchain) -> ConvertedModel:

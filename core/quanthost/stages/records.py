@@ -12,6 +12,7 @@ from quanthost.values import (
     Decision,
     Estimator,
     Finding,
+    Kernel,
     Latency,
     RangeEstimator,
     Refinement,
@@ -83,7 +84,10 @@ class CalibratedModel:
             RequestError: the estimator is unknown or depends on the order of the data, or no range comes from
                 data.
         """
-        module = reestimate(self.module, estimator, recipe=self.prepared.request.recipe)
+        request, plugins = self.prepared.request, self.prepared.plugins
+        recipe = plugins.info(request.backends[0]).recipe(request.recipe)
+        is_static = recipe is not None and recipe.kernel is Kernel.STATIC
+        module = reestimate(self.module, estimator, recipe=request.recipe, is_static=is_static)
         return attrs.evolve(self, module=module)
 
 

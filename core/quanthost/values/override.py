@@ -21,8 +21,9 @@ class Override:
     """One rule; a node must match every selector that is set, and the first matching rule wins.
 
     Selectors: ``module_name`` is a glob over the dotted path of the module (``"layers.*.mlp"`` also
-    selects modules inside it), ``module_type`` the class name or its dotted path, ``operator`` an aten
-    name (``"aten.conv2d"`` or with overload), ``node`` the name of a node of the captured graph.
+    selects modules inside it; ``*`` stands for any characters, dots too), ``module_type`` the class name or
+    its dotted path, ``operator`` an aten name (``"aten.conv2d"`` or with overload), ``node`` the name of a
+    node of the captured graph.
 
     Exactly one kind of action: ``recipe`` names another recipe of the backend, ``keep_float`` leaves the node
     in float, or qspecs replace the recipe's for the roles that are set.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,9 +95,7 @@ def _quantize(target: Target, settings: dict[str, Any]) -> None:
     _check_files(output, statistics, settings)
     sources = Sources.of(settings["model"], settings.get("inputs"), settings.get("calibration"))
     more = {key: settings[key] for key in _PASSED_ON if key in settings}
-    with chatter_on_stderr(), show_progress() as progress, warnings.catch_warnings():
-        # they are shown below
-        warnings.simplefilter("ignore", quanthost.QuanthostWarning)
+    with chatter_on_stderr(), show_progress() as progress, _gathered_warnings() as gathered:
         with progress.stage("load"):
             model, inputs, data = sources.load(target)
             if statistics is not None:
@@ -104,13 +104,35 @@ def _quantize(target: Target, settings: dict[str, Any]) -> None:
         program.save(output)
     _note_unused_data(sources.calibration, program)
     report = settings.get("report", Report.TABLE)
-    if report is not Report.TABLE:
-        for finding in program.record.findings:
-            print(f"warning: {finding}", file=sys.stderr)
+    # the table has the findings
+    shown = set(map(str, program.record.findings)) if report is Report.TABLE else set()
+    for text in gathered:
+        if text not in shown:
+            print(f"warning: {text}", file=sys.stderr)
     if report is not Report.NONE:
         from quanthost.cli.commands.inspect import show_program
 
         show_program(output, as_json=report is Report.JSON)
+
+
+@contextlib.contextmanager
+def _gathered_warnings() -> Iterator[list[str]]:
+    """While entered, quanthost's own warnings go to the list, in order; others are shown as they come."""
+    from quanthost.errors import QuanthostWarning
+
+    gathered: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", QuanthostWarning)
+        show = warnings.showwarning
+
+        def gather(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, QuanthostWarning):
+                gathered.append(str(message))
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = gather
+        yield gathered
 
 
 def _check_files(output: Path, statistics: Path | None, settings: dict[str, Any]) -> None:

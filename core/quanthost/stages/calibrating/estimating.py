@@ -16,7 +16,11 @@ _ON_SKETCHES = tuple(kind for kind in Estimator if kind is not Estimator.MOVING_
 
 
 def reestimate(
-    module: fx.GraphModule, estimator: RangeEstimator | Estimator | str, *, recipe: str
+    module: fx.GraphModule,
+    estimator: RangeEstimator | Estimator | str,
+    *,
+    recipe: str,
+    is_static: bool,
 ) -> fx.GraphModule:
     """A copy of an observed graph in which another estimator chooses each range that comes from data.
 
@@ -26,6 +30,7 @@ def reestimate(
         module: Its observers hold statistics.
         estimator: A kind by value or name, or one with its parameters.
         recipe: The name of the recipe, for errors.
+        is_static: Whether the recipe takes ranges from data.
 
     Raises:
         RequestError: the estimator is unknown or depends on the order of the data, or no range comes from
@@ -35,6 +40,12 @@ def reestimate(
     module = deep_copy(module)
     observers = [m for m in module.modules() if isinstance(m, RangeObserver) and m.observes_data]
     if not observers:
+        if is_static:
+            raise RequestError(
+                f"the estimator {value.kind.value} where nothing is quantized", stage="calibrate",
+                needed="an operator that the recipe quantizes", value=estimator,
+                remedy="prepared.decisions has the reason of each operator: an override, or no row for it",
+            )  # fmt: skip
         raise RequestError(
             f"the estimator {value.kind.value} for the recipe {recipe}",
             needed="a recipe with static ranges", stage="calibrate", value=estimator,

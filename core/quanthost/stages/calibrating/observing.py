@@ -87,7 +87,7 @@ def load_statistics(module: fx.GraphModule, tensors: Mapping[str, RangeStatistic
     Tensors may share an observer here and not where the statistics come from, or the other way round, as an
     override can change. Such an observer takes the statistics of all observers that its tensors had.
     """
-    by_tensor = {tensor: name for name in reversed(tensors) for tensor in _members(name)}
+    by_tensor = {tensor: name for name in reversed(list(tensors)) for tensor in _members(name)}
     missing = []
     for name, (_, observer) in data_observers(module).items():
         sources = {name} if name in tensors else {by_tensor.get(tensor, "") for tensor in _members(name)}
@@ -99,7 +99,7 @@ def load_statistics(module: fx.GraphModule, tensors: Mapping[str, RangeStatistic
 
 
 def _members(name: str) -> list[str]:
-    """The tensors that share the observer of a name, each with its axis: ``["a@0", "b@0"]`` of ``"a+b@0"``."""
+    """The tensors that share an observer, each with its axis: ``["a@0", "b@0"]`` of ``"a+b@0"``."""
     tensors, at, axis = name.partition("@")
     return [f"{tensor}{at}{axis}" for tensor in tensors.split("+")]
 

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from quanthost.errors import CaptureError, InputError, QuanthostError, RequestError
+from quanthost.errors import CaptureError, InputError, QuanthostError, RequestError, warn_caller
 from quanthost.graph.digest import model_digest
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.provenance import NodeInfo, node_infos, source_line
@@ -34,6 +34,8 @@ __all__ = ["CapturedModel", "capture"]
 _ASSIGNED = re.compile(r"The tensor attributes? (?P<names>.+?) (was|were) assigned during export")
 # torch's recurrent modules list their parameters twice, and tracing replaces parameters
 _SECOND_NAME = re.compile(r"(.*\.)?_flat_weights\[\d+\]")
+# layers whose results depend on the mode
+_TRAINED_OTHERWISE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
 _STATE = "pass the state as an input of forward and return its new value as an output"
 
 
@@ -100,6 +102,8 @@ def capture(
     """
     args, named = _arguments(inputs, kwargs)
     _refuse_other_devices(model, (args, named))
+    if not train:
+        _warn_of_training(model)
     with using(choose(Toolchain, toolchain, "toolchain")) as active:
         exported, args, named = _export(model, args, named, dynamic_shapes, train)
     signature = Signature.of(exported)
@@ -110,6 +114,19 @@ def capture(
         digest=model_digest(exported, signature), example_args=args, example_kwargs=named,
         dynamic_shapes=dynamic_shapes_of(exported, dynamic_shapes), toolchain=active.record(),
     )  # fmt: skip
+
+
+def _warn_of_training(model: nn.Module | ExportedProgram) -> None:
+    """Tell a model in training mode whose results differ in evaluation mode that it is evaluated."""
+    if not isinstance(model, nn.Module):
+        return
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, _TRAINED_OTHERWISE):
+            warn_caller(
+                f"{type(module).__name__} {name!r} is in training mode; it is captured in evaluation mode; "
+                "call model.eval() first, or train with capture(..., train=True)"
+            )
+            return
 
 
 def _refuse_other_devices(model: nn.Module | ExportedProgram, arguments: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from quanthost.stages.capturing.capture import CapturedModel
-from quanthost.values import Decision, Finding, FindingKind, Kernel, Recipe, Representation, Verdict
+from quanthost.values import Cause, Decision, Finding, FindingKind, Kernel, Recipe, Representation, Verdict
 
 __all__ = ["find_missing_gains"]
 
@@ -49,7 +49,9 @@ def _nothing_quantized(recipe: Recipe, decisions: Sequence[Decision]) -> Iterato
     [(reason, count)] = Counter(each.reason for each in in_float).most_common(1)
     first = next(each for each in in_float if each.reason == reason)
     remedy = "choose another recipe or backend, or change what the reason names"
-    if "float16" in reason or "bfloat16" in reason:
+    if first.cause is Cause.OVERRIDE:
+        remedy = "let the override select less, or choose fp32"
+    if "float16" in reason:
         remedy = "quantize the float32 model: model.float(), and inputs and calibration in float32"
     yield Finding(
         kind=FindingKind.NOTHING_QUANTIZED, node=first.node,

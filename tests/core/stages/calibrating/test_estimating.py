@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from flow_nets import Net, images, prepared, rand
+from flow_nets import BACKEND, Net, images, prepared, rand
 from torch import nn
 
 import quanthost
@@ -80,3 +80,14 @@ def test_a_recipe_without_ranges_of_data() -> None:
     with pytest.raises(RequestError, match="the estimator mse for the recipe fp32"):
         plain.with_estimator("mse")
     assert torch.is_tensor(x)
+
+
+def test_nothing_is_quantized() -> None:
+    """The recipe takes ranges from data; an override leaves it none."""
+    x = torch.rand(2, 4)
+    override = Override(module_name="*", keep_float=True)
+    prepared = quanthost.prepare(
+        quanthost.capture(nn.Sequential(nn.Linear(4, 4)), x), BACKEND, overrides=[override]
+    )
+    with pytest.raises(RequestError, match="the estimator mse where nothing is quantized"):
+        quanthost.calibrate(prepared, [x]).with_estimator("mse")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from quanthost.errors import CaptureError, InputError, RequestError
+from quanthost.errors import CaptureError, InputError, QuanthostWarning, RequestError
 from quanthost.graph.signature import TensorSpec
 from quanthost.stages.capturing.capture import CapturedModel, capture
 from quanthost.toolchain.export import graph_module
@@ -480,3 +480,18 @@ def test_another_device() -> None:
         capture(empty, torch.zeros(1, 2))
     with pytest.raises(CaptureError, match="an example input on the device meta"):
         capture(nn.ReLU(), torch.zeros(1, 2, device="meta"))
+
+
+def test_training_mode_is_told() -> None:
+    """Once a capture, where a layer depends on the mode; the model stays as it is."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    with pytest.warns(QuanthostWarning, match="BatchNorm1d '1' is in training mode") as caught:
+        capture(model, torch.rand(2, 4))
+
+    assert [each.filename for each in caught if each.category is QuanthostWarning] == [__file__]
+    assert model.training
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", QuanthostWarning)
+        capture(model, torch.rand(2, 4), train=True)
+        capture(nn.Linear(4, 4), torch.rand(2, 4))
+        capture(model.eval(), torch.rand(2, 4))
