@@ -23,6 +23,8 @@ _VALUELESS = frozenset(
     | {"resize_", "resize_as_"}
 )
 
+_ORDERING = frozenset({"argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "sort", "topk"})
+
 
 class Place(enum.Enum):
     """Where the operator stands: alone, or next to a linear layer."""
@@ -86,6 +88,11 @@ class Sample:
     def has_values(self) -> bool:
         """Whether the operator writes what it returns."""
         return self.name.split("/")[1] not in _VALUELESS
+
+    @property
+    def has_ties(self) -> bool:
+        """Whether the operator orders elements, of which several may be equal."""
+        return self.name.split("/")[1] in _ORDERING
 
     def cloned(self) -> tuple[Tensor, ...]:
         """Inputs that the model may write to."""
