@@ -19,6 +19,7 @@ __all__ = [
     "Arithmetic",
     "BackendName",
     "Calibration",
+    "DynamicShapes",
     "Force",
     "Help",
     "Inputs",
@@ -60,6 +61,13 @@ BackendName = Annotated[str, typer.Argument(metavar="BACKEND", help="A name that
 Inputs = Annotated[
     str | None,
     typer.Option(metavar="MODULE:CALLABLE", help="Function that returns the example inputs."),
+]
+DynamicShapes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:CALLABLE",
+        help="Function that returns the sizes that vary, as torch.export takes them.",
+    ),
 ]
 Calibration = Annotated[
     str | None,

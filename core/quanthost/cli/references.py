@@ -16,6 +16,7 @@ import attrs
 
 from quanthost.cli.usage import UsageError
 from quanthost.errors import QuanthostError, RequestError
+from quanthost.toolchain.quiet import unloadable_kernels_hidden
 
 __all__ = ["Reference", "is_reference"]
 
@@ -54,7 +55,8 @@ class Reference:
             UsageError: there is no such module, file or callable.
             RequestError: the user's code raised; its exception is the cause.
         """
-        return _call_guarded(self._resolve(where), f"{self}()", where)
+        with unloadable_kernels_hidden():
+            return _call_guarded(self._resolve(where), f"{self}()", where)
 
     def _resolve(self, where: str) -> Callable[[], Any]:
         module = _from_file(self, where) if self.is_file else _by_name(self, where)

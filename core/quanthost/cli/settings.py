@@ -44,7 +44,7 @@ _CHOICES: dict[str, type[enum.Enum]] = {
     "representation": Representation, "io": Io, "report": Report,
 }  # fmt: skip
 _PATHS = ("output", "statistics", "costs")
-_REFERENCES = ("model", "inputs", "calibration")
+_REFERENCES = ("model", "inputs", "dynamic_shapes", "calibration")
 # the keys of [quantize], with the types that TOML may give them
 _KEYS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys((*_REFERENCES, *_PATHS, "recipe", "arithmetic", *_CHOICES), (str,)),

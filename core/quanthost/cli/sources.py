@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +23,28 @@ class Sources:
 
     model: Reference
     inputs: Reference | None
+    dynamic_shapes: Reference | None
     calibration: Reference | Path | None
 
     @classmethod
-    def of(cls, model: str, inputs: str | None = None, calibration: str | None = None) -> Sources:
-        """Parse what was typed.
+    def of(cls, model: str, settings: Mapping[str, Any] | None = None) -> Sources:
+        """Parse what was typed; the settings have ``inputs``, ``dynamic_shapes`` and ``calibration``.
 
         Raises:
             UsageError: one is neither a reference nor a path that exists.
         """
+        settings = settings or {}
+        calibration = settings.get("calibration")
         return cls(
             model=Reference.parse(model, where="MODEL"),
-            inputs=None if inputs is None else Reference.parse(inputs, where="--inputs"),
+            inputs=_reference(settings.get("inputs"), "--inputs"),
+            dynamic_shapes=_reference(settings.get("dynamic_shapes"), "--dynamic-shapes"),
             calibration=None if calibration is None else data_source(calibration, where="--calibration"),
         )
+
+    def shapes(self) -> Any:
+        """The sizes that vary, as ``capture`` takes them."""
+        return None if self.dynamic_shapes is None else self.dynamic_shapes.call(where="--dynamic-shapes")
 
     def load(self, target: Target) -> tuple[Any, Any, Any]:
         """The model, its example inputs and its calibration batches."""
@@ -72,6 +80,10 @@ class Sources:
             f"{self.model} without example inputs", needed="inputs to capture the model with", where="MODEL",
             remedy="return (model, inputs) from the function, or name one with --inputs",
         )  # fmt: skip
+
+
+def _reference(text: str | None, where: str) -> Reference | None:
+    return None if text is None else Reference.parse(text, where=where)
 
 
 def data_source(text: str, *, where: str) -> Reference | Path:

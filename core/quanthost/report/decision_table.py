@@ -27,12 +27,17 @@ _CAUSES = {
     Cause.FUSED: "fused",
 }
 _ORDER = tuple(Verdict)
+# operators that a line of folded nodes names
+_SHOWN = 3
 _STYLES = {Verdict.QUANTIZED: "green", Verdict.FLOAT: "yellow", Verdict.FOLDED: "dim"}
 
 
 @attrs.frozen(kw_only=True)
 class Group:
-    """Nodes of one operator that share verdict, cause, row and placement, in graph order."""
+    """Nodes that share verdict, cause, row and placement, in graph order.
+
+    They have one operator, unless they are folded: nobody looks for one of these.
+    """
 
     operator: str
     verdict: Verdict
@@ -65,7 +70,7 @@ def group_decisions(decisions: Iterable[Decision]) -> tuple[Group, ...]:
         by_key.setdefault(_key(decision), []).append(decision)
     groups = [
         Group(
-            operator=first.operator, verdict=first.verdict, cause=first.cause, row=first.row,
+            operator=_operators(members), verdict=first.verdict, cause=first.cause, row=first.row,
             delegated=first.delegated, placement=first.placement, members=tuple(members),
         )
         for members in by_key.values()
@@ -76,7 +81,18 @@ def group_decisions(decisions: Iterable[Decision]) -> tuple[Group, ...]:
 
 def _key(decision: Decision) -> tuple[object, ...]:
     d = decision
+    if d.verdict is Verdict.FOLDED:
+        return (d.verdict,)
     return d.operator, d.verdict, d.cause, d.row, d.delegated, d.placement
+
+
+def _operators(members: Sequence[Decision]) -> str:
+    """The operator of all members, or the most frequent ones of several."""
+    counts = Counter(decision.operator for decision in members)
+    if len(counts) == 1:
+        return members[0].operator
+    names = [short_operator(name) for name, _ in counts.most_common(_SHOWN)]
+    return ", ".join(names) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
 
 
 def headlines(decisions: Sequence[Decision]) -> tuple[str, ...]:

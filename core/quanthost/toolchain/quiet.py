@@ -12,7 +12,14 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
-__all__ = ["error_logs_disabled", "import_quietly", "native_messages", "quiet", "quiet_imports"]
+__all__ = [
+    "error_logs_disabled",
+    "import_quietly",
+    "native_messages",
+    "quiet",
+    "quiet_imports",
+    "unloadable_kernels_hidden",
+]
 
 # modules whose warnings concern the toolchain's own code, not the user's
 _TOOLCHAIN_MODULES = r"(torch|torchao|executorch|functorch|copyreg|coremltools|quanthost)(\..*)?$"
@@ -79,6 +86,18 @@ def quiet_imports() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def unloadable_kernels_hidden() -> Iterator[None]:
+    """Hide that torchao cannot load its kernels for other machines, whoever imports it."""
+    logger = logging.getLogger("torchao")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def import_quietly(module: str) -> None:

@@ -21,6 +21,7 @@ class FindingKind(enum.Enum):
     LOST_BRANCH = "lost branch"
     NOTHING_QUANTIZED = "nothing quantized"
     LARGER = "larger than the float weights"
+    LARGE_IN_FLOAT = "large weights in float"
     UNPACKED_WEIGHTS = "weights converted in each run"
 
 

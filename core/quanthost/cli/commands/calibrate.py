@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quanthost.cli.options import Calibration, Force, Inputs, Json, Model, TargetOptions, takes_target
+from quanthost.cli.options import (
+    Calibration,
+    DynamicShapes,
+    Force,
+    Inputs,
+    Json,
+    Model,
+    TargetOptions,
+    takes_target,
+)
 from quanthost.cli.usage import UsageError, refuse_existing
 
 if TYPE_CHECKING:
@@ -29,6 +38,7 @@ def calibrate(
         str | None, typer.Option(metavar="3/16", help="Only the third of each sixteen batches.")
     ] = None,
     inputs: Inputs = None,
+    dynamic_shapes: DynamicShapes = None,
     force: Force = None,
     json: Json = False,
 ) -> None:
@@ -40,17 +50,19 @@ def calibrate(
     from quanthost.cli.sources import Sources
     from quanthost.stages.calibrating.statistics import Shard
 
-    settings = options.settings(inputs=inputs, calibration=calibration)
+    settings = options.settings(inputs=inputs, dynamic_shapes=dynamic_shapes, calibration=calibration)
     require(settings, calibration="--calibration")
     check_name(output)
     part = None if shard is None else Shard.of(shard)
     _make_room(output, force=bool(force))
-    sources = Sources.of(model, settings.get("inputs"), settings["calibration"])
+    sources = Sources.of(model, settings)
     with chatter_on_stderr(), show_progress() as progress:
         with progress.stage("load"):
             network, examples, data = sources.load(options.target)
         with progress.stage("prepare"):
-            prepared = quanthost.prepare(quanthost.capture(network, examples), options.target)
+            prepared = quanthost.prepare(
+                quanthost.capture(network, examples, dynamic_shapes=sources.shapes()), options.target
+            )
         with progress.stage("calibrate"):
             statistics = quanthost.collect_statistics(prepared, data, progress, shard=part, checkpoint=output)
     show_statistics(statistics, output, as_json=json)

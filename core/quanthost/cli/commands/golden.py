@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quanthost.cli.exits import ExitCode
-from quanthost.cli.options import Arithmetic, Calibration, Inputs, Json, Model, TargetOptions, takes_target
+from quanthost.cli.options import (
+    Arithmetic,
+    Calibration,
+    DynamicShapes,
+    Inputs,
+    Json,
+    Model,
+    TargetOptions,
+    takes_target,
+)
 
 if TYPE_CHECKING:
     from quanthost.stages.records import CalibratedModel
@@ -28,6 +37,7 @@ def golden(
     ],
     calibration: Calibration = None,
     inputs: Inputs = None,
+    dynamic_shapes: DynamicShapes = None,
     arithmetic: Arithmetic = None,
     against: Annotated[
         Path | None,
@@ -50,15 +60,19 @@ def golden(
     from quanthost.cli.progress_display import show_progress
     from quanthost.cli.sources import Sources, batches, data_source
 
-    settings = options.settings(inputs=inputs, calibration=calibration, arithmetic=arithmetic)
-    sources = Sources.of(model, settings.get("inputs"), settings.get("calibration"))
+    settings = options.settings(
+        inputs=inputs, dynamic_shapes=dynamic_shapes, calibration=calibration, arithmetic=arithmetic
+    )
+    sources = Sources.of(model, settings)
     sample_source = data_source(samples, where="--samples")
     with chatter_on_stderr(), show_progress() as progress:
         with progress.stage("load"):
             network, examples, data = sources.load(options.target)
             compared = list(batches(sample_source, network, examples, where="--samples"))
         with progress.stage("prepare"):
-            prepared = quanthost.prepare(quanthost.capture(network, examples), options.target)
+            prepared = quanthost.prepare(
+                quanthost.capture(network, examples, dynamic_shapes=sources.shapes()), options.target
+            )
         with progress.stage("calibrate"):
             calibrated = quanthost.calibrate(prepared, data, progress)
         with progress.stage("convert"):

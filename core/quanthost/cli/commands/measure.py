@@ -56,7 +56,7 @@ def measure(
     )  # fmt: skip
     file = costs_path(backend) if output is None else output
     earlier = None if force or not file.exists() else _earlier(file, backend)
-    sources = [Sources.of(text, inputs) for text in (model if model else ())]
+    sources = [Sources.of(text, {"inputs": inputs}) for text in (model if model else ())]
     with chatter_on_stderr(), show_progress() as progress:
         models = [source.load(target)[:2] for source in sources]
         table = quanthost.measure_costs(target, models, progress=progress)

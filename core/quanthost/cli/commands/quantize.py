@@ -14,6 +14,7 @@ import typer
 from quanthost.cli.options import (
     Arithmetic,
     Calibration,
+    DynamicShapes,
     Force,
     Inputs,
     Json,
@@ -44,6 +45,7 @@ def quantize(
         typer.Option(metavar="FILE", help="What 'calibrate' or 'merge-stats' saved, in place of data."),
     ] = None,
     inputs: Inputs = None,
+    dynamic_shapes: DynamicShapes = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.pte", help="A .json is put beside it.")
     ] = None,
@@ -76,7 +78,8 @@ def quantize(
             remedy="leave one of them out",
         )  # fmt: skip
     settings = options.settings(
-        model=model, calibration=calibration, statistics=statistics, inputs=inputs, output=output,
+        model=model, calibration=calibration, statistics=statistics, inputs=inputs,
+        dynamic_shapes=dynamic_shapes, output=output,
         representation=representation, arithmetic=arithmetic, io=io, report="json" if json else report,
         cache=cache, force=force, allow_missing_kernels=allow_missing_kernels,
     )  # fmt: skip
@@ -93,14 +96,17 @@ def _quantize(target: Target, settings: dict[str, Any]) -> None:
     require(settings, model="the argument MODEL", output="--output")
     output, statistics = settings["output"], settings.get("statistics")
     _check_files(output, statistics, settings)
-    sources = Sources.of(settings["model"], settings.get("inputs"), settings.get("calibration"))
+    sources = Sources.of(settings["model"], settings)
     more = {key: settings[key] for key in _PASSED_ON if key in settings}
     with chatter_on_stderr(), show_progress() as progress, _gathered_warnings() as gathered:
         with progress.stage("load"):
             model, inputs, data = sources.load(target)
             if statistics is not None:
                 data = quanthost.Statistics.load(statistics)
-        program = quanthost.quantize(model, inputs, target, calibration=data, progress=progress, **more)
+        program = quanthost.quantize(
+            model, inputs, target, calibration=data, dynamic_shapes=sources.shapes(), progress=progress,
+            **more,
+        )  # fmt: skip
         program.save(output)
     _note_unused_data(sources.calibration, program)
     report = settings.get("report", Report.TABLE)

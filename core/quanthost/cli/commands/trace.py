@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quanthost.cli.options import Force, Inputs, Json, Model, TargetOptions, takes_target
+from quanthost.cli.options import DynamicShapes, Force, Inputs, Json, Model, TargetOptions, takes_target
 from quanthost.cli.usage import UsageError, refuse_existing
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def trace(
         list[str] | None, typer.Option(metavar="NAME", help="Only this stage. Repeat it.")
     ] = None,
     inputs: Inputs = None,
+    dynamic_shapes: DynamicShapes = None,
     force: Force = None,
     json: Json = False,
 ) -> None:
@@ -40,13 +41,15 @@ def trace(
     from quanthost.cli.progress_display import show_progress
     from quanthost.cli.sources import Sources
 
-    settings = options.settings(inputs=inputs)
-    sources = Sources.of(model, settings.get("inputs"))
+    settings = options.settings(inputs=inputs, dynamic_shapes=dynamic_shapes)
+    sources = Sources.of(model, settings)
     with chatter_on_stderr(), show_progress() as progress:
         with progress.stage("load"):
             network, examples, _ = sources.load(options.target)
         with progress.stage("trace"):
-            traced = inspection.trace(quanthost.capture(network, examples), options.target)
+            traced = inspection.trace(
+                quanthost.capture(network, examples, dynamic_shapes=sources.shapes()), options.target
+            )
             progress.note(traced.note)
     traced = _select(traced, stage or ())
     if output is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from quanthost.cli.options import Inputs, Json, Model, TargetOptions, takes_target
+from quanthost.cli.options import DynamicShapes, Inputs, Json, Model, TargetOptions, takes_target
 
 __all__ = ["why"]
 
@@ -22,6 +22,7 @@ def why(
         ),
     ],
     inputs: Inputs = None,
+    dynamic_shapes: DynamicShapes = None,
     lower: Annotated[bool, typer.Option("--lower/--no-lower", help="Look at the edge graph too?")] = True,
     json: Json = False,
 ) -> None:
@@ -36,12 +37,12 @@ def why(
     from quanthost.cli.sources import Sources
 
     target = options.target
-    sources = Sources.of(model, options.settings(inputs=inputs).get("inputs"))
+    sources = Sources.of(model, options.settings(inputs=inputs, dynamic_shapes=dynamic_shapes))
     with chatter_on_stderr(), show_progress() as progress:
         with progress.stage("load"):
             network, examples, _ = sources.load(target)
         with progress.stage("explain"):
-            captured = quanthost.capture(network, examples)
+            captured = quanthost.capture(network, examples, dynamic_shapes=sources.shapes())
             explanation = inspection.why(captured, node, target, lowered=lower)
     if json:
         from quanthost.values import to_data

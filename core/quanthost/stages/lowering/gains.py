@@ -1,19 +1,24 @@
-"""Finds programs that gain nothing: all in float, larger than the weights, or converting them in each run."""
+"""Finds what a program does not gain: weights in float, more bytes, or weights converted in each run."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import attrs
 import torch
 
 from quanthost.stages.capturing.capture import CapturedModel
+from quanthost.stages.preparing.prepare import plan, recipe_of
+from quanthost.stages.records import PreparedModel
 from quanthost.values import Cause, Decision, Finding, FindingKind, Kernel, Recipe, Representation, Verdict
 
-__all__ = ["find_missing_gains"]
+__all__ = ["find_large_float_weights", "find_missing_gains"]
 
 # a program has more than its weights; this many times as much, and some thousand bytes, are no finding
 _LARGER, _OVERHEAD = 2.0, 1 << 15
+# a weight in float is worth a word from this size on, and as this share of the program
+_LARGE_BYTES, _LARGE_SHARE = 1 << 20, 0.1
 # weights are quantized per channel or group, data is not
 _WEIGHTS = "quantized_decomposed.dequantize_per_channel"
 
@@ -40,6 +45,51 @@ def find_missing_gains(
             "program is smaller than in float, and slower",
             remedy="measure it; a recipe that computes in integers (static or dynamic) is faster",
         )  # fmt: skip
+
+
+def find_large_float_weights(prepared: PreparedModel, size: int) -> Iterator[Finding]:
+    """Float weights that are a large part of a program of ``size`` bytes, where a recipe would quantize them."""
+    captured, request, plugins = prepared.captured, prepared.request, prepared.plugins
+    own = recipe_of(plugins, request)
+    if own.kernel is Kernel.FLOAT:
+        return
+    in_float = {
+        d.node: d for d in prepared.decisions if d.verdict is Verdict.FLOAT and d.cause is not Cause.OVERRIDE
+    }
+    large = {
+        node: bytes_of
+        for node, bytes_of in _bytes_by_reader(captured).items()
+        if node in in_float and bytes_of >= max(_LARGE_BYTES, _LARGE_SHARE * size)
+    }
+    if not large:
+        return
+    recipes = [
+        r for r in plugins.info(request.backends[0]).recipes if r.kernel not in (own.kernel, Kernel.FLOAT)
+    ]
+    for recipe in {recipe.kernel: recipe for recipe in reversed(recipes)}.values():
+        other = attrs.evolve(request, recipe=recipe.name, overrides=())
+        taken = {d.node for d in plan(captured, plugins, other).decisions if d.verdict is Verdict.QUANTIZED}
+        for node in sorted(taken & large.keys()):
+            megabytes = large.pop(node) / 1e6
+            decision = in_float[node]
+            yield Finding(
+                kind=FindingKind.LARGE_IN_FLOAT, node=node,
+                seen=f"{decision.module or node} stays in float, {megabytes:.0f} MB of the program's "
+                f"{size / 1e6:.0f} MB: {decision.reason}",
+                remedy=f"quantize it with another recipe: --override node={node},recipe={recipe.name}",
+            )  # fmt: skip
+
+
+def _bytes_by_reader(captured: CapturedModel) -> dict[str, int]:
+    """The bytes of the parameters that each operator reads, by the name of its node."""
+    exported = captured.exported
+    parameters = exported.graph_signature.inputs_to_parameters
+    found: dict[str, int] = {}
+    for node in exported.graph.nodes:
+        tensor = exported.state_dict.get(parameters.get(node.name, ""))
+        for user in node.users if tensor is not None else ():
+            found[user.name] = found.get(user.name, 0) + tensor.numel() * tensor.element_size()
+    return found
 
 
 def _nothing_quantized(recipe: Recipe, decisions: Sequence[Decision]) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from quanthost.stages.lowering import ends
 from quanthost.stages.lowering.attempts import Attempts, Lowered
 from quanthost.stages.lowering.branches import copy_branch_results
 from quanthost.stages.lowering.files import program_digest
-from quanthost.stages.lowering.gains import find_missing_gains
+from quanthost.stages.lowering.gains import find_large_float_weights, find_missing_gains
 from quanthost.stages.lowering.program import LoweredProgram
 from quanthost.stages.lowering.refused import refuse_loops, refused
 from quanthost.stages.lowering.taps import tap
@@ -159,9 +159,13 @@ def _record(
     prepared = converted.calibrated.prepared
     captured, request, edge = prepared.captured, prepared.request, lowered.edge
     outside = tuple(name for _, name in edge.outside)
-    gains = find_missing_gains(
-        captured, recipe_of(prepared.plugins, request), converted.decisions,
-        representation=converted.representation, size=len(edge.buffer), outside=outside,
+    size = len(edge.buffer)
+    gains = (
+        *find_missing_gains(
+            captured, recipe_of(prepared.plugins, request), converted.decisions,
+            representation=converted.representation, size=size, outside=outside,
+        ),
+        *find_large_float_weights(prepared, size),
     )  # fmt: skip
     return ProgramRecord(
         program_digest=program_digest(edge.buffer), backends=request.backends, recipe=request.recipe,

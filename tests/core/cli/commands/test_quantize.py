@@ -164,3 +164,32 @@ def test_a_blocked_backend_is_refused(cli: Cli, nets: str) -> None:
     ended = cli("quantize", f"{nets}:build", "-b", BACKEND, "-o", "net.pte", "--backends-allowed", "other")
     assert ended.code == 1
     assert "installed but may not be imported" in ended.err
+
+
+def test_sizes_that_vary(cli: Cli, nets: str) -> None:
+    """A function says which; the program takes other numbers of rows, and its record has the range."""
+    ended = cli(
+        "quantize", f"{nets}:build", "-b", BACKEND, "-c", f"{nets}:batches", "-o", "net.pte",
+        "--dynamic-shapes", f"{nets}:shapes", "--report", "none",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert quanthost.load("net.pte").run(torch.rand(5, 3, 8, 8))["scores"].shape == (5, 4)
+
+    ended = cli("quantize", f"{nets}:build", "-b", BACKEND, "--dynamic-shapes", "5", "-o", "other.pte")
+    assert ended.code == 2
+    assert "where:  --dynamic-shapes" in ended.err
+
+
+def test_what_torchao_says_of_itself(
+    cli: Cli, nets: str, workplace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Kernels for other machines are not the user's concern, whoever imports torchao first."""
+    text = Path(nets).read_text(encoding="utf-8")
+    noise = 'import logging; logging.getLogger("torchao").warning("Failed to load kernels")\n'
+    (workplace / "noisy.py").write_text(noise + text, encoding="utf-8")
+    ended = cli(
+        "quantize", "noisy.py:build", "-b", BACKEND, "-r", "fp32", "-o", "net.pte", "--report", "none"
+    )
+
+    assert ended.code == 0, ended.err
+    assert "Failed to load" not in ended.err + capfd.readouterr().err

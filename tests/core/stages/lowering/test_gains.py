@@ -5,19 +5,23 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import torch
 from flow_nets import rand
 from torch import Tensor, nn
 
 import quanthost
-from quanthost.values import Finding, FindingKind
+from quanthost.values import Finding, FindingKind, Override
 
 pytestmark = pytest.mark.slow
 
 
-def findings(model: nn.Module, x: Tensor, recipe: str) -> tuple[Finding, ...]:
+def findings(
+    model: nn.Module, x: Tensor, recipe: str, overrides: tuple[Override, ...] = ()
+) -> tuple[Finding, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", quanthost.QuanthostWarning)
-        return quanthost.quantize(model.eval(), (x,), "xnnpack_like", recipe, [(x,)]).record.findings
+        program = quanthost.quantize(model.eval(), (x,), "xnnpack_like", recipe, [(x,)], overrides)
+        return program.record.findings
 
 
 @pytest.mark.parametrize("recipe", ["int8_static", "int8_dynamic"])
@@ -56,6 +60,30 @@ def test_a_program_larger_than_the_float_weights() -> None:
 
     assert [finding.kind for finding in seen] == [FindingKind.LARGER]
     assert "the float weights have 2 kB" in seen[0].seen
+
+
+class Words(nn.Module):
+    """A table of words that is larger than the layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer = nn.Embedding(6000, 64), nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.words(x))
+
+
+def test_a_large_table_in_float() -> None:
+    """It is named with the recipe that takes it, and the override works."""
+    words = torch.arange(8).reshape(1, 8)
+    [finding] = findings(Words(), words, "int8_dynamic")
+
+    assert finding.kind is FindingKind.LARGE_IN_FLOAT
+    assert finding.seen.startswith("words stays in float, 2 MB of the program's 2 MB: ")
+    assert finding.remedy.endswith("--override node=embedding,recipe=int8_weight_only")
+    override = (Override(node="embedding", recipe="int8_weight_only"),)
+    kinds = [each.kind for each in findings(Words(), words, "int8_dynamic", override)]
+    assert FindingKind.LARGE_IN_FLOAT not in kinds
 
 
 @pytest.mark.parametrize("recipe", ["int8_static", "int8_dynamic", "fp32"])
