@@ -48,7 +48,7 @@ def find_missing_gains(
 
 
 def find_large_float_weights(prepared: PreparedModel, size: int) -> Iterator[Finding]:
-    """Float weights that are a large part of a program of ``size`` bytes, where a recipe would quantize them."""
+    """Float weights, a large part of a program of ``size`` bytes, that another recipe quantizes."""
     captured, request, plugins = prepared.captured, prepared.request, prepared.plugins
     own = recipe_of(plugins, request)
     if own.kernel is Kernel.FLOAT:
