@@ -269,14 +269,15 @@ def _run_worker(names: list[str], samples: int, flows: str, journal: _Journal) -
             entry = json.loads(line)
             begun = entry.get("begun", begun)
             if "done" in entry:
-                journal.add(entry)
+                journal.add({**entry, "flows": flows})
                 names.remove(entry["done"])
                 print(entry["done"], dict(_counts(entry)), flush=True)
         code = worker.wait()
         if names:
             kind = "too slow" if code == -9 else "ended"
             lost = begun if begun in names else names[0]
-            journal.add({"done": lost, "found": {f"{lost}/-": {"-": (kind, f"exit code {code}")}}})
+            found = {f"{lost}/-/-": {flows: (kind, f"exit code {code}")}}
+            journal.add({"done": lost, "found": found, "flows": flows})
             names.remove(lost)
             print(lost, kind, code, flush=True)
 
@@ -295,13 +296,24 @@ def _counts(entry: dict[str, Any]) -> Counter[str]:
 # -- the page ---------------------------------------------------------------------------------------------
 
 
+def _merged(entries: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One entry a subject, of what several runs with other flows found."""
+    by_subject: dict[str, dict[str, dict[str, Outcome]]] = {}
+    for entry in entries:
+        samples = by_subject.setdefault(entry["done"], {})
+        for sample, flows in entry["found"].items():
+            samples.setdefault(sample, {}).update(flows)
+    for name in sorted(by_subject):
+        yield {"done": name, "found": by_subject[name]}
+
+
 def _summary(entries: Iterator[dict[str, Any]]) -> dict[str, Any]:
     """Counts by flow and outcome, the operators that run in each, and each case that does not run."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: dict[str, dict[str, str]] = defaultdict(dict)
     runs: dict[str, dict[str, bool]] = defaultdict(dict)
     worse: list[str] = []
-    for entry in entries:
+    for entry in _merged(entries):
         for sample, flows in entry["found"].items():
             for flow, (outcome, said) in flows.items():
                 counts[flow][outcome] += 1
@@ -368,7 +380,7 @@ def main() -> int:
     if options.anew:
         _JOURNAL.unlink(missing_ok=True)
     if not options.page:
-        done = {entry["done"] for entry in journal.entries()}
+        done = {entry["done"] for entry in journal.entries() if entry.get("flows") == options.flows}
         names = [n for n in subjects() if fnmatch.fnmatch(n, options.only) and n not in done]
         shares = [names[number :: options.jobs] for number in range(options.jobs)]
         threads = [

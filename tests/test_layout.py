@@ -9,6 +9,7 @@ TESTS = Path(__file__).parent
 CORE = TESTS.parent / "core" / "quanthost"
 # modules that the tests of another one cover; a value names the file or folder below tests/
 ELSEWHERE = {
+    "caller_warning.py": "core/stages/capturing/test_capture.py",
     "arith/channel_range.py": "core/arith/test_sketch.py",
     "arith/grid.py": "core/arith/test_sketch.py",
     "cli/backend_list.py": "core/cli/commands/test_backends.py",

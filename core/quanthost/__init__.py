@@ -15,9 +15,9 @@ from quanthost.deprecation import Deprecated
 from quanthost.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from quanthost.caller_warning import QuanthostWarning as QuanthostWarning
     from quanthost.deprecation import QuanthostDeprecationWarning as QuanthostDeprecationWarning
     from quanthost.errors import QuanthostError as QuanthostError
-    from quanthost.errors import QuanthostWarning as QuanthostWarning
     from quanthost.host.bridges import as_export_recipe as as_export_recipe
     from quanthost.host.bridges import as_partitioners as as_partitioners
     from quanthost.host.bridges import as_quantizer as as_quantizer

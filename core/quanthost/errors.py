@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
-import warnings
 from typing import Any
 
 __all__ = [
@@ -25,13 +22,11 @@ __all__ = [
     "OverrideError",
     "ProgramError",
     "QuanthostError",
-    "QuanthostWarning",
     "RequestError",
     "StatisticsError",
     "TableError",
     "UnknownBackendError",
     "ValueCheckError",
-    "warn_caller",
 ]
 
 
@@ -89,24 +84,6 @@ def _rebuild(kind: type[QuanthostError], seen: str, needed: str, remedy: str) ->
     error = kind.__new__(kind, seen)
     QuanthostError.__init__(error, seen, needed=needed, remedy=remedy)
     return error
-
-
-class QuanthostWarning(UserWarning):
-    """What was asked is done, and is probably not what was meant: the message says why, and what to do."""
-
-
-def warn_caller(text: str) -> None:
-    """Warn at the line that called this package."""
-    frame, level = sys._getframe(), 1
-    # a stage may have a context manager as its decorator
-    while frame.f_back is not None and _is_own(frame):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, QuanthostWarning, stacklevel=level)
-
-
-def _is_own(frame: types.FrameType) -> bool:
-    name = str(frame.f_globals.get("__name__"))
-    return name.startswith("quanthost.") or name == "contextlib"
 
 
 class ValueCheckError(QuanthostError, ValueError):

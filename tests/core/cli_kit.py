@@ -38,6 +38,9 @@ def batches():
     generator = torch.Generator().manual_seed(2)
     return [(torch.randn(1, 3, 8, 8, generator=generator),) for _ in range(8)]
 
+def rows():
+    return (torch.randn(2, 3, 8, 8),)
+
 def shapes():
     return ({0: torch.export.Dim("rows", min=1, max=8)},)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
 
+from quanthost.caller_warning import warn_caller
 from quanthost.deprecation import renamed_argument
-from quanthost.errors import RequestError, warn_caller
+from quanthost.errors import RequestError
 from quanthost.host import discovery
 from quanthost.host.cache import Cache, program_key
 from quanthost.host.requests import resolve

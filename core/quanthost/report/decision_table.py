@@ -82,7 +82,7 @@ def group_decisions(decisions: Iterable[Decision]) -> tuple[Group, ...]:
 def _key(decision: Decision) -> tuple[object, ...]:
     d = decision
     if d.verdict is Verdict.FOLDED:
-        return (d.verdict,)
+        return d.verdict, d.cause, d.delegated
     return d.operator, d.verdict, d.cause, d.row, d.delegated, d.placement
 
 

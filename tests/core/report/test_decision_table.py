@@ -52,16 +52,28 @@ _DECISIONS = st.lists(
 
 @given(_DECISIONS)
 def test_groups_hold_each_decision_once(decisions: list[Decision]) -> None:
-    """The groups contain all decisions; within a group, only reason and piece differ."""
+    """The groups contain all decisions; within one, reason and piece differ, and what folded nodes were."""
     groups = group_decisions(decisions)
     members = [member for group in groups for member in group.members]
     assert sorted(member.node for member in members) == sorted(decision.node for decision in decisions)
     for group in groups:
         for member in group.members:
-            assert (member.operator, member.verdict, member.cause) == (
-                group.operator, group.verdict, group.cause,
+            assert (member.verdict, member.cause, member.delegated) == (
+                group.verdict, group.cause, group.delegated,
             )  # fmt: skip
-            assert (member.row, member.delegated) == (group.row, group.delegated)
+            if group.verdict is not Verdict.FOLDED:
+                assert (member.operator, member.row) == (group.operator, group.row)
+
+
+def test_folded_operators_are_one_line() -> None:
+    """With the most frequent of them by name."""
+    names = ["view"] * 3 + ["dropout"] * 2 + ["permute", "expand"]
+    decisions = [
+        _float(str(number), operator=f"aten.{name}.default", verdict=Verdict.FOLDED, cause=Cause.CONSTANT)
+        for number, name in enumerate(names)
+    ]
+    [group] = group_decisions(decisions)
+    assert (group.operator, group.count) == ("view, dropout, permute and 1 more", 7)
 
 
 def test_groups_are_ordered_by_verdict_then_count() -> None:

@@ -124,7 +124,7 @@ def _quantize(target: Target, settings: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _gathered_warnings() -> Iterator[list[str]]:
     """While entered, quanthost's own warnings go to the list, in order; others are shown as they come."""
-    from quanthost.errors import QuanthostWarning
+    from quanthost.caller_warning import QuanthostWarning
 
     gathered: list[str] = []
     with warnings.catch_warnings():

@@ -15,7 +15,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from quanthost.errors import CaptureError, InputError, QuanthostError, RequestError, warn_caller
+from quanthost.caller_warning import warn_caller
+from quanthost.errors import CaptureError, InputError, QuanthostError, RequestError
 from quanthost.graph.digest import model_digest
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.provenance import NodeInfo, node_infos, source_line

@@ -170,7 +170,7 @@ def test_sizes_that_vary(cli: Cli, nets: str) -> None:
     """A function says which; the program takes other numbers of rows, and its record has the range."""
     ended = cli(
         "quantize", f"{nets}:build", "-b", BACKEND, "-c", f"{nets}:batches", "-o", "net.pte",
-        "--dynamic-shapes", f"{nets}:shapes", "--report", "none",
+        "--inputs", f"{nets}:rows", "--dynamic-shapes", f"{nets}:shapes", "--report", "none",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert quanthost.load("net.pte").run(torch.rand(5, 3, 8, 8))["scores"].shape == (5, 4)

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from quanthost.errors import CaptureError, InputError, QuanthostWarning, RequestError
+from quanthost.caller_warning import QuanthostWarning
+from quanthost.errors import CaptureError, InputError, RequestError
 from quanthost.graph.signature import TensorSpec
 from quanthost.stages.capturing.capture import CapturedModel, capture
 from quanthost.toolchain.export import graph_module

@@ -106,11 +106,12 @@ def test_parameters_at_the_edge(program: LoweredProgram, net: ConvertedModel) ->
 
 
 def test_a_program_that_computes_nothing_is_refused() -> None:
-    """Inputs and constants are put in their places by the host; nothing is left to lower."""
+    """Constants are put in their places by the host; nothing is left to lower."""
 
     class Passes(nn.Module):
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None, int]:
-            return x, None, 1
+        def forward(self, x: torch.Tensor) -> tuple[int, None, int]:
+            del x
+            return 2, None, 1
 
     made = quanthost.convert(prepared(Passes(), IMAGE, recipe="fp32"))
     with untouched(made.module), pytest.raises(LoweringError) as caught:
@@ -123,6 +124,21 @@ a model whose 3 outputs are inputs or constants
   where:  stage lower
   to do:  lower the part of the model that computes"""
     )
+
+
+def test_an_input_that_is_passed_through_is_copied() -> None:
+    """As the documented script does it; with something to compute it stays outside of the program."""
+
+    class Passes(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor]:
+            return x, None, x
+
+    for recipe in ("fp32", "int8_dynamic"):
+        program = quanthost.lower(quanthost.convert(prepared(Passes(), IMAGE, recipe=recipe)))
+        first, nothing, second = program.run(IMAGE)
+        assert torch.equal(first, IMAGE)
+        assert torch.equal(second, IMAGE)
+        assert nothing is None
 
 
 def test_what_the_toolchain_refuses(net: ConvertedModel, monkeypatch: pytest.MonkeyPatch) -> None:
