@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from quanthost.graph.operators import argument, base_name
+from quanthost.graph.operators import argument, base_name, draws
 from quanthost.graph.provenance import NodeInfo
 from quanthost.graph.rewrite import origin
 from quanthost.graph.view import tensor_meta
@@ -43,7 +43,9 @@ def find_losses(
     placeholders = sum(node.op == "placeholder" for node in observed.graph.nodes)
     observers = [module for module in observed.modules() if isinstance(module, RangeObserver)]
     rounds_data = any(each.is_dynamic or each.observes_data for each in observers)
-    if not rounds_data or not batches or any(len(batch) != placeholders for batch in batches):
+    # random numbers differ from run to run
+    is_random = any(draws(node) for node in observed.graph.nodes if node.op == "call_function")
+    if not rounds_data or is_random or not batches or any(len(batch) != placeholders for batch in batches):
         return ()
     rounding = ObserverRounding(observed, keeps_constants=False)
     branches = _Branches(rounding, {node.name: node.source for node in nodes})
