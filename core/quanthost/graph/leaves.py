@@ -222,8 +222,9 @@ def _constant(name: str, value: Any) -> ConstantSpec:
 
 
 def _unsuitable(name: str, seen: str, node: fx.Node | None, remedy: str) -> InputError:
+    place = "" if node is None else f" (node {node.name})"
     return InputError(
-        f"{name} is {seen}", needed="dense tensors, whole numbers, truth values, text or None", where=name,
+        f"{name}{place} is {seen}", needed="dense tensors, whole numbers, truth values, text or None", where=name,
         stage="capture", node=None if node is None else node.name, remedy=remedy,
     )  # fmt: skip
 

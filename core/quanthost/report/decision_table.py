@@ -27,8 +27,10 @@ _CAUSES = {
     Cause.FUSED: "fused",
 }
 _ORDER = tuple(Verdict)
-# operators that a line of folded nodes names
-_SHOWN = 3
+# operators that the line of several names
+_FOLDED_SHOWN, _SHOWN = 3, 12
+# of more operators without a row, one line is enough
+_MOST_WITHOUT_ROW = 5
 _STYLES = {Verdict.QUANTIZED: "green", Verdict.FLOAT: "yellow", Verdict.FOLDED: "dim"}
 
 
@@ -36,7 +38,8 @@ _STYLES = {Verdict.QUANTIZED: "green", Verdict.FLOAT: "yellow", Verdict.FOLDED: 
 class Group:
     """Nodes that share verdict, cause, row and placement, in graph order.
 
-    They have one operator, unless they are folded: nobody looks for one of these.
+    They have one operator, unless they are folded, or are some of many without a row, as a recipe for a few
+    operators leaves them in float.
     """
 
     operator: str
@@ -65,9 +68,11 @@ class Group:
 
 def group_decisions(decisions: Iterable[Decision]) -> tuple[Group, ...]:
     """Group decisions; sorted by verdict, then the largest group first, then in graph order."""
+    decisions = tuple(decisions)
+    together = len({each.operator for each in decisions if each.cause is Cause.NO_ROW}) > _MOST_WITHOUT_ROW
     by_key: dict[tuple[object, ...], list[Decision]] = {}
     for decision in decisions:
-        by_key.setdefault(_key(decision), []).append(decision)
+        by_key.setdefault(_key(decision, together), []).append(decision)
     groups = [
         Group(
             operator=_operators(members), verdict=first.verdict, cause=first.cause, row=first.row,
@@ -79,9 +84,10 @@ def group_decisions(decisions: Iterable[Decision]) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: (_ORDER.index(group.verdict), -group.count)))
 
 
-def _key(decision: Decision) -> tuple[object, ...]:
+def _key(decision: Decision, together: bool) -> tuple[object, ...]:
+    """Equal for the decisions of a group; ``together``: also for all operators that have no row."""
     d = decision
-    if d.verdict is Verdict.FOLDED:
+    if d.verdict is Verdict.FOLDED or (together and d.cause is Cause.NO_ROW):
         return d.verdict, d.cause, d.delegated
     return d.operator, d.verdict, d.cause, d.row, d.delegated, d.placement
 
@@ -91,8 +97,9 @@ def _operators(members: Sequence[Decision]) -> str:
     counts = Counter(decision.operator for decision in members)
     if len(counts) == 1:
         return members[0].operator
-    names = [short_operator(name) for name, _ in counts.most_common(_SHOWN)]
-    return ", ".join(names) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+    limit = _FOLDED_SHOWN if members[0].verdict is Verdict.FOLDED else _SHOWN
+    names = [short_operator(name) for name, _ in counts.most_common(limit)]
+    return ", ".join(names) + (f" and {len(counts) - limit} more" if len(counts) > limit else "")
 
 
 def headlines(decisions: Sequence[Decision]) -> tuple[str, ...]:
@@ -159,6 +166,8 @@ def _where(decision: Decision, partitions: Sequence[str]) -> str:
 
 
 def _why(group: Group) -> str:
+    if group.cause is Cause.NO_ROW and len({member.operator for member in group.members}) > 1:
+        return "the backend has no row for them with this recipe"
     first, *others = group.reasons
     more = f" (and {len(others)} more reasons)" if len(others) > 1 else ""
     return first + (f" (or: {others[0]})" if len(others) == 1 else more)

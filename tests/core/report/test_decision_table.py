@@ -61,8 +61,18 @@ def test_groups_hold_each_decision_once(decisions: list[Decision]) -> None:
             assert (member.verdict, member.cause, member.delegated) == (
                 group.verdict, group.cause, group.delegated,
             )  # fmt: skip
-            if group.verdict is not Verdict.FOLDED:
+            if group.verdict is not Verdict.FOLDED and group.cause is not Cause.NO_ROW:
                 assert (member.operator, member.row) == (group.operator, group.row)
+
+
+def test_many_operators_without_a_row_are_one_line() -> None:
+    """As a recipe for a few operators leaves them; a few have a line each, with their reasons."""
+    names = ["relu", "gelu", "tanh", "view", "add", "mul"]
+    decisions = [_float(name, operator=f"aten.{name}.default") for name in names]
+    [group] = group_decisions(decisions)
+    assert (group.operator, group.count) == ("relu, gelu, tanh, view, add, mul", 6)
+    assert "no row for them with this recipe" in _text(summary(decisions), 200)
+    assert len(group_decisions(decisions[:5])) == 5
 
 
 def test_folded_operators_are_one_line() -> None:

@@ -497,3 +497,22 @@ def test_training_mode_is_told() -> None:
         capture(model, torch.rand(2, 4), train=True)
         capture(nn.Linear(4, 4), torch.rand(2, 4))
         capture(model.eval(), torch.rand(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("function", "seen"),
+    [
+        (lambda x: x.sum().item(), "(node item) is a SymFloat, a number that is computed"),
+        (lambda x: x.to_sparse(), "(node to_sparse) is a tensor of layout torch.sparse_coo"),
+    ],
+)
+def test_results_that_no_program_has(function: Any, seen: str) -> None:
+    """The operator that gives them is named."""
+
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return function(x)
+
+    with pytest.raises(InputError) as caught:
+        capture(Model(), torch.rand(2, 3))
+    assert seen in str(caught.value)
