@@ -188,9 +188,8 @@ class _LeafReader:
             dim = self._dim(value)
             return SizeSpec(name=name, size=dim) if isinstance(dim, DynamicDim) else _constant(name, dim)
         if isinstance(value, (torch.SymFloat, torch.SymBool)):
-            raise _unsuitable(
-                name, f"a {type(value).__name__}, a number that is computed", node, "return the tensor itself"
-            )
+            kind = f"a {type(value).__name__}, a number that is computed"
+            raise _unsuitable(name, kind, node, "return the tensor itself")
         return _constant(name, value)
 
     def _dim(self, size: int | torch.SymInt) -> int | DynamicDim:
@@ -224,8 +223,9 @@ def _constant(name: str, value: Any) -> ConstantSpec:
 def _unsuitable(name: str, seen: str, node: fx.Node | None, remedy: str) -> InputError:
     place = "" if node is None else f" (node {node.name})"
     return InputError(
-        f"{name}{place} is {seen}", needed="dense tensors, whole numbers, truth values, text or None", where=name,
-        stage="capture", node=None if node is None else node.name, remedy=remedy,
+        f"{name}{place} is {seen}", stage="capture", remedy=remedy,
+        needed="dense tensors, whole numbers, truth values, text or None",
+        where=name, node=None if node is None else node.name,
     )  # fmt: skip
 
 
