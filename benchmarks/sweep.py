@@ -115,7 +115,10 @@ def _host(
         return ("not captured", str(error).splitlines()[0]), None
     except QuanthostError as error:
         lines = str(error).splitlines()
-        is_named = any(mark in str(error) for mark in ("node ", ".py:", "kernel", "empty", "outputs are"))
+        is_named = any(
+            mark in str(error)
+            for mark in ("node ", ".py:", "kernel", "empty", "outputs are", "in the tensor", "model fails")
+        )
         return ("refused" if is_named else "names nothing", " | ".join(lines[:3])), None
     except Exception as error:
         return ("exception", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"), None

@@ -8,9 +8,12 @@ from typing import Any
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from quanthost.graph.rewrite import origin
 from quanthost.graph.view import attribute
 
-__all__ = ["walk"]
+__all__ = ["node_that_failed", "walk"]
+
+_NOTE = "while computing the node "
 
 Visit = Callable[[fx.Node, list[Any]], list[Any]]
 # the result of a node that calls a module, for its arguments
@@ -69,4 +72,14 @@ def _call(node: fx.Node, values: dict[fx.Node, list[Any]], number: int, called: 
     if node.op == "call_module":
         return called(node, args)
     assert callable(node.target)
-    return node.target(*args, **kwargs)
+    try:
+        return node.target(*args, **kwargs)
+    except Exception as error:
+        error.add_note(f"{_NOTE}{origin(node) or node.name}")
+        raise
+
+
+def node_that_failed(error: BaseException) -> str | None:
+    """The captured node whose call raised the error in ``walk``."""
+    notes = getattr(error, "__notes__", ())
+    return next((note.removeprefix(_NOTE) for note in notes if note.startswith(_NOTE)), None)

@@ -120,7 +120,14 @@ class Collection:
         start = time.monotonic()
         digested = []
         for flat in group:
-            self._run(takers, *flat)
+            try:
+                self._run(takers, *flat)
+            except RuntimeError as error:
+                raise CalibrationError(
+                    f"the model fails on a batch: {str(error).splitlines()[0]}", stage="calibrate",
+                    needed="batches that the model computes", where="calibration data",
+                    remedy="run the model on each batch; a batch may hold values that an operator refuses",
+                ) from error  # fmt: skip
             digested.append((flat, digest_of_batch(flat)))
         self._batch_seconds = (time.monotonic() - start) / len(group)
         self._free.append(takers)

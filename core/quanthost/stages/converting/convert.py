@@ -8,8 +8,10 @@ from torch import fx
 from quanthost.errors import ConversionError, QuanthostError, RequestError
 from quanthost.graph.garbage import collecting_rarely
 from quanthost.graph.rewrite import drop_idle_dropout
+from quanthost.graph.walk import node_that_failed
 from quanthost.integer.conversion import ACCUMULATING, IntegerForms, to_integers
 from quanthost.stages.calibrating.calibrate import calibrate
+from quanthost.stages.capturing.capture import CapturedModel
 from quanthost.stages.converting.losses import find_losses
 from quanthost.stages.converting.refine import correct_biases, refine
 from quanthost.stages.records import CalibratedModel, ConvertedModel, PreparedModel
@@ -104,13 +106,27 @@ def _convert(
 ) -> tuple[fx.GraphModule, Refinement | None, tuple[Finding, ...]]:
     if calibrated.prepared.request.qat:
         return pt2e.convert(module, qat=True), None, ()
-    refinement, offsets = refine(module, calibrated.sample)
     captured = calibrated.prepared.captured
     examples = captured.signature.flatten(captured.example_args, captured.example_kwargs)
-    findings = find_losses(module, calibrated.sample or (examples,), captured.nodes())
+    try:
+        refinement, offsets = refine(module, calibrated.sample)
+        findings = find_losses(module, calibrated.sample or (examples,), captured.nodes())
+    except QuanthostError:
+        raise
+    except Exception as error:
+        name = node_that_failed(error)
+        raise ConversionError(
+            f"the quantized model cannot run: {chain_text(error)}", stage="convert", node=name,
+            needed="operators that compute from rounded values", where=_line(captured, name),
+            remedy="keep that operator, and what feeds it, in float by an override",
+        ) from error  # fmt: skip
     converted = pt2e.convert(module)
     correct_biases(converted, offsets)
     return converted, refinement, findings
+
+
+def _line(captured: CapturedModel, name: str | None) -> str | None:
+    return next((node.source for node in captured.nodes() if node.name == name), None)
 
 
 def _profile(

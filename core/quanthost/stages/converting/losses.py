@@ -64,11 +64,15 @@ class _Level:
 
     @property
     def decibel(self) -> float:
-        return 10 * math.log10(self.signal / self.noise) if self.noise else math.inf
+        if self.noise == 0:
+            return math.inf
+        quotient = self.signal / self.noise
+        return 10 * math.log10(quotient) if quotient > 0 else -math.inf
 
     @property
     def is_lost(self) -> bool:
-        return self.signal > 0 and self.decibel <= _LOST_DB
+        """Whether the error is about as large as the signal; infinities of the float model are not judged."""
+        return 0 < self.signal < math.inf and not self.decibel > _LOST_DB
 
 
 class _Branches:

@@ -36,14 +36,18 @@ def refused(error: BaseException, graph: fx.Graph, nodes: Sequence[NodeInfo], pl
     """
     text = chain_text(error)
     is_data_dependent = _DATA_DEPENDENT.search(text) is not None
-    node = _depending_on_data(graph) if is_data_dependent else _culprit(error, text, graph)
+    node = None if is_data_dependent else _culprit(error, text, graph)
+    if node is None:
+        # what depends on data is the first suspect where the toolchain names nothing
+        node = _depending_on_data(graph)
+        is_data_dependent = is_data_dependent or node is not None
     operator = "" if node is None else f"{operator_name(node)}: "
     if is_data_dependent:
         needed = "sizes that follow from the sizes of the inputs"
         remedy = "pad to a fixed size and mask, or compute this part outside of the model"
     else:
         needed = "a graph that torch.export and ExecuTorch accept"
-        remedy = "keep the operator that the message names in float, and report the error"
+        remedy = "report the error" if node is None else "keep this operator in float, and report the error"
     return LoweringError(
         f"the toolchain refused the graph: {operator}{text}", needed=needed, stage="lower", plugin=plugin,
         remedy=remedy, **_place(node, nodes),

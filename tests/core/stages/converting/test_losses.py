@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from flow_nets import rand, seeded
 from torch import Tensor, nn
 
 import quanthost
+from quanthost.errors import CalibrationError, ConversionError
 from quanthost.values import Finding, FindingKind, Override
 
 pytestmark = pytest.mark.slow
@@ -102,6 +105,53 @@ def test_a_whole_output() -> None:
 
     kinds = [finding.kind for finding in findings(Difference(), "int8_static")]
     assert kinds in ([], [FindingKind.LOST_OUTPUT])
+
+
+class Applied(nn.Module):
+    """A function of a layer's result."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = seeded(nn.Conv2d(6, 6, 1)), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+def test_infinities_are_not_judged() -> None:
+    """Of the float model, as of a division by zero; nor is what is zero everywhere."""
+    assert findings(Applied(lambda y: 1 / (y - y))) == ()
+    assert findings(Applied(lambda y: y * 0)) == ()
+
+
+def test_an_operator_that_rounding_breaks() -> None:
+    """A factorization needs numbers above zero, which rounding takes away: the error names the operator."""
+
+    def factor(y: Tensor) -> Tensor:
+        return torch.linalg.cholesky(torch.diag(torch.stack([y.abs().amax(), y.abs().amin()])))
+
+    with pytest.raises(ConversionError, match="the quantized model cannot run: ") as caught:
+        findings(Applied(factor))
+    assert caught.value.node == "linalg_cholesky"
+    assert "test_losses.py:" in str(caught.value)
+
+
+class Positive(nn.Module):
+    """An operator between two layers that refuses some inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x) + torch.linalg.cholesky(torch.eye(2) * x.amax())[0, 0])
+
+
+def test_a_batch_that_the_model_refuses() -> None:
+    """It is an error of calibration, with what torch says."""
+    captured = quanthost.capture(Positive().eval(), (BATCHES[0],))
+    with pytest.raises(CalibrationError, match=r"the model fails on a batch: linalg\.cholesky"):
+        quanthost.calibrate(quanthost.prepare(captured, "xnnpack_like"), [-torch.ones(2, 6, 8, 8)])
 
 
 def test_the_caller_is_warned() -> None:

@@ -159,7 +159,7 @@ def test_what_the_toolchain_refuses(net: ConvertedModel, monkeypatch: pytest.Mon
 the toolchain refused the graph: a pass failed; conv wants NCHW
   needed: a graph that torch.export and ExecuTorch accept
   where:  stage lower, backend xnnpack_like
-  to do:  keep the operator that the message names in float, and report the error"""
+  to do:  report the error"""
     )
     assert isinstance(caught.value.__cause__, RuntimeError)
 
