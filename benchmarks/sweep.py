@@ -322,7 +322,7 @@ def _summary(entries: Iterator[dict[str, Any]]) -> dict[str, Any]:
                 counts[flow][outcome] += 1
                 ran = outcome in ("runs", "no fixed values")
                 runs[flow][entry["done"]] = runs[flow].get(entry["done"], True) and ran
-                if not ran:
+                if not ran and not flow.startswith("script"):
                     reasons[entry["done"]][f"{sample.rpartition('/')[0].rpartition('/')[2]}: {outcome}"] = (
                         said
                     )
@@ -355,6 +355,8 @@ def _page(summary: dict[str, Any]) -> str:
         "ExecuTorch's documented script for XNNPACK. In float a result must be within 0.1 % of the eager",
         "one (float16: 1 %), in integers within 10 % of the quantized graph in eager torch.", "",
         "## Samples by outcome", "", table(("flow", "operators", *kinds), rows), "",
+        "## Where the script runs, or upstream's lowering", "",
+        *([f"- {without_folders(each)[:160]}" for each in summary["worse"]] or ["Nowhere else."]), "",
         "## What does not run", "",
         table(("operator", "outcome", "reason"), [
             (name, outcome, without_folders(said)[:160])

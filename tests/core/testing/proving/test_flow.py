@@ -30,7 +30,7 @@ def test_nothing_computed() -> None:
     copied, rectified = run(build("contiguous.default", "relu.default"))
     (alone,) = run(build("contiguous.default"))
 
-    assert [type(each) for each in (copied, rectified, alone)] == [SampleResult, SampleResult, StageFailure]
+    assert [type(each) for each in (copied, rectified, alone)] == [SampleResult] * 3
     assert [each.is_idle for each in (copied, rectified, alone)] == [True, False, True]
 
 
