@@ -59,8 +59,12 @@ def missing_kernels(edge: EdgeResult) -> Refusal | None:
     missing = tuple(sorted(set(edge.kernels) - registered_kernels()))
     if not missing:
         return None
-    names = ", ".join(sorted({base_of(each) for each in missing}))
-    return Refusal(kernels=missing, reason=f"the ExecuTorch runtime has no kernel for {names}")
+    return _no_kernel(missing)
+
+
+def _no_kernel(kernels: tuple[str, ...]) -> Refusal:
+    names = ", ".join(sorted({base_of(each) for each in kernels}))
+    return Refusal(kernels=kernels, reason=f"the ExecuTorch runtime has no kernel for {names}")
 
 
 def without_kernel(error: BaseException) -> Refusal | None:
@@ -69,8 +73,7 @@ def without_kernel(error: BaseException) -> Refusal | None:
     if listed is None:
         return None
     kernels = tuple(sorted(re.findall(r"'([^']+)'", listed[1])))
-    names = ", ".join(map(base_of, kernels))
-    return Refusal(kernels=kernels, reason=f"the ExecuTorch runtime has no kernel for {names}")
+    return _no_kernel(kernels)
 
 
 def faulty_kernels(edge: EdgeResult) -> Refusal | None:
